@@ -1,0 +1,143 @@
+"""What was found and measured of a model: findings, evidence, verdicts. Written by the build, kept in the package."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from .contract import Strict
+from .contract.spec import Precision
+from .runtime.protocol import Kernel, OperatingPoint
+
+Severity: TypeAlias = Literal["error", "warning", "note"]
+
+
+class Finding(Strict):
+    """One thing that there is to say of a model, its data, or an export of it."""
+
+    rule: str
+    """Stable name, such as `train-mode`."""
+    severity: Severity
+    where: str
+    """Module path, file, input or tensor."""
+    why: str
+    remedy: str
+
+
+class Parity(Strict):
+    """How far one output of a candidate is from eager fp32, over all probes."""
+
+    output: str
+    max_abs: float
+    max_rel: float
+    """max|Δ| / max|y|."""
+    cosine: float
+    sqnr_db: float
+    """10 log10(Σ y² / Σ Δ²); inf is written as 999."""
+    top1_agreement: float | None = None
+    worst_shape: tuple[int, ...]
+    """Shape of the probe's first input with the largest max|Δ|."""
+
+
+class MetricEvidence(Strict):
+    """A paired comparison with eager fp32 on one split. The metric is higher-is-better."""
+
+    name: str
+    split: Literal["validation", "holdout"]
+    samples: int
+    eager: float
+    candidate: float
+    drop: float
+    """eager - candidate, as observed."""
+    drop_upper: float | None = None
+    """Upper confidence bound of the drop."""
+    confidence: float | None = None
+    """Of that bound, after the correction for the number of finalists."""
+    method: str | None = None
+    samples_needed: int | None = None
+    """How many samples would prove the limit, where these do not and more could."""
+    per_class: dict[str, float] = {}
+    """Observed drop of each class' recall."""
+
+
+class LatencyPoint(Strict):
+    """One stream, one batch size: times of single runs."""
+
+    batch: int
+    p50_ms: float
+    p99_ms: float
+    runs: int
+
+
+class ThroughputPoint(Strict):
+    """A closed loop with streams × batch instances in flight."""
+
+    point: OperatingPoint
+    items_per_s: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Speed(Strict):
+    """A paired comparison over interleaved rounds: ratio > 1 says that the candidate is faster than `against`."""
+
+    against: str
+    objective: Literal["throughput", "latency", "size"]
+    ratio: float
+    """Geometric mean over the rounds."""
+    lower: float
+    """One-sided 95 % lower bound."""
+    upper: float
+    rounds: int
+
+
+class Evidence(Strict):
+    """All that was measured of a candidate; what was not reached is None or empty."""
+
+    parity: tuple[Parity, ...] = ()
+    tolerance: dict[str, float] = {}
+    """Golden tolerance (absolute) per output: 4 × the error seen at build."""
+    metrics: tuple[MetricEvidence, ...] = ()
+    latency: tuple[LatencyPoint, ...] = ()
+    throughput: tuple[ThroughputPoint, ...] = ()
+    best: OperatingPoint | None = None
+    speed: tuple[Speed, ...] = ()
+    load_s: float | None = None
+    rss_mb: float | None = None
+    """Peak of the process that ran only this candidate, 10^6 bytes."""
+    size_mb: float | None = None
+    kernels: tuple[Kernel, ...] = ()
+
+
+class Candidate(Strict):
+    """A recipe on an engine in a precision."""
+
+    recipe: str = "plain"
+    engine: str
+    precision: Precision
+
+    @property
+    def id(self) -> str:
+        """`openvino-int8`, `prune30+onnxruntime-fp32`."""
+        base = f"{self.engine}-{self.precision}"
+        return base if self.recipe == "plain" else f"{self.recipe}+{base}"
+
+
+class CandidateResult(Strict):
+    """A candidate with its verdict, its reason and the evidence for it."""
+
+    candidate: Candidate
+    verdict: Literal["chosen", "accepted", "rejected", "skipped"]
+    reason: str
+    gate: str | None = None
+    """What rejected it: export, load, parity, kernels, metric, limits, speed, crash, hang, memory."""
+    evidence: Evidence = Evidence()
+    findings: tuple[Finding, ...] = ()
+    seconds: float = 0.0
+    """Time spent on it."""
+
+
+class Environment(Strict):
+    """The host and the versions that the measurements were made with."""
+
+    host: dict[str, str]
+    versions: dict[str, str]
