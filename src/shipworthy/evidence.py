@@ -126,7 +126,7 @@ class CandidateResult(Strict):
     """A candidate with its verdict, its reason and the evidence for it."""
 
     candidate: Candidate
-    verdict: Literal["chosen", "accepted", "rejected", "skipped"]
+    verdict: Literal["baseline", "chosen", "accepted", "rejected", "skipped"]
     reason: str
     gate: str | None = None
     """What rejected it: export, load, parity, kernels, metric, limits, speed, crash, hang, memory."""
@@ -141,3 +141,26 @@ class Environment(Strict):
 
     host: dict[str, str]
     versions: dict[str, str]
+
+
+class BuildRecord(Strict):
+    """A whole build: what evidence.json holds, and what the report shows."""
+
+    name: str
+    contract_digest: str
+    created: str
+    """UTC, ISO 8601."""
+    environment: Environment
+    findings: tuple[Finding, ...] = ()
+    """From check and from the data."""
+    results: tuple[CandidateResult, ...]
+    """Every candidate, accepted or not; the baseline (eager fp32) first."""
+    chosen: str | None = None
+    """Id of the chosen candidate; None where none meets the contract."""
+    why: str = ""
+    """The reasons of the choice, in a sentence or two."""
+    pareto: tuple[str, ...] = ()
+    """Ids of the candidates that no other beats on accuracy, speed and size at once."""
+    seconds: float = 0.0
+    skipped: tuple[str, ...] = ()
+    """What was not tried, and why."""

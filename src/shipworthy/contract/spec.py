@@ -143,6 +143,13 @@ class SearchSpec(Strict):
     budget: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*(s|min|h)$")] | None = None
     seed: int = 0
 
+    @property
+    def budget_s(self) -> float | None:
+        if self.budget is None:
+            return None
+        number = self.budget.rstrip("smihn ")
+        return float(number) * {"s": 1, "min": 60, "h": 3600}[self.budget[len(number) :].strip()]
+
 
 class Contract(Strict):
     """What Shipworthy needs to know of a model; written as `shipworthy.toml`."""
