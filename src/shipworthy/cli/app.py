@@ -1,0 +1,51 @@
+"""The typer application: the table of verbs, and how an error is shown."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from .. import __version__
+from ..errors import InputError, ShipworthyError
+from . import build, check, demo, doctor, init, inspect, predict, serve, verify
+
+app = typer.Typer(
+    name="shipworthy",
+    help="From a trained PyTorch model to a served, proven package.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for verb in (init, check, build, inspect, verify, serve, predict, demo, doctor):
+    app.command(verb.NAME)(verb.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"shipworthy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """From a trained PyTorch model to a served, proven package."""
+
+
+def complain(error: ShipworthyError) -> None:
+    """Show an error as culprit and reason, then the remedy; several problems one by one."""
+    console = Console(stderr=True, soft_wrap=True)
+    if isinstance(error, InputError):
+        for problem in error.problems:
+            console.print(
+                Text.assemble(("error: ", "bold red"), f"sample {problem.sample_index}, {problem.field}: {problem.reason}")
+            )
+        return
+    console.print(Text.assemble(("error: ", "bold red"), (error.culprit, "bold"), f": {error.reason}"))
+    if error.remedy:
+        console.print(Text.assemble(("remedy: ", "bold green"), error.remedy))

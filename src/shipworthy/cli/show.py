@@ -1,0 +1,112 @@
+"""How results look on the terminal; everything here only prints."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..contract import TensorSpec
+    from ..doctor import Examination
+    from ..package import Package, VerifyReport
+    from ..preflight import CheckReport
+    from ..runtime import Description
+
+_COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green", "missing": "yellow"}
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def print_findings(report: CheckReport) -> None:
+    console = Console()
+    if not report.findings:
+        console.print(Text("nothing to say against it", style="green"))
+    for finding in report.findings:
+        head = Text.assemble((finding.severity, _COLOURS[finding.severity]), f" {finding.rule} ", (finding.where, "bold"))
+        console.print(head)
+        console.print(Text(f"  {finding.why}"))
+        console.print(Text(f"  remedy: {finding.remedy}", style="dim"))
+    for skipped in report.skipped:
+        console.print(Text(f"not checked: {skipped}", style="dim"))
+
+
+def print_tensors(kind: str, specs: Mapping[str, TensorSpec]) -> None:
+    table = _table(kind, "name", "dtype", "shape")
+    for name, spec in specs.items():
+        table.add_row(name, spec.dtype, f"[{', '.join(map(str, spec.shape))}]".replace("[", r"\["))
+    Console().print(table)
+
+
+def print_description(description: Description, *, graph: bool, as_json: bool) -> None:
+    signature = description.signature
+    if as_json:
+        out = {"format": description.format, **signature.model_dump(mode="json")}
+        typer.echo(json.dumps({**out, "graph": description.text} if graph else out, indent=2))
+        return
+    typer.echo(description.format)
+    print_tensors("inputs", signature.inputs)
+    print_tensors("outputs", signature.outputs)
+    if graph:
+        typer.echo(description.text)
+
+
+def print_package(package: Package, *, graph: bool, as_json: bool) -> None:
+    manifest = package.manifest
+    if as_json:
+        typer.echo(manifest.model_dump_json(indent=2, exclude={"files"}))
+        return
+    typer.echo(f"{manifest.name}: package format {manifest.format}, made {manifest.created}")
+    print_tensors("inputs", manifest.signature.inputs)
+    print_tensors("outputs", manifest.signature.outputs)
+    table = _table("variants, the first that a host can run is served", "id", "engine", "precision", "needs", "best point")
+    for variant in manifest.variants:
+        needs = ["--allow-code"] if variant.requires.executes_code else []
+        needs += [variant.requires.arch] if variant.requires.arch else []
+        best = variant.points[0] if variant.points else None
+        point = f"{best.streams} streams, {best.threads} threads, batch {best.batch}" if best else ""
+        version = f"{variant.requires.engine} {variant.requires.engine_version or ''}".strip()
+        table.add_row(variant.id, version, variant.precision, ", ".join(needs), point)
+    Console().print(table)
+    if graph:
+        _print_graphs(package)
+
+
+def _print_graphs(package: Package) -> None:
+    from ..runtime import ENGINES, describe
+
+    for variant in package.manifest.variants:
+        entry = package.root / variant.directory / ENGINES[variant.requires.engine].entry
+        typer.echo(f"\n# {variant.id}\n{describe(entry).text}")
+
+
+def print_verification(report: VerifyReport, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(report.json())
+        return
+    console = Console()
+    console.print(Text.assemble(("whole: ", "green"), f"{report.name}, {report.files} files, every hash agrees"))
+    for row in report.variants:
+        state, style = ("replayed", "green") if row.replayed else ("not run", "yellow")
+        console.print(Text.assemble((f"{state}: ", style), (row.id, "bold"), f" {row.detail}"))
+
+
+def print_examination(examination: Examination) -> None:
+    console = Console()
+    host = examination.host
+    console.print(Text(f"{host.cpu}, {host.cores} cores, {host.arch}, {host.os}, Python {host.python}"))
+    table = _table("", "what", "", "", "detail")
+    for line in examination.lines:
+        table.add_row(line.kind, line.name, Text(line.state, style=_COLOURS[line.state]), Text(line.detail))
+    console.print(table)

@@ -1,0 +1,25 @@
+"""`shipworthy verify`: hashes, schema, and a replay of the golden cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "verify"
+
+
+def command(
+    package: Annotated[Path, typer.Argument(help="A package: a folder or a .ship file.")],
+    replay: Annotated[bool, typer.Option(help="Run every variant that this host can run on the golden cases.")] = True,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Also run variants that carry executable code.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Prove that a package is whole and that it answers here as it did when it was built."""
+    from ..package import verify
+    from .show import print_verification
+
+    print_verification(verify(package, replay=replay, allow_code=allow_code), as_json=as_json)
