@@ -69,6 +69,7 @@ class MissingExtra(EngineError):
     """A package that this use needs is not installed."""
 
     def __init__(self, use: str, module: str, extra: str) -> None:
+        self.module = module
         self.extra = extra
         super().__init__(
             use,
@@ -97,7 +98,11 @@ class InputError(ShipworthyError):
 
 
 class MeasureError(ShipworthyError):
-    """A measurement ended without a result: a crash, a hang, or a blown memory limit."""
+    """A measurement ended without a result; `gate` says by what: `crash`, `hang` or `memory`."""
+
+    def __init__(self, culprit: str, reason: str, remedy: str = "", *, gate: str = "crash") -> None:
+        self.gate = gate
+        super().__init__(culprit, reason, remedy)
 
 
 class PackageError(ShipworthyError):

@@ -1,22 +1,25 @@
 """The contract: read, checked with precise errors, and written."""
 
+from .accept import ImageAccept, RecordEncode, TextEncode
+from .faults import KeyPath
+from .read import FILE_NAME, parse_contract, read_contract
+from .references import Reference
 from .spec import (
     Contract,
     DataSpec,
-    ImageAccept,
     InputSpec,
     Limits,
     OutputSpec,
-    RecordEncode,
     SearchSpec,
     TargetSpec,
     TaskSpec,
-    TextEncode,
 )
 from .tensors import BATCH, Array, Arrays, Dim, Signature, Strict, TensorSpec
+from .write import contract_toml
 
 __all__ = [
     "BATCH",
+    "FILE_NAME",
     "Array",
     "Arrays",
     "Contract",
@@ -24,9 +27,11 @@ __all__ = [
     "Dim",
     "ImageAccept",
     "InputSpec",
+    "KeyPath",
     "Limits",
     "OutputSpec",
     "RecordEncode",
+    "Reference",
     "SearchSpec",
     "Signature",
     "Strict",
@@ -34,4 +39,7 @@ __all__ = [
     "TaskSpec",
     "TensorSpec",
     "TextEncode",
+    "contract_toml",
+    "parse_contract",
+    "read_contract",
 ]

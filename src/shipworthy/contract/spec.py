@@ -4,76 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from .tensors import BATCH, Dim, Signature, Strict, TensorSpec
+from .accept import Accept, Encode, ImageAccept, RecordEncode, TextEncode
+from .crosscheck import ContradictionError, contradictions
+from .tensors import BATCH, Count, Dim, Positive, Signature, Strict, TensorSpec
+
+__all__ = [
+    "Accept",
+    "Contract",
+    "DataSpec",
+    "Encode",
+    "EngineName",
+    "ImageAccept",
+    "InputSpec",
+    "Kind",
+    "Limits",
+    "OutputSpec",
+    "Precision",
+    "RecordEncode",
+    "SearchSpec",
+    "TargetSpec",
+    "TaskKind",
+    "TaskSpec",
+    "TextEncode",
+]
 
 Kind: TypeAlias = Literal["logits", "probabilities", "values"]
 TaskKind: TypeAlias = Literal["classification", "multilabel", "regression", "embedding", "tensors"]
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
-Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+EngineName: TypeAlias = Literal["torch", "torchscript", "aoti", "onnxruntime", "openvino"]
+Quantization: TypeAlias = Literal["dynamic", "static", "accuracy-aware", "qat"]
+Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
-
-class ImageAccept(Strict):
-    """An image that clients may send instead of a tensor, and how it becomes one."""
-
-    kind: Literal["image"]
-    size: tuple[PositiveInt, PositiveInt]
-    """Height and width of the tensor, in pixels."""
-    mode: Literal["L", "RGB"] = "RGB"
-    """What the decoded image is converted to: grey or colour."""
-    resize: Literal["stretch", "shorter", "exact"] = "stretch"
-    """`stretch` to `size`; `shorter` side to `size` before `crop`; `exact` refuses another size."""
-    crop: Literal["center"] | None = None
-    """Cut the middle after a `shorter` resize."""
-    scale: PositiveFloat = 1 / 255
-    """Factor on the 0..255 pixel values, before mean and std."""
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[PositiveFloat, ...] = (1.0,)
-    """Per channel, or one value for all: (scaled - mean) / std."""
-    layout: Literal["CHW", "HWC"] = "CHW"
-
-    @model_validator(mode="after")
-    def _channels(self) -> ImageAccept:
-        channels = {"L": 1, "RGB": 3}[self.mode]
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, channels):
-                raise ValueError(f"{name} has {len(values)} values; mode {self.mode!r} takes 1 or {channels}")
-        if (self.crop is not None) != (self.resize == "shorter"):
-            raise ValueError('crop = "center" and resize = "shorter" go together')
-        return self
-
-
-class TextEncode(Strict):
-    """A text that clients may send; a `tokenizers` file turns it into the model's integer inputs."""
-
-    kind: Literal["text"]
-    tokenizer: str
-    """Path of a tokenizer.json, relative to the contract."""
-    feeds: tuple[str, ...] = ("input_ids",)
-    """Inputs that are fed, of: token ids, attention mask, type ids (in this order)."""
-    max_length: PositiveInt | None = None
-    """Longer texts are truncated to this many tokens."""
-
-
-class RecordEncode(Strict):
-    """A record of named numbers that clients may send; the fields become the last axis of one input."""
-
-    kind: Literal["record"]
-    fields: tuple[str, ...] = Field(min_length=1)
-    feeds: tuple[str, ...] | None = None
-    """The input that is fed; the only one where there is one."""
-
-
-Accept: TypeAlias = ImageAccept
-Encode: TypeAlias = Annotated[TextEncode | RecordEncode, Field(discriminator="kind")]
+_UNITS = {"s": 1, "min": 60, "h": 3600}
 
 
 class InputSpec(TensorSpec):
+    """One input of the model, a table named after the argument that it is."""
+
     accept: Accept | None = None
     """What clients may send instead of this tensor."""
 
@@ -86,11 +59,17 @@ class InputSpec(TensorSpec):
 
 
 class OutputSpec(TensorSpec):
+    """One output of the model; found by running it where it is not given."""
+
     kind: Kind = "values"
+    """What the numbers are: `logits` before a softmax or sigmoid, `probabilities` after it, other `values`."""
 
 
 class TaskSpec(Strict):
+    """What the model does: it decides the shape of the answers and the metric."""
+
     kind: TaskKind = "tensors"
+    """The task. `tensors` promises nothing of the outputs: they are returned as they are."""
     labels: tuple[str, ...] | None = None
     """Names of the classes, in the order of the model's scores."""
     post: str | None = None
@@ -98,78 +77,125 @@ class TaskSpec(Strict):
 
 
 class DataSpec(Strict):
-    """Where the data is: arrays named like the inputs, and `label` or `target`."""
+    """Where the data is: arrays named like the inputs, and `label` or `target`.
+
+    Each is a .npz, .safetensors or .parquet file, a folder of images, or `module:callable` giving a Dataset or
+    DataLoader."""
 
     train: str | None = None
+    """For distillation, fine-tuning and quantization-aware training only."""
     calibration: str | None = None
+    """For the ranges of activations in static quantization. Default: the validation data."""
     validation: str | None = None
+    """What the search looks at."""
     holdout: str | None = None
+    """The proof: never seen by the search. Default: a seeded half of the validation data."""
     metric: str | None = None
-    """A built-in name, or `module:callable(outputs, targets) -> float` (higher is better)."""
+    """A built-in name, or `module:callable(outputs, targets) -> float` (higher is better). Default: the task's."""
 
 
 class Limits(Strict):
-    """What is not stated is not judged."""
+    """What the packed model must keep. What is not stated is not judged."""
 
-    max_metric_drop: Annotated[float, Field(ge=0)] | None = None
-    """Absolute, against eager fp32."""
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
-    """If given, the drop must be proven at this level on the holdout."""
-    p99_ms: PositiveFloat | None = None
-    size_mb: PositiveFloat | None = None
+    max_metric_drop: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None = None
+    """Largest loss of the metric, absolute, against eager fp32."""
+    confidence: Annotated[float, Field(strict=True, gt=0.5, lt=1)] | None = None
+    """If given, the drop must be proven at this level on the holdout, not only observed."""
+    p99_ms: Positive | None = None
+    """99th percentile of the time of a request, in a closed loop, in milliseconds."""
+    size_mb: Positive | None = None
     """Of the variant's files, in 10^6 bytes."""
-    rss_mb: PositiveFloat | None = None
+    rss_mb: Positive | None = None
     """Peak resident memory of a process that runs the variant, in 10^6 bytes."""
 
 
 class TargetSpec(Strict):
+    """Where the model will run, and what it is chosen for."""
+
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: PositiveInt = 2
+    """Device that the candidates are measured on."""
+    threads: Count = 2
+    """Processor threads that the model may use."""
     objective: Literal["throughput", "latency", "size"] = "throughput"
+    """What the choice maximises or minimises, subject to the limits."""
     arch: Literal["x86-64", "aarch64"] | None = None
-    """Where it differs from this host's."""
-    opset: Annotated[int, Field(ge=18)] | None = None
+    """Processor architecture, where it differs from this host's."""
+    opset: Annotated[int, Field(strict=True, ge=18, le=100)] | None = None
     """ONNX opset, where it differs from the exporter's."""
 
 
 class SearchSpec(Strict):
-    precisions: tuple[Precision, ...] = Field(default=("fp32", "bf16"), min_length=1)
-    engines: tuple[str, ...] | None = None
+    """Which candidates are tried."""
+
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("fp32", "bf16")
+    """Precisions that the engines are asked for."""
+    engines: Annotated[tuple[EngineName, ...], Field(min_length=1)] | None = None
     """Default: every engine that is installed."""
-    quantize: tuple[Literal["dynamic", "static", "accuracy-aware", "qat"], ...] = ()
+    quantize: tuple[Quantization, ...] = ()
+    """Ways to int8: weights only ahead of time, calibrated, calibrated within the limit, or trained."""
     train_step: str | None = None
+    """`module:callable` that trains one step, for `qat` and fine-tuning."""
     prune: tuple[Share, ...] = ()
+    """Shares of the weights to remove; 0.0 keeps the unpruned model among the candidates."""
     distill: str | None = None
-    budget: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*(s|min|h)$")] | None = None
-    seed: int = 0
+    """`module:callable` that returns the smaller nn.Module that learns from this one."""
+    budget: Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,9})?\s*(s|min|h)$")] | None = None
+    """Time for the whole search, such as `90s`, `10min` or `1.5h`."""
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    """Of everything that is random: the split of the data, probes, training."""
 
     @property
     def budget_s(self) -> float | None:
+        """The budget in seconds."""
         if self.budget is None:
             return None
-        number = self.budget.rstrip("smihn ")
-        return float(number) * {"s": 1, "min": 60, "h": 3600}[self.budget[len(number) :].strip()]
+        number = self.budget.rstrip("smihn \t\n")
+        return float(number) * _UNITS[self.budget[len(number) :].strip()]
 
 
 class Contract(Strict):
-    """What Shipworthy needs to know of a model; written as `shipworthy.toml`."""
+    """What Shipworthy needs to know of a model; written as `shipworthy.toml`.
+
+    Raises ContractError where a part is wrong or two parts contradict each other."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    """Of the model in packages, registries and addresses: lower-case letters, digits, `.`, `_`, `-`."""
     model: str | None = None
-    """`module:callable` that returns an nn.Module, or a path: .pt2, .pt (TorchScript), .onnx. None for a live module."""
+    """`module:callable` that returns an nn.Module, or a path: .pt2, .pt (TorchScript), .onnx. None: a live module."""
     weights: str | None = None
     """A state_dict: .safetensors, or .pt read with weights_only=True."""
-    inputs: dict[str, InputSpec] = Field(min_length=1)
+    inputs: Annotated[dict[str, InputSpec], Field(min_length=1)]
+    """The model's inputs, in the order of its arguments."""
     encode: dict[str, Encode] = Field(default_factory=dict)
+    """Things that clients may send which feed several inputs at once: texts and records."""
     outputs: dict[str, OutputSpec] = Field(default_factory=dict)
     """Found by running the model once where they are not given."""
     task: TaskSpec = TaskSpec()
+    """What the model does."""
     data: DataSpec = DataSpec()
+    """What it is measured with."""
     limits: Limits = Limits()
+    """What it must keep."""
     target: TargetSpec = TargetSpec()
+    """Where it will run."""
     search: SearchSpec = SearchSpec()
-    root: Path = Field(default=Path("."), exclude=True, repr=False)
+    """What is tried."""
+    root: Path = Field(default=Path(), exclude=True, repr=False)
     """The folder that relative paths and `module:callable` start from; not part of the contract's text."""
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **parts: Any) -> None:
+            try:
+                super().__init__(**parts)
+            except ValidationError as error:
+                from .refusal import refusal
+
+                raise refusal(error, source="contract") from None
+
+        # Says to pydantic that this initialiser only words the errors: validation of a model that
+        # holds a contract must not come through here.
+        __init__.__pydantic_base_init__ = True
 
     @property
     def signature(self) -> Signature:
@@ -193,18 +219,20 @@ class Contract(Strict):
     def path(self, relative: str) -> Path:
         return self.root / relative
 
+    def with_outputs(self, outputs: Mapping[str, OutputSpec]) -> Contract:
+        """The same contract with these outputs, checked anew (labels against the number of scores, and so on)."""
+        parts = {name: getattr(self, name) for name in type(self).model_fields}
+        return Contract(**{**parts, "outputs": dict(outputs)})
+
+    @field_validator("root", mode="before")
+    @classmethod
+    def _root_is_no_setting(cls, root: object) -> object:
+        if not isinstance(root, Path):
+            raise ValueError("is no setting; it is the folder of the contract, a pathlib.Path in Python")
+        return root
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Contract:
-        for name, encode in self.encode.items():
-            for fed in encode.feeds or ():
-                if fed not in self.inputs:
-                    raise ValueError(f"encode.{name} feeds {fed!r}, which is not an input; the inputs are {_words(self.inputs)}")
-            if isinstance(encode, RecordEncode) and encode.feeds is None and len(self.inputs) > 1:
-                raise ValueError(f"encode.{name} must say which input it feeds; the inputs are {_words(self.inputs)}")
-        if "qat" in self.search.quantize and self.search.train_step is None and self.task.kind not in ("classification", "regression"):
-            raise ValueError('search.quantize has "qat", which needs search.train_step for this task')
+        if faults := tuple(contradictions(self)):
+            raise ContradictionError(faults)
         return self
-
-
-def _words(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names)

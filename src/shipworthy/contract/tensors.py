@@ -15,15 +15,21 @@ DType: TypeAlias = Literal["float64", "float32", "float16", "int64", "int32", "i
 Array: TypeAlias = npt.NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
 
-BATCH = "batch"
+Count: TypeAlias = Annotated[int, Field(strict=True, gt=0, lt=2**31)]
+Finite: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
-_DIM = re.compile(r"([A-Za-z_]\w*)(?::(\d+)\.\.(\d+)?)?")
+BATCH = "batch"
+MAX_SIZE = 2**31 - 1
+
+_DIM = re.compile(r"([A-Za-z_]\w*)(?::(\d{1,10})\.\.(\d{1,10})?)?", re.ASCII)
 
 
 class Strict(BaseModel):
     """Base of all parts of a contract and of a manifest: immutable, and no key is ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no NaN, and a measurement may be one: as a word it survives being written and read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class Dim:
         if match is None:
             raise ValueError(f"{text!r} is no dimension; write a number, a name, or name:min..max")
         name, low, high = match.groups()
-        dim = cls(name, int(low or 1), int(high) if high else None)
+        dim = cls(name, int(low) if low else 1, int(high) if high else None)
         if dim.max is not None and dim.max < dim.min:
             raise ValueError(f"{text!r} has its bounds the wrong way round; write {name}:{high}..{low}")
         return dim
@@ -60,7 +66,7 @@ def _parse_dim(value: object) -> int | Dim:
         return Dim.parse(value)
     if isinstance(value, Dim):
         return value
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SIZE:
         return value
     raise ValueError(f"{value!r} is no dimension; write a number, a name, or name:min..max")
 
@@ -77,7 +83,9 @@ class TensorSpec(Strict):
     """What a tensor must be: a numpy dtype name and a shape of numbers and named dimensions."""
 
     dtype: DType
+    """Type of the elements, a NumPy name."""
     shape: Shape
+    """Sizes of the axes: a number is fixed, a name is dynamic, `tokens:1..512` is dynamic within bounds."""
 
     @property
     def numpy(self) -> np.dtype[Any]:

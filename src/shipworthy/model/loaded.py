@@ -22,5 +22,12 @@ class LoadedModel:
     source: Source
     module: torch.nn.Module | None
     path: Path | None = None
+    """The file that holds the whole of `module`; None for a live module, and where a `task.post` was put behind it."""
     mended: tuple[str, ...] = field(default=())
     """Key prefixes that were taken off the state_dict."""
+    notes: tuple[str, ...] = ()
+    """What was changed or is worth knowing: unwrapped, moved, cast, left out."""
+    training: tuple[str, ...] = ()
+    """Paths of the dropout and normalisation layers that were in training mode when a live module was handed over."""
+    devices: tuple[str, ...] = ()
+    """Devices other than the CPU that the weights were on when a live module was handed over."""

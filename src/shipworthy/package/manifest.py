@@ -43,7 +43,7 @@ class Variant(Strict):
 
 class FileEntry(Strict):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    size: int
+    size: int = Field(ge=0)
 
 
 class Manifest(Strict):

@@ -1,0 +1,144 @@
+"""PNG and JPEG to tensors, in exactly the steps that the contract states.
+
+decode → upright by its EXIF orientation → `mode` → `resize` and `crop` → `scale` → `mean`, `std` → `layout`.
+
+Conversion to `mode` is Pillow's own, so what a notebook got from `Image.open(f).convert(mode)` is what the model gets:
+palettes are looked up and alpha is dropped. One thing differs: 16-bit grey keeps its high byte, as Pillow itself does
+for 16-bit colour, where its conversion would turn everything above 255 white. Resizing is bilinear with antialiasing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..contract import Array, ImageAccept, TensorSpec
+from ..contract.accept import CHANNELS
+from ..errors import MissingExtra
+from .faults import FieldError, brief
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 50_000_000
+"""An image with more is refused before it is decoded: a file of a few kilobytes can claim any size."""
+
+_FORMATS = ("PNG", "JPEG")
+_DATA_URL = re.compile(r"data:image/(?:png|jpeg);base64,", re.ASCII)
+
+
+class ImageCodec:
+    """Turns encoded images into the array of one input."""
+
+    def __init__(self, name: str, accept: ImageAccept, spec: TensorSpec) -> None:
+        self.feeds: tuple[str, ...] = (name,)
+        self._accept = accept
+        self._values = _values(accept, spec)
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, str | bytes)
+
+    def encode(self, value: Any) -> dict[str, Array]:
+        """From base64, alone or in a data URL, or from the bytes of a file."""
+        return {self.feeds[0]: self.decode(value if isinstance(value, bytes) else _from_base64(value))}
+
+    def decode(self, data: bytes) -> Array:
+        """From the bytes of a PNG or JPEG file to [C, H, W] or [H, W, C]."""
+        if not data:
+            raise FieldError("the image is empty")
+        pixels = np.asarray(self._resize(_open(data, self._accept.mode)), dtype=np.uint8)
+        values = self._lookup(pixels)
+        return np.ascontiguousarray(values.transpose(2, 0, 1)) if self._accept.layout == "CHW" else values
+
+    def _lookup(self, pixels: Array) -> Array:
+        """[H, W] or [H, W, C] of 0..255 to [H, W, C] of the model's numbers."""
+        planes = pixels.reshape(*pixels.shape[:2], -1)
+        values: Array = self._values[planes, np.arange(planes.shape[2])]
+        return values
+
+    def _resize(self, image: Image.Image) -> Image.Image:
+        from PIL import Image
+
+        height, width = self._accept.size
+        if image.size == (width, height):
+            return image
+        if self._accept.resize == "exact":
+            raise FieldError(f"expected an image of {width} x {height} pixels, got {image.width} x {image.height}")
+        if self._accept.resize == "stretch":
+            return image.resize((width, height), Image.Resampling.BILINEAR)
+        covering = _cover(image.size, (width, height))
+        left, top = round((covering[0] - width) / 2), round((covering[1] - height) / 2)
+        return image.resize(covering, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
+
+
+def _cover(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The smallest (width, height) of the same proportions that covers `target`; fractions are cut off."""
+    (width, height), (to_width, to_height) = size, target
+    if to_width * height >= to_height * width:
+        covering = (to_width, max(to_height, to_width * height // width))
+    else:
+        covering = (max(to_width, to_height * width // height), to_height)
+    if covering[0] * covering[1] > MAX_PIXELS:
+        raise FieldError(f"an image of {width} x {height} pixels is too long and narrow")
+    return covering
+
+
+def _values(accept: ImageAccept, spec: TensorSpec) -> Array:
+    """The model's number for every pixel value and channel, [256, C]: computed in float64 and rounded once."""
+    channels = CHANNELS[accept.mode]
+    mean, std = np.broadcast_to(accept.mean, channels), np.broadcast_to(accept.std, channels)
+    exact = (np.arange(256.0)[:, None] * accept.scale - mean) / std
+    values: Array = exact.astype(spec.numpy)
+    return values
+
+
+def _from_base64(text: str) -> bytes:
+    start = _DATA_URL.match(text)
+    try:
+        return base64.b64decode(text[start.end() :] if start else text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FieldError(f"{brief(text, 20)} is not base64 (RFC 4648, no line breaks) of a PNG or JPEG file") from error
+
+
+def _open(data: bytes, mode: str) -> Image.Image:
+    """Decode, turn upright, convert."""
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError as error:
+        raise MissingExtra("image input", "PIL", "images") from error
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images and of damaged metadata; both are judged here.
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+            _refuse_huge(image)
+            return _convert(ImageOps.exif_transpose(image), mode)
+    except FieldError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise FieldError(f"the image has more than {MAX_PIXELS} pixels") from error
+    except UnidentifiedImageError as error:
+        raise FieldError("the bytes are no PNG or JPEG image") from error
+    # Damaged files make decoders raise nearly anything (OSError, SyntaxError, struct.error, ZeroDivisionError, ...).
+    except Exception as error:
+        raise FieldError("the image is damaged and cannot be decoded") from error
+
+
+def _refuse_huge(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise FieldError(f"the image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are decoded")
+
+
+def _convert(image: Image.Image, mode: str) -> Image.Image:
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    image.load()
+    return image if image.mode == mode else image.convert(mode)

@@ -1,0 +1,46 @@
+"""How much memory a process holds, and the most that it has held."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+MB = 1e6
+
+
+def peak_rss_mb() -> float:
+    """Peak resident memory of this process, in 10^6 bytes.
+
+    Linux: VmHWM, which starts anew with the program; ru_maxrss there would include the parent's memory at the fork.
+    macOS: ru_maxrss, which is in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / MB
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
+
+
+def tree_rss_mb(pid: int, *, children: bool) -> float:
+    """Resident memory of a process now, with all its descendants where asked (that look takes milliseconds)."""
+    import psutil
+
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        total += process.memory_info().rss
+        for child in process.children(recursive=True) if children else ():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                total += child.memory_info().rss
+    return total / MB
+
+
+def available_mb() -> float:
+    """Memory that processes can still take without swapping, in 10^6 bytes."""
+    import psutil
+
+    return float(psutil.virtual_memory().available) / MB

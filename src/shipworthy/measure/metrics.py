@@ -1,0 +1,212 @@
+"""Metrics of outputs against targets; all are higher-is-better."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from ..contract import Array, Arrays, Contract
+from ..contract.spec import Kind, TaskKind
+from ..errors import ContractError, DataError
+
+Score: TypeAlias = Callable[[Array, Array], float]
+"""Of (answers, targets), rows in the same order."""
+Answer: TypeAlias = Literal["class", "labels", "value", "vector"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """A metric that is known by name: what it reads of the outputs, and the score of those answers."""
+
+    answer: Answer
+    score: Score
+    exact: bool = False
+    """True where a sample is right or wrong, so that the bound of a drop is exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric made for one contract. `answers` turns outputs into what `score` compares with the targets."""
+
+    name: str
+    answers: Callable[[Arrays], Arrays]
+    score: Callable[[Arrays, Array], float]
+    exact: bool
+    against_eager: bool = False
+    """True where eager's own answers are the targets."""
+    class_names: tuple[str, ...] | None = None
+    """Set where recall per class has a meaning."""
+
+
+ANSWERS = "answers"
+"""The one key of what a built-in metric reads of the outputs."""
+
+
+def accuracy(answers: Array, targets: Array) -> float:
+    return float((answers == targets).mean())
+
+
+def balanced_accuracy(answers: Array, targets: Array) -> float:
+    """The mean of the recalls of the classes that occur."""
+    right, total = _per_class(answers, targets)
+    return float((right[total > 0] / total[total > 0]).mean())
+
+
+def f1_macro(answers: Array, targets: Array) -> float:
+    """The mean of the F1 of the classes that occur in answers or targets; 2·tp / (2·tp + fp + fn)."""
+    size = int(max(answers.max(initial=0), targets.max(initial=0))) + 1
+    right = np.bincount(targets[answers == targets], minlength=size)
+    seen = np.bincount(answers, minlength=size) + np.bincount(targets, minlength=size)
+    return float((2 * right[seen > 0] / seen[seen > 0]).mean())
+
+
+def multilabel_f1(answers: Array, targets: Array) -> float:
+    """The mean of the F1 of the labels ([n, labels], bool); a label that neither answers nor targets have counts 1."""
+    right = (answers & targets).sum(0)
+    seen = answers.sum(0) + targets.sum(0)
+    return float(np.where(seen > 0, 2 * right / np.maximum(seen, 1), 1.0).mean())
+
+
+def neg_mae(answers: Array, targets: Array) -> float:
+    return -float(np.abs(answers - targets).mean())
+
+
+def neg_rmse(answers: Array, targets: Array) -> float:
+    return -float(np.sqrt(np.square(answers - targets).mean()))
+
+
+def r2(answers: Array, targets: Array) -> float:
+    """1 − Σ(y − ŷ)² / Σ(y − ȳ)²; NaN where the targets do not vary."""
+    spread = float(np.square(targets - targets.mean(0)).sum())
+    return 1 - float(np.square(answers - targets).sum()) / spread if spread else float("nan")
+
+
+def cosine(answers: Array, targets: Array) -> float:
+    """Mean cosine of the angle between rows; a pair of zero vectors counts 1."""
+    dot = (answers * targets).sum(-1)
+    norms = np.linalg.norm(answers, axis=-1) * np.linalg.norm(targets, axis=-1)
+    return float(np.where(norms > 0, dot / np.maximum(norms, np.finfo(np.float64).tiny), 1.0).mean())
+
+
+BUILT_IN: dict[str, BuiltIn] = {
+    "accuracy": BuiltIn("class", accuracy, exact=True),
+    "balanced_accuracy": BuiltIn("class", balanced_accuracy),
+    "f1_macro": BuiltIn("class", f1_macro),
+    "multilabel_f1": BuiltIn("labels", multilabel_f1),
+    "neg_mae": BuiltIn("value", neg_mae),
+    "neg_rmse": BuiltIn("value", neg_rmse),
+    "r2": BuiltIn("value", r2),
+    "cosine": BuiltIn("vector", cosine),
+}
+
+DEFAULT: dict[TaskKind, str | None] = {
+    "classification": "accuracy",
+    "multilabel": "multilabel_f1",
+    "regression": "r2",
+    "embedding": "cosine",
+    "tensors": None,
+}
+
+
+def metric_for(contract: Contract) -> Metric | None:
+    """The contract's metric, or its task's; None for a task that has none.
+
+    `module:callable(outputs, targets) -> float` gets the outputs by name, rows [n, ...] in the targets' order.
+
+    Raises ContractError where the name is unknown or the callable cannot be imported."""
+    name = contract.data.metric or DEFAULT[contract.task.kind]
+    if name is None:
+        return None
+    if ":" in name:
+        return Metric(name, dict, _imported(name, contract.root), exact=False)
+    if name not in BUILT_IN:
+        near = get_close_matches(name, BUILT_IN, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"take one of {', '.join(BUILT_IN)}, or module:callable"
+        raise ContractError("data.metric", f"{name!r} is no metric", hint)
+    built_in = BUILT_IN[name]
+    scored = contract.scored
+    assert scored is not None, "outputs are known before a metric is made"
+    return Metric(
+        name,
+        answers=partial(_answers, scored, contract.outputs[scored].kind, built_in.answer),
+        score=partial(_score, built_in),
+        exact=built_in.exact,
+        against_eager=built_in.answer == "vector",
+        class_names=(contract.task.labels or ()) if built_in.answer in ("class", "labels") else None,
+    )
+
+
+def _answers(scored: str, kind: Kind, answer: Answer, outputs: Arrays) -> Arrays:
+    output = outputs[scored]
+    if output.dtype == object or (answer == "class" and output.ndim > 2):
+        reason = "rows differ in shape" if output.dtype == object else f"shape {list(output.shape)} is not [batch, classes]"
+        raise DataError(f"output {scored!r}", f"{reason}, so the built-in metrics do not apply", "give data.metric a callable")
+    threshold = 0.5 if kind == "probabilities" else 0.0
+    if answer == "class":
+        return {ANSWERS: _classes(output, threshold)}
+    if answer == "labels":
+        return {ANSWERS: output > threshold}
+    return {ANSWERS: output.astype(np.float64)}
+
+
+def _classes(output: Array, threshold: float) -> Array:
+    """Predicted class [n]: the highest score, or for a single score its side of the threshold."""
+    if output.dtype.kind in "iub":
+        return output.reshape(len(output)).astype(np.int64)
+    if output.ndim == 1 or output.shape[1] == 1:
+        return np.asarray(output.reshape(len(output)) > threshold, dtype=np.int64)
+    return np.asarray(output.argmax(1), dtype=np.int64)
+
+
+def _score(built_in: BuiltIn, outputs: Arrays, targets: Array) -> float:
+    answers = outputs[ANSWERS]
+    return built_in.score(answers, fit_targets(built_in.answer, answers, targets))
+
+
+def fit_targets(answer: Answer, answers: Array, targets: Array) -> Array:
+    """Targets in the form of the answers, so that [n] and [n, 1] meet and do not broadcast.
+
+    Raises DataError where their number of elements differs."""
+    if targets.size != answers.size:
+        raise DataError("targets", f"shape {list(targets.shape)} does not fit answers of shape {list(answers.shape)}")
+    kind: dict[Answer, type] = {"class": np.int64, "labels": np.bool_, "value": np.float64, "vector": np.float64}
+    return targets.reshape(answers.shape).astype(kind[answer])
+
+
+def recalls(answers: Array, targets: Array) -> tuple[Array, Array]:
+    """Recall per class, and how many samples of it there are; answers [n] are classes, or [n, labels] are bools."""
+    if answers.ndim == 2:
+        truth = targets.reshape(answers.shape).astype(bool)
+        right, total = (answers & truth).sum(0), truth.sum(0)
+    else:
+        right, total = _per_class(answers, targets.reshape(answers.shape).astype(np.int64))
+    return right / np.maximum(total, 1), total
+
+
+def _per_class(answers: Array, targets: Array) -> tuple[Array, Array]:
+    size = int(targets.max(initial=0)) + 1
+    return np.bincount(targets[answers == targets], minlength=size), np.bincount(targets, minlength=size)
+
+
+def _imported(reference: str, root: Path) -> Callable[[Arrays, Array], float]:
+    module_name, _, name = reference.partition(":")
+    sys.path.insert(0, str(root.resolve()))
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ContractError("data.metric", f"{reference!r} cannot be imported: {error}", "write module:callable") from error
+    finally:
+        sys.path.remove(str(root.resolve()))
+
+    def score(outputs: Arrays, targets: Array) -> float:
+        return float(function(outputs, targets))
+
+    return score

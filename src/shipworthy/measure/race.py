@@ -1,0 +1,119 @@
+"""Interleaved rounds between live workers, and what they say of who is faster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from ..evidence import Speed, ThroughputPoint
+from ..runtime.protocol import OperatingPoint
+from . import messages as say
+from .process import Worker
+from .survey import throughput_point
+
+Objective: TypeAlias = Literal["throughput", "latency"]
+
+FASTER = 1.03
+"""A lower bound of the ratio above this is faster; anything else is a tie or slower."""
+CONFIDENCE = 0.95
+_LONGEST_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How long a race is: rounds, and for how long each racer runs in one."""
+
+    rounds: int = 10
+    slice_s: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Racer:
+    """A candidate whose graph is open at `point` in a live worker."""
+
+    id: str
+    worker: Worker
+    point: OperatingPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """One racer's results, round by round."""
+
+    id: str
+    point: OperatingPoint
+    rates: tuple[float, ...]
+    """Per round: instances per second of the closed loop, or at the round's median latency."""
+    times: tuple[float, ...]
+    """Of all single runs, in seconds."""
+
+    def throughput(self) -> ThroughputPoint:
+        return throughput_point(self.point, float(np.mean(self.rates)) / self.point.batch, self.times)
+
+
+def race(racers: Sequence[Racer], objective: Objective, course: Course | None = None) -> dict[str, Lap]:
+    """Let the racers run in turn, round after round, each round begun by another one.
+
+    What disturbs the host disturbs all racers of a round alike, so that the ratios within a round stay true."""
+    course = course or Course()
+    rates: dict[str, list[float]] = {racer.id: [] for racer in racers}
+    times: dict[str, list[float]] = {racer.id: [] for racer in racers}
+    slowest = sum(_slice(racer, course, warm_s=0.05).elapsed for racer in racers)
+    rounds = max(3, min(course.rounds, int(_LONGEST_S / slowest)))
+    for number in range(rounds):
+        turn = number % len(racers)
+        for racer in (*racers[turn:], *racers[:turn]):
+            lap = _slice(racer, course, warm_s=0.0)
+            rate = lap.rate * racer.point.batch if objective == "throughput" else racer.point.batch / float(np.median(lap.times))
+            rates[racer.id].append(rate)
+            times[racer.id].extend(lap.times)
+    return {racer.id: Lap(racer.id, racer.point, tuple(rates[racer.id]), tuple(times[racer.id])) for racer in racers}
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    rate: float
+    times: tuple[float, ...]
+    elapsed: float
+
+
+def _slice(racer: Racer, course: Course, *, warm_s: float) -> _Slice:
+    loop = say.TimeLoop(
+        case=str(racer.point.batch), streams=racer.point.streams, seconds=course.slice_s, warm_s=warm_s, warm_runs=2
+    )
+    reply = racer.worker.ask(loop, say.TimeReply)
+    return _Slice(reply.rate, reply.times, sum(reply.times) / racer.point.streams)
+
+
+def speed(candidate: Lap, against: Lap, objective: Objective) -> Speed:
+    """The paired ratio of rates, with one-sided 95 % bounds of Student's t on its logarithms.
+
+    The rounds are the sample; the geometric mean treats twice as fast and half as fast alike."""
+    from scipy.stats import t
+
+    logs = np.log(np.asarray(candidate.rates) / np.asarray(against.rates))
+    rounds, mean = len(logs), float(logs.mean())
+    reach = float(t.ppf(CONFIDENCE, rounds - 1) * logs.std(ddof=1) / math.sqrt(rounds))
+    return Speed(
+        against=against.id,
+        objective=objective,
+        ratio=math.exp(mean),
+        lower=math.exp(mean - reach),
+        upper=math.exp(mean + reach),
+        rounds=rounds,
+    )
+
+
+def size_ratio(candidate_mb: float, against_mb: float, against: str) -> Speed:
+    """How many times smaller: exact, so its bounds are itself."""
+    ratio = against_mb / candidate_mb
+    return Speed(against=against, objective="size", ratio=ratio, lower=ratio, upper=ratio, rounds=1)
+
+
+def is_faster(comparison: Speed) -> bool:
+    """Also smaller, where the comparison is of sizes."""
+    return comparison.lower > FASTER

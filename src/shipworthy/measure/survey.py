@@ -1,0 +1,131 @@
+"""A quick look at every operating point: the latency curve, and the throughput of streams × batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..contract import Arrays, Contract
+from ..contract.spec import TargetSpec
+from ..data import Chunk, Dataset
+from ..evidence import LatencyPoint, ThroughputPoint
+from ..runtime.protocol import Artifact, OperatingPoint
+from . import messages as say
+from .process import Worker
+
+LARGEST_BATCH = 32
+NEAR = 0.97
+"""Points within 3 % of the best throughput are equal; the one with the fewest requests in flight is taken."""
+_TOO_SLOW_S = 2.0
+"""A run that takes longer ends the ladder of batch sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a survey looks at each point."""
+
+    curve_s: float = 0.15
+    point_s: float = 0.1
+    warm_s: float = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    latency: tuple[LatencyPoint, ...]
+    throughput: tuple[ThroughputPoint, ...]
+
+
+def batch_sizes(contract: Contract) -> tuple[int, ...]:
+    """1, 2, 4, … 32, within the bounds of the contract's batch dimension."""
+    batch = next(iter(contract.signature.dynamic()))
+    ladder = [size for size in (1, 2, 4, 8, 16, 32) if size <= LARGEST_BATCH and batch.holds(size)]
+    return tuple(ladder) or (batch.min,)
+
+
+def stream_counts(threads: int) -> tuple[int, ...]:
+    """1, 2, 4, … and all threads: each stream needs a thread of its own."""
+    doubling = [1 << power for power in range(threads.bit_length()) if 1 << power <= threads]
+    return tuple(sorted({*doubling, threads}))
+
+
+def timing_cases(contract: Contract, data: Dataset | None, probe: Arrays) -> list[tuple[str, Arrays]]:
+    """One case per batch size, named by it: real rows of the median shape where there is data, else a probe's rows."""
+    rows = _typical(data).inputs if data is not None and len(data) else probe
+    count = len(next(iter(rows.values())))
+    return [
+        (str(size), {name: np.ascontiguousarray(array[np.arange(size) % count]) for name, array in rows.items()})
+        for size in batch_sizes(contract)
+    ]
+
+
+def _typical(data: Dataset) -> Chunk:
+    """The chunk that holds the median sample when the samples are ordered by their size."""
+    chunks = sorted((chunk for chunk in data.chunks if len(chunk)), key=_row_bytes)
+    middle = (len(data) + 1) // 2
+    for chunk in chunks:
+        middle -= len(chunk)
+        if middle <= 0:
+            return chunk
+    return chunks[-1]
+
+
+def _row_bytes(chunk: Chunk) -> int:
+    return sum(array.nbytes for array in chunk.inputs.values()) // len(chunk)
+
+
+def survey(
+    worker: Worker, artifact: Artifact, contract: Contract, feeds: Path, *, pace: Pace | None = None
+) -> Survey:
+    """Open the graph once for each number of streams, and time each batch size."""
+    pace = pace or Pace()
+    target, sizes = contract.target, batch_sizes(contract)
+    latency: list[LatencyPoint] = []
+    throughput: list[ThroughputPoint] = []
+    for streams in (1,) if target.objective == "latency" else stream_counts(target.threads):
+        point = OperatingPoint(streams=streams, threads=target.threads)
+        open_graph(worker, artifact, point, feeds, sizes)
+        for size in sizes:
+            seconds = pace.curve_s if streams == 1 else pace.point_s
+            loop = say.TimeLoop(case=str(size), streams=streams, seconds=seconds, warm_s=pace.warm_s)
+            reply = worker.ask(loop, say.TimeReply)
+            throughput.append(throughput_point(point.model_copy(update={"batch": size}), reply.rate, reply.times))
+            if streams == 1:
+                latency.append(latency_point(size, reply.times))
+            if min(reply.times) > _TOO_SLOW_S:
+                break
+    return Survey(tuple(latency), tuple(throughput))
+
+
+def open_graph(worker: Worker, artifact: Artifact, point: OperatingPoint, feeds: Path, sizes: Sequence[int]) -> float:
+    """Open at a point with these batch sizes at hand; seconds from the file to the first answer."""
+    cases = tuple(str(size) for size in sizes)
+    return worker.ask(say.OpenGraph(artifact=artifact, point=point, feeds=feeds, cases=cases), say.OpenReply).load_s
+
+
+def ranked(points: Sequence[ThroughputPoint], target: TargetSpec, p99_ms: float | None) -> list[ThroughputPoint]:
+    """The points worth a closer look, the best first; none where every point exceeds the latency limit.
+
+    The points near the best throughput come before the rest, the one with the fewest in flight first. For latency
+    there is only one: a single request of the smallest batch."""
+    if target.objective == "latency":
+        points = [min(points, key=lambda p: (p.point.batch, p.point.streams))] if points else []
+    allowed = [point for point in points if p99_ms is None or point.p99_ms <= p99_ms]
+    if not allowed:
+        return []
+    enough = NEAR * max(point.items_per_s for point in allowed)
+    near = sorted((p for p in allowed if p.items_per_s >= enough), key=lambda p: p.point.streams * p.point.batch)
+    rest = sorted((p for p in allowed if p.items_per_s < enough), key=lambda p: -p.items_per_s)
+    return [*near, *rest]
+
+
+def latency_point(batch: int, times: Sequence[float]) -> LatencyPoint:
+    p50, p99 = np.quantile(times, (0.5, 0.99)) * 1e3
+    return LatencyPoint(batch=batch, p50_ms=float(p50), p99_ms=float(p99), runs=len(times))
+
+
+def throughput_point(point: OperatingPoint, rate: float, times: Sequence[float]) -> ThroughputPoint:
+    p50, p99 = np.quantile(times, (0.5, 0.99)) * 1e3
+    return ThroughputPoint(point=point, items_per_s=rate * point.batch, p50_ms=float(p50), p99_ms=float(p99))

@@ -1,0 +1,78 @@
+"""From a package to a predictor: audit, choose, open, replay, warm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import NoUsableVariant, ShipworthyError
+from ..package import Package, Variant, artifact_of, best_point, none_usable, obstacle, read_package, replay
+from ..runtime import Host, open_runner, this_host
+from ..runtime.protocol import OperatingPoint
+from .predictor import Predictor, warm
+
+
+def load(
+    path: str | Path,
+    *,
+    allow_code: bool = False,
+    variant: str | None = None,
+    point: OperatingPoint | None = None,
+    version: str | None = None,
+) -> Predictor:
+    """Open a package (a folder or a `.ship` file) for use.
+
+    The package is audited whole; then each variant in the package's order that may and can run here is opened, and must
+    reproduce the golden answers; the first that does is warmed and taken. `variant` allows only that one. `point` is
+    used instead of the best measured operating point. Raises TamperedPackage, UnknownFormat or PackageError where the
+    package is refused, and NoUsableVariant, with the reason of each, where no variant serves."""
+    package = read_package(path)
+    try:
+        return _first_ready(package, this_host(), allow_code, variant, point, version)
+    except BaseException:
+        package.close()
+        raise
+
+
+def _first_ready(
+    package: Package,
+    host: Host,
+    allow_code: bool,
+    wanted: str | None,
+    point: OperatingPoint | None,
+    version: str | None,
+) -> Predictor:
+    passed: list[tuple[str, str]] = []
+    for variant in _wanted(package, wanted):
+        reason = obstacle(variant, host, allow_code=allow_code)
+        if reason is None:
+            try:
+                return _ready(package, variant, point or best_point(variant, host), passed, version)
+            except ShipworthyError as error:
+                reason = str(error)
+        passed.append((variant.id, reason))
+    raise none_usable(package, passed)
+
+
+def _wanted(package: Package, wanted: str | None) -> tuple[Variant, ...]:
+    variants = package.manifest.variants
+    if wanted is None:
+        return variants
+    found = tuple(variant for variant in variants if variant.id == wanted)
+    if not found:
+        ids = ", ".join(variant.id for variant in variants)
+        raise NoUsableVariant(str(package.path), f"has no variant {wanted!r}", f"the variants are {ids}")
+    return found
+
+
+def _ready(
+    package: Package, variant: Variant, point: OperatingPoint, passed: list[tuple[str, str]], version: str | None
+) -> Predictor:
+    runner = open_runner(artifact_of(package, variant), point)
+    try:
+        replay(runner, variant, package.golden)
+        predictor = Predictor(package, variant, runner, point=point, passed_over=passed, version=version)
+        warm(predictor)
+    except BaseException:
+        runner.close()
+        raise
+    return predictor

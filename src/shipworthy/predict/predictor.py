@@ -1,0 +1,134 @@
+"""A package opened for use: arrays or instances in, arrays or answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+import numpy as np
+
+from ..contract import Array, Arrays
+from ..encode import Codec, stack
+from ..errors import EngineError, InputError, Problem
+from ..package import Package, Variant
+from ..runtime.protocol import OperatingPoint, Runner
+from .answers import Answer, Answers, is_batched
+from .requests import read_request
+
+
+class Predictor:
+    """One variant of a package, ready. Safe to use from several threads; a context manager.
+
+    The same rows in a batch of the same size give bit-identical outputs, alone or beside other calls."""
+
+    def __init__(
+        self,
+        package: Package,
+        variant: Variant,
+        runner: Runner,
+        *,
+        point: OperatingPoint,
+        passed_over: Sequence[tuple[str, str]] = (),
+        version: str | None = None,
+    ) -> None:
+        """Takes over `package` and `runner`: closing the predictor closes both.
+
+        Raises ContractError where the package's encoders or outputs cannot be used as its contract says."""
+        self.package = package
+        self.manifest = package.manifest
+        self.contract = package.contract
+        self.variant = variant
+        self.point = point
+        """Streams, threads and batch that the variant was opened with."""
+        self.passed_over = tuple(passed_over)
+        """Id and reason of each variant that was preferred, and could not or may not be used."""
+        self.version = version if version is not None else package.digest[:12]
+        """The registry's version; for a package from elsewhere, the first 12 digits of its digest."""
+        self.codec = Codec(self.contract, package.root)
+        self.batch_sizes = measured_batches(variant)
+        """Batch sizes that were measured, rising; `run` never uses a larger one than the last."""
+        self._runner = runner
+        self._answers = Answers(self.contract, version=self.version, variant=variant.id)
+        self._in_chunks = all(is_batched(spec) for spec in self.contract.outputs.values())
+
+    def run(self, feeds: Arrays) -> dict[str, Array]:
+        """Outputs by name for inputs [batch, ...] by name; a batch beyond the largest measured one is run in chunks.
+
+        Raises InputError where names, dtypes or shapes do not fit, EngineError where the engine fails."""
+        sizes = {len(array) for array in feeds.values() if array.ndim}
+        rows, most = max(sizes, default=0), self.batch_sizes[-1]
+        if rows <= most or len(sizes) != 1 or not self._in_chunks:
+            return self._runner.run(feeds)
+        parts = [
+            self._runner.run({name: array[start : start + most] for name, array in feeds.items()})
+            for start in range(0, rows, most)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def answer(self, outputs: Arrays, *, round: int | None = None) -> list[Answer]:  # noqa: A002
+        """One answer for each row of `run`'s outputs. Raises InputError where an answer is not finite."""
+        return self._answers.of(outputs, round=round)
+
+    def predict(self, value: object, *, round: int | None = None) -> Answer:  # noqa: A002
+        """Answer one instance (a mapping, or a bare value where the model has one input) or many.
+
+        Many come as `{"instances": [...]}` or a list, and are answered as `{"predictions": [...]}`, each with its
+        `sample_index`. `round` rounds every float. Raises InputError that names every fault of every instance."""
+        _check_round(round)
+        request = read_request(value, self.contract, self.codec.fields)
+        answers = self._answer_instances(self.codec.instances(request.instances), round)
+        if not request.many:
+            return answers[0]
+        return {"predictions": [{"sample_index": index, **answer} for index, answer in enumerate(answers)]}
+
+    def predict_image(self, data: bytes, *, round: int | None = None) -> Answer:  # noqa: A002
+        """Answer the bytes of one PNG or JPEG file. Raises InputError where the model takes none."""
+        _check_round(round)
+        name = self.codec.accepts_image
+        if name is None:
+            raise InputError([Problem(0, "image", "this model takes no image")])
+        return self._answer_instances([{name: self.codec.image(name, data)}], round)[0]
+
+    def _answer_instances(self, instances: Sequence[dict[str, Array]], digits: int | None) -> list[Answer]:
+        found: dict[int, Answer] = {}
+        problems: list[Problem] = []
+        for indices, feeds in stack(instances):
+            try:
+                found.update(zip(indices, self.answer(self.run(feeds), round=digits), strict=True))
+            except InputError as error:
+                problems += [Problem(indices[p.sample_index], p.field, p.reason) for p in error.problems]
+        if problems:
+            raise InputError(sorted(problems, key=lambda problem: problem.sample_index))
+        return [found[index] for index in range(len(instances))]
+
+    def close(self) -> None:
+        """Free the engine, and remove the private folder of a `.ship` file. A second call does nothing."""
+        self._runner.close()
+        self.package.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def measured_batches(variant: Variant) -> tuple[int, ...]:
+    """The batch sizes of a variant's latency curve and operating points, rising."""
+    sizes = {row.batch for row in variant.latency} | {point.batch for point in variant.points}
+    return tuple(sorted(sizes or {1}))
+
+
+def _check_round(digits: int | None) -> None:
+    if digits is not None and (isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 17):
+        raise InputError([Problem(0, "round", f"expected a number of digits from 0 to 17, got {digits!r}")])
+
+
+def warm(predictor: Predictor) -> None:
+    """Run every measured batch size once, so that no caller waits for an engine's first touch of it."""
+    case = predictor.package.golden.cases[0]
+    for size in predictor.batch_sizes:
+        rows = {name: np.resize(array, (size, *array.shape[1:])) for name, array in case.inputs.items()}
+        outputs = predictor.run(rows)
+        if set(outputs) != set(predictor.contract.outputs):
+            raise EngineError(predictor.variant.id, f"gives the outputs {sorted(outputs)}", "build the package again")

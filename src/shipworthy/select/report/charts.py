@@ -1,0 +1,242 @@
+"""The pictures of a report, as Altair charts without data of their own outside the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ...errors import MissingExtra
+from ...evidence import BuildRecord
+from . import figures, theme
+from .view import Row, rows
+
+if TYPE_CHECKING:
+    import altair as alt
+
+Values: TypeAlias = list[dict[str, Any]]
+Picture: TypeAlias = Literal["tradeoff", "speed", "operating-points", "footprint"]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart with what a reader needs beside it."""
+
+    name: str
+    title: str
+    note: str
+    chart: alt.LayerChart
+
+
+def figures_of(record: BuildRecord) -> list[Figure]:
+    """The build's pictures that have something to show; one without data is left out."""
+    shown = rows(record)
+    made = (_tradeoff(shown), _footprint(shown), _speed(shown), _operating_points(shown))
+    return [figure for figure in made if figure is not None]
+
+
+def latency_curves(record: BuildRecord) -> list[tuple[Row, alt.LayerChart]]:
+    """One small chart for each candidate whose latency was measured, all on the same axes, eager behind each."""
+    shown = [row for row in rows(record) if row.result.evidence.latency]
+    points = [point for row in shown for point in row.result.evidence.latency]
+    if not points:
+        return []
+    batches = sorted({point.batch for point in points})
+    low, high = min(point.p50_ms for point in points), max(max(point.p99_ms, point.p50_ms) for point in points)
+    eager = next((row for row in shown if row.verdict == "baseline"), None)
+    return [(row, _latency_curve(row, eager, batches, (low, high))) for row in shown]
+
+
+def chart_png(record: BuildRecord, picture: Picture = "tradeoff", *, width: int = 760, height: int = 380, scale: float = 2) -> bytes:
+    """One of the report's pictures as PNG on white, `width` × `height` points at `scale` pixels each.
+
+    Raises ValueError where the record has nothing measured that this picture shows."""
+    vl_convert = _vl_convert()
+    named = {figure.name: figure for figure in figures_of(record)}
+    if picture not in named:
+        raise ValueError(f"the record of {record.name!r} has no data for the picture {picture!r}; it has {sorted(named)}")
+    spec = chart_spec(named[picture].chart.properties(width=width, height=height))
+    spec["background"], spec["padding"] = "#ffffff", 18
+    png: bytes = vl_convert.vegalite_to_png(spec, scale=scale)
+    return png
+
+
+def chart_spec(chart: alt.LayerChart) -> dict[str, Any]:
+    """Vega-Lite JSON with the report's looks; its data is inside."""
+    spec: dict[str, Any] = chart.to_dict()
+    # The schema's address would be the page's only link to another host's file.
+    spec.pop("$schema", None)
+    spec["config"] = theme.config()
+    return spec
+
+
+def _altair() -> Any:
+    try:
+        import altair
+    except ImportError as error:
+        raise MissingExtra("the report", "altair", "build") from error
+    return altair
+
+
+def _vl_convert() -> Any:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise MissingExtra("the report", "vl_convert", "build") from error
+    return vl_convert
+
+
+def _layer(*charts: alt.Chart, description: str, height: int) -> alt.LayerChart:
+    layered: alt.LayerChart = _altair().layer(*charts).properties(width="container", height=height, description=description)
+    return layered
+
+
+def _chart(values: Iterable[Mapping[str, Any]]) -> alt.Chart:
+    alt = _altair()
+    chart: alt.Chart = alt.Chart(alt.Data(values=[dict(value) for value in values]))
+    return chart
+
+
+def _tradeoff(shown: Sequence[Row]) -> Figure | None:
+    """Throughput against the metric; against the agreement with eager where no metric was measured."""
+    by_metric = any(row.metric and row.throughput for row in shown)
+    values = [
+        _point(row, row.throughput.items_per_s, row.metric.candidate if by_metric and row.metric else row.parity.sqnr_db if row.parity else None)
+        for row in shown
+        if row.throughput and (row.metric if by_metric else row.parity)
+    ]
+    if not values:
+        return None
+    name = next((row.metric.name for row in shown if row.metric), "") if by_metric else "SQNR against eager, dB"
+    chart = _scatter(values, "throughput, items per second", name, (False, True), _front(values, (1, 1)), f"Throughput against {name} of every candidate")
+    note = "Up and to the right is better. The dashed line joins the candidates that no other beats on both; eager is the square."
+    return Figure("tradeoff", f"Throughput against {name}", note, chart)
+
+
+def _footprint(shown: Sequence[Row]) -> Figure | None:
+    values = [_point(row, row.size_mb, row.latency.p50_ms) for row in shown if row.size_mb is not None and row.latency]
+    if not values:
+        return None
+    chart = _scatter(values, "size on disk, MB", "median latency, ms", (True, True), _front(values, (-1, -1)), "Size against latency of every candidate")
+    batch = min(row.latency.batch for row in shown if row.latency)
+    return Figure("footprint", "Size against latency", f"One stream, batch {batch}. Down and to the left is better.", chart)
+
+
+def _point(row: Row, x: float | None, y: float | None) -> dict[str, Any]:
+    return {"candidate": row.id, "verdict": row.verdict, "x": x, "y": y, "reason": row.reason}
+
+
+def _front(values: Values, direction: tuple[int, int]) -> Values:
+    """The points that no other beats in both directions, in the order of x. Rejected candidates do not count."""
+    able = [value for value in values if value["verdict"] in ("chosen", "accepted", "baseline")]
+    able.sort(key=lambda value: (-direction[0] * value["x"], -direction[1] * value["y"]))
+    front: Values = []
+    for value in able:
+        if not front or direction[1] * value["y"] > direction[1] * front[-1]["y"]:
+            front.append(value)
+    return front
+
+
+def _scatter(values: Values, x: str, y: str, log: tuple[bool, bool], front: Values, description: str) -> alt.LayerChart:
+    alt = _altair()
+
+    def axis(channel: Any, field: str, title: str, logarithmic: bool) -> Any:
+        scale = alt.Scale(type="log", nice=False, padding=28) if logarithmic else alt.Scale(zero=False, nice=True, padding=28)
+        return channel(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
+
+    where = {"x": axis(alt.X, "x", x, log[0]), "y": axis(alt.Y, "y", y, log[1])}
+    line = _chart(front).mark_line(strokeDash=[4, 4], strokeWidth=1.2, color=theme.MUTED, opacity=0.8).encode(**where, order="x:Q")
+    dots = (
+        _chart(values)
+        .mark_point(size=130, filled=True, opacity=0.95)
+        .encode(
+            **where,
+            color=theme.verdict_colour(legend=True),
+            shape=theme.verdict_shape(legend=True),
+            tooltip=["candidate:N", "verdict:N", alt.Tooltip("x:Q", title=x), alt.Tooltip("y:Q", title=y), "reason:N"],
+        )
+    )
+    names = _chart(values).mark_text(align="left", dx=10, dy=-8, fontSize=11).encode(**where, text="candidate:N")
+    return _layer(line, dots, names, description=description, height=340)
+
+
+def _speed(shown: Sequence[Row]) -> Figure | None:
+    """The paired ratio to eager with its interval, one row for each candidate."""
+    measured = sorted((row for row in shown if row.speed), key=lambda row: -(row.speed.ratio if row.speed else 0))
+    values = [
+        {"candidate": row.id, "verdict": row.verdict, "ratio": row.speed.ratio, "lower": row.speed.lower, "upper": row.speed.upper, "label": figures.ratio(row.speed.ratio)}
+        for row in measured
+        if row.speed
+    ]
+    if not values:
+        return None
+    alt = _altair()
+    base = _chart(values).encode(y=_candidates(values))
+    colour = theme.verdict_colour(legend=False)
+    even = _chart([{"one": 1}]).mark_rule(strokeDash=[4, 4], color=theme.MUTED).encode(x=alt.X("one:Q", title=None))
+    rule = base.mark_rule(strokeWidth=2.5).encode(x=alt.X("lower:Q", title="times as fast as eager", scale=alt.Scale(zero=True, nice=True)), x2="upper:Q", color=colour)
+    tip = ["candidate:N", "verdict:N", alt.Tooltip("ratio:Q", format=".3f"), alt.Tooltip("lower:Q", format=".3f"), alt.Tooltip("upper:Q", format=".3f")]
+    dots = base.mark_point(size=110, filled=True, opacity=1).encode(x="ratio:Q", color=colour, shape=theme.verdict_shape(legend=False), tooltip=tip)
+    names = base.mark_text(align="left", dx=10, fontSize=11).encode(x="upper:Q", text="label:N")
+    chart = _layer(even, rule, dots, names, description="Speed of every candidate relative to eager, with its interval", height=_row_height(values))
+    return Figure("speed", "Speed relative to eager", "Geometric mean over interleaved paired rounds, with 95 % bounds. The dashed line is eager.", chart)
+
+
+def _operating_points(shown: Sequence[Row]) -> Figure | None:
+    """Throughput at every operating point, one row for each candidate."""
+    measured = sorted((row for row in shown if row.throughput), key=lambda row: -(row.throughput.items_per_s if row.throughput else 0))
+    values = [
+        {
+            "candidate": row.id,
+            "verdict": row.verdict,
+            "rate": point.items_per_s,
+            "p99": point.p99_ms,
+            "batch": point.point.batch,
+            "point": f"{point.point.streams} × {point.point.batch}",
+            "best": point == row.throughput,
+        }
+        for row in measured
+        for point in row.result.evidence.throughput
+    ]
+    if not values:
+        return None
+    alt = _altair()
+    rate = alt.X("rate:Q", title="throughput, items per second", scale=alt.Scale(zero=True, nice=True))
+    base = _chart(values).encode(y=_candidates(values))
+    span = base.mark_rule(strokeWidth=1, opacity=0.5).encode(x=alt.X("min(rate):Q", title="throughput, items per second"), x2="max(rate):Q", color=theme.verdict_colour(legend=False))
+    size = alt.Size("batch:Q", scale=alt.Scale(type="log", range=[25, 220]), legend=None)
+    tip = ["candidate:N", alt.Tooltip("point:N", title="streams × batch"), alt.Tooltip("rate:Q", format=",.0f"), alt.Tooltip("p99:Q", title="p99, ms", format=".3g")]
+    dots = base.mark_circle(opacity=0.75).encode(x=rate, color=theme.verdict_colour(legend=False), size=size, tooltip=tip)
+    names = base.transform_filter("datum.best").mark_text(align="left", dx=12, fontSize=11).encode(x=rate, text="point:N")
+    chart = _layer(span, dots, names, description="Throughput of every candidate at every operating point", height=_row_height(values))
+    return Figure("operating-points", "Throughput by operating point", "Streams × batch; a larger dot is a larger batch. The best point of each is named.", chart)
+
+
+def _latency_curve(row: Row, eager: Row | None, batches: list[int], span: tuple[float, float]) -> alt.LayerChart:
+    alt = _altair()
+    ticks = alt.Axis(values=batches, grid=False, labelExpr="datum.value", labelOverlap=True)
+    x = alt.X("batch:Q", title="batch", scale=alt.Scale(type="log", domain=[batches[0], max(batches[-1], batches[0] + 1)], nice=False), axis=ticks)
+    y = alt.Y("p50:Q", title="ms", scale=alt.Scale(type="log", domain=[span[0], max(span[1], span[0] * 1.01)], nice=True), axis=alt.Axis(tickCount=4))
+    colour = theme.COLOURS[row.verdict]
+    own = _chart(_curve(row))
+    band = own.mark_area(opacity=0.2, color=colour).encode(x=x, y=y, y2="p99:Q")
+    tip = ["batch:Q", alt.Tooltip("p50:Q", title="median, ms", format=".3g"), alt.Tooltip("p99:Q", title="p99, ms", format=".3g"), "runs:Q"]
+    line = own.mark_line(color=colour, strokeWidth=2, point={"color": colour, "size": 28}).encode(x=x, y=y, tooltip=tip)
+    behind = _chart(_curve(eager) if eager else []).mark_line(color=theme.COLOURS["baseline"], strokeWidth=1.2, strokeDash=[3, 3]).encode(x=x, y=y)
+    return _layer(behind, band, line, description=f"Latency of {row.id} by batch size", height=150)
+
+
+def _curve(row: Row) -> Values:
+    points = sorted(row.result.evidence.latency, key=lambda point: point.batch)
+    return [{"batch": point.batch, "p50": point.p50_ms, "p99": point.p99_ms, "runs": point.runs} for point in points]
+
+
+def _candidates(values: Values) -> alt.Y:
+    alt = _altair()
+    order = list(dict.fromkeys(value["candidate"] for value in values))
+    axis: alt.Y = alt.Y("candidate:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=260, labelFontSize=12))
+    return axis
+
+
+def _row_height(values: Values) -> int:
+    return 30 * len({value["candidate"] for value in values}) + 10
