@@ -1,0 +1,9 @@
+"""Data sets: read, checked against the contract, split, and made into probes."""
+
+from .dataset import Chunk, Dataset
+from .live import as_dataset
+from .probes import probes
+from .read import read_data
+from .splits import Splits, load_splits
+
+__all__ = ["Chunk", "Dataset", "Splits", "as_dataset", "load_splits", "probes", "read_data"]

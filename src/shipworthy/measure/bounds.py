@@ -18,7 +18,7 @@ def binomial_upper(successes: float, trials: float, confidence: float) -> float:
 
     Clopper and Pearson, Biometrika 26 (1934): the beta quantile at `confidence` with parameters k + 1, n − k.
     Counts need not be whole, so that a bound can be foreseen from rates."""
-    from scipy.stats import beta
+    from scipy.stats import beta  # type: ignore[import-untyped]
 
     if successes >= trials:
         return 1.0
@@ -27,7 +27,7 @@ def binomial_upper(successes: float, trials: float, confidence: float) -> float:
 
 def binomial_lower(successes: float, trials: float, confidence: float) -> float:
     """One-sided lower Clopper–Pearson bound of a probability: the beta quantile at 1 − confidence with k, n − k + 1."""
-    from scipy.stats import beta
+    from scipy.stats import beta  # type: ignore[import-untyped]
 
     if successes <= 0:
         return 0.0

@@ -13,7 +13,7 @@ from ..contract import Array, Arrays
 
 
 def write_cases(path: Path, cases: Iterable[tuple[str, Arrays]]) -> Path:
-    """Write each case's arrays under `case/name.npy`; the file appears whole or not at all. Cases may be a generator."""
+    """Write each case's arrays under `case/name.npy`; the file appears whole or not at all. A generator will do."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:

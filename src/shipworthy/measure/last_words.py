@@ -13,7 +13,7 @@ _LIBRARY = ("site-packages", "dist-packages", "lib/python3", "<frozen", "shipwor
 
 
 def last_words(log: Path) -> str:
-    """For a fatal signal, what the fault handler says and the user's own line; otherwise the last line that is not empty."""
+    """For a fatal signal, what the fault handler says and the user's own line; otherwise the last line of text."""
     if not log.exists():
         return ""
     with log.open("rb") as stream:

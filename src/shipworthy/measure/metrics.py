@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,6 +14,7 @@ import numpy as np
 from ..contract import Array, Arrays, Contract
 from ..contract.spec import Kind, TaskKind
 from ..errors import ContractError, DataError
+from ..model import resolve
 
 Score: TypeAlias = Callable[[Array, Array], float]
 """Of (answers, targets), rows in the same order."""
@@ -64,7 +63,7 @@ def f1_macro(answers: Array, targets: Array) -> float:
     """The mean of the F1 of the classes that occur in answers or targets; 2·tp / (2·tp + fp + fn)."""
     size = int(max(answers.max(initial=0), targets.max(initial=0))) + 1
     right = np.bincount(targets[answers == targets], minlength=size)
-    seen = np.bincount(answers, minlength=size) + np.bincount(targets, minlength=size)
+    seen = np.bincount(answers.ravel(), minlength=size) + np.bincount(targets.ravel(), minlength=size)
     return float((2 * right[seen > 0] / seen[seen > 0]).mean())
 
 
@@ -146,9 +145,9 @@ def metric_for(contract: Contract) -> Metric | None:
 
 def _answers(scored: str, kind: Kind, answer: Answer, outputs: Arrays) -> Arrays:
     output = outputs[scored]
-    if output.dtype == object or (answer == "class" and output.ndim > 2):
-        reason = "rows differ in shape" if output.dtype == object else f"shape {list(output.shape)} is not [batch, classes]"
-        raise DataError(f"output {scored!r}", f"{reason}, so the built-in metrics do not apply", "give data.metric a callable")
+    if output.dtype == object:
+        reason = "its rows differ in shape, so the built-in metrics do not apply"
+        raise DataError(f"output {scored!r}", reason, "write data.metric as module:callable")
     threshold = 0.5 if kind == "probabilities" else 0.0
     if answer == "class":
         return {ANSWERS: _classes(output, threshold)}
@@ -158,12 +157,14 @@ def _answers(scored: str, kind: Kind, answer: Answer, outputs: Arrays) -> Arrays
 
 
 def _classes(output: Array, threshold: float) -> Array:
-    """Predicted class [n]: the highest score, or for a single score its side of the threshold."""
+    """Predicted class [n] (or [n, ...] for a class per position): the highest score along the last axis, or for a
+    single score its side of the threshold. Integers are classes already."""
+    single = output[..., 0] if output.ndim > 1 and output.shape[-1] == 1 else output
     if output.dtype.kind in "iub":
-        return output.reshape(len(output)).astype(np.int64)
-    if output.ndim == 1 or output.shape[1] == 1:
-        return np.asarray(output.reshape(len(output)) > threshold, dtype=np.int64)
-    return np.asarray(output.argmax(1), dtype=np.int64)
+        return single.astype(np.int64)
+    if single.ndim == 1:
+        return np.asarray(single > threshold, dtype=np.int64)
+    return np.asarray(output.argmax(-1) if single is output else single > threshold, dtype=np.int64)
 
 
 def _score(built_in: BuiltIn, outputs: Arrays, targets: Array) -> float:
@@ -182,8 +183,8 @@ def fit_targets(answer: Answer, answers: Array, targets: Array) -> Array:
 
 
 def recalls(answers: Array, targets: Array) -> tuple[Array, Array]:
-    """Recall per class, and how many samples of it there are; answers [n] are classes, or [n, labels] are bools."""
-    if answers.ndim == 2:
+    """Recall per class, and how many samples of it there are; answers are classes, or bools [n, labels]."""
+    if answers.dtype == bool:
         truth = targets.reshape(answers.shape).astype(bool)
         right, total = (answers & truth).sum(0), truth.sum(0)
     else:
@@ -192,21 +193,20 @@ def recalls(answers: Array, targets: Array) -> tuple[Array, Array]:
 
 
 def _per_class(answers: Array, targets: Array) -> tuple[Array, Array]:
+    """For each class, how many of its samples are right, and how many there are."""
     size = int(targets.max(initial=0)) + 1
-    return np.bincount(targets[answers == targets], minlength=size), np.bincount(targets, minlength=size)
+    return np.bincount(targets[answers == targets], minlength=size), np.bincount(targets.ravel(), minlength=size)
 
 
 def _imported(reference: str, root: Path) -> Callable[[Arrays, Array], float]:
-    module_name, _, name = reference.partition(":")
-    sys.path.insert(0, str(root.resolve()))
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ContractError("data.metric", f"{reference!r} cannot be imported: {error}", "write module:callable") from error
-    finally:
-        sys.path.remove(str(root.resolve()))
+    function = resolve(reference, root)
+    if not callable(function):
+        raise ContractError("data.metric", f"{reference!r} is a {type(function).__name__}", "write module:callable")
 
     def score(outputs: Arrays, targets: Array) -> float:
-        return float(function(outputs, targets))
+        try:
+            return float(function(outputs, targets))
+        except Exception as error:  # a user's function may raise anything at all
+            raise DataError(f"data.metric = {reference!r}", f"raised {type(error).__name__}: {error}") from error
 
     return score

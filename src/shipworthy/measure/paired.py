@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ..contract import Array, Arrays
+from ..errors import DataError
 from ..evidence import MetricEvidence
 from .bounds import (
     RESAMPLES,
@@ -55,6 +57,10 @@ def compare(
         targets = base[ANSWERS]
     assert targets is not None, "a metric with targets is only made for data that has them"
     before, after = metric.score(base, targets), metric.score(other, targets)
+    if not (math.isfinite(before) and math.isfinite(after)):
+        raise DataError(
+            f"the {split} data", f"{metric.name} is not defined on them", "give more of them, or another metric"
+        )
     evidence = MetricEvidence(
         name=metric.name,
         split=split,
@@ -66,7 +72,8 @@ def compare(
     )
     if claim is None:
         return evidence
-    bound = _exact if metric.exact else _bootstrap
+    # Positions of one sample are not independent: only one answer per sample has an exact bound.
+    bound = _exact if metric.exact and base[ANSWERS].ndim == 1 else _bootstrap
     return evidence.model_copy(update=bound(metric, base, other, targets, evidence.drop, claim, seed))
 
 
@@ -92,6 +99,8 @@ def _bootstrap(
         return metric.score(first, targets[rows]) - metric.score(second, targets[rows])
 
     upper = bootstrap_drop_upper(drop_on, len(targets), claim.level, seed=seed)
+    if not math.isfinite(upper):
+        raise DataError("the data", f"are too few for a bound of {metric.name}: it is not defined on resamples of them")
     needed = None
     if claim.limit is not None and upper > claim.limit:
         needed = bootstrap_samples_needed(drop, upper, len(targets), claim.limit)

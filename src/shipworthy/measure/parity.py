@@ -53,13 +53,10 @@ class ParityJudge:
     _tallies: dict[str, _Tally] = field(default_factory=dict)
 
     def add(self, feeds: Arrays, eager: Arrays, candidate: Arrays) -> None:
-        shape = next(iter(feeds.values())).shape
-        for name, expected in eager.items():
-            got = candidate.get(name)
-            self.misfit = self.misfit or _misfit(name, expected, got, shape)
-            if got is None or self.misfit is not None:
-                return
-            self._tally(name, expected, got, shape)
+        self.misfit = self.misfit or misfit(feeds, eager, candidate)
+        if self.misfit is None:
+            for name, expected in eager.items():
+                self._tally(name, expected, candidate[name], _shape(feeds))
 
     def _tally(self, name: str, expected: Array, got: Array, shape: tuple[int, ...]) -> None:
         tally = self._tallies.setdefault(name, _Tally())
@@ -93,18 +90,25 @@ class ParityJudge:
             for name, tally in self._tallies.items()
         }
 
-    def refusal(self, precision: Precision, *, metric_decides: bool) -> str | None:
-        """Why the candidate fails, or None.
+    def too_far(self, precision: Precision) -> str | None:
+        """Why the values are too far from eager's for this precision, or None.
 
-        fp32: max|Δ| ≤ 1e-4 + 1e-3·max|y|. bf16: SQNR ≥ 25 dB; int8: ≥ 10 dB; but where a metric is judged, it
-        decides for these. Integer outputs: the share of equal elements."""
-        if self.misfit is not None:
-            return self.misfit
-        if precision != "fp32" and metric_decides:
-            return None
+        fp32: max|Δ| ≤ 1e-4 + 1e-3·max|y|. bf16: SQNR ≥ 25 dB; int8: ≥ 10 dB. Integer outputs: the share of equal
+        elements."""
         return next(
-            (why for name, tally in self._tallies.items() if (why := _refusal(name, tally, precision)) is not None), None
+            (why for name, tally in self._tallies.items() if (why := _too_far(name, tally, precision)) is not None),
+            None,
         )
+
+
+def misfit(feeds: Arrays, eager: Arrays, candidate: Arrays) -> str | None:
+    """Why the answers cannot be compared at all, or None: one is missing, of another shape or dtype, or not finite."""
+    whys = (_misfit(name, expected, candidate.get(name), _shape(feeds)) for name, expected in eager.items())
+    return next((why for why in whys if why is not None), None)
+
+
+def _shape(feeds: Arrays) -> tuple[int, ...]:
+    return tuple(next(iter(feeds.values())).shape)
 
 
 def _misfit(name: str, expected: Array, got: Array | None, shape: tuple[int, ...]) -> str | None:
@@ -147,7 +151,7 @@ def _sqnr_db(tally: _Tally) -> float:
     return 10 * math.log10(tally.signal / tally.noise) if tally.signal else -INFINITE_DB
 
 
-def _refusal(name: str, tally: _Tally, precision: Precision) -> str | None:
+def _too_far(name: str, tally: _Tally, precision: Precision) -> str | None:
     if tally.exact:
         share = tally.equal / tally.compared if tally.compared else 1.0
         least = LEAST_AGREEMENT[precision]

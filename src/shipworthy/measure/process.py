@@ -48,7 +48,13 @@ class Worker:
     """A process that runs one candidate. As a context manager it never outlives its block."""
 
     def __init__(
-        self, subject: str, log: Path, *, caps: Caps | None = None, threads: int | None = None, paths: Sequence[Path] = ()
+        self,
+        subject: str,
+        log: Path,
+        *,
+        caps: Caps | None = None,
+        threads: int | None = None,
+        paths: Sequence[Path] = (),
     ) -> None:
         """`subject` names it in errors; `log` takes its standard error; `paths` become importable in it."""
         self.subject = subject
@@ -91,7 +97,8 @@ class Worker:
         answer = say.Answer.model_validate_json(self._line(command.do, limit))
         if answer.failure is not None:
             self._raise_failure(answer.failure)
-        return reply.model_validate_json(answer.reply)
+        read: R = reply.model_validate_json(answer.reply)  # type: ignore[assignment]
+        return read
 
     def close(self) -> None:
         """Let it leave by itself, then end whatever is left of its process group."""

@@ -68,7 +68,11 @@ def race(racers: Sequence[Racer], objective: Objective, course: Course | None = 
         turn = number % len(racers)
         for racer in (*racers[turn:], *racers[:turn]):
             lap = _slice(racer, course, warm_s=0.0)
-            rate = lap.rate * racer.point.batch if objective == "throughput" else racer.point.batch / float(np.median(lap.times))
+            rate = (
+                lap.rate * racer.point.batch
+                if objective == "throughput"
+                else racer.point.batch / float(np.median(lap.times))
+            )
             rates[racer.id].append(rate)
             times[racer.id].extend(lap.times)
     return {racer.id: Lap(racer.id, racer.point, tuple(rates[racer.id]), tuple(times[racer.id])) for racer in racers}
@@ -93,7 +97,7 @@ def speed(candidate: Lap, against: Lap, objective: Objective) -> Speed:
     """The paired ratio of rates, with one-sided 95 % bounds of Student's t on its logarithms.
 
     The rounds are the sample; the geometric mean treats twice as fast and half as fast alike."""
-    from scipy.stats import t
+    from scipy.stats import t  # type: ignore[import-untyped]
 
     logs = np.log(np.asarray(candidate.rates) / np.asarray(against.rates))
     rounds, mean = len(logs), float(logs.mean())

@@ -24,7 +24,7 @@ _TOO_SLOW_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class SurveyTimes:
     """How long a survey looks at each point."""
 
     curve_s: float = 0.15
@@ -77,10 +77,10 @@ def _row_bytes(chunk: Chunk) -> int:
 
 
 def survey(
-    worker: Worker, artifact: Artifact, contract: Contract, feeds: Path, *, pace: Pace | None = None
+    worker: Worker, artifact: Artifact, contract: Contract, feeds: Path, *, times: SurveyTimes | None = None
 ) -> Survey:
     """Open the graph once for each number of streams, and time each batch size."""
-    pace = pace or Pace()
+    times = times or SurveyTimes()
     target, sizes = contract.target, batch_sizes(contract)
     latency: list[LatencyPoint] = []
     throughput: list[ThroughputPoint] = []
@@ -88,8 +88,8 @@ def survey(
         point = OperatingPoint(streams=streams, threads=target.threads)
         open_graph(worker, artifact, point, feeds, sizes)
         for size in sizes:
-            seconds = pace.curve_s if streams == 1 else pace.point_s
-            loop = say.TimeLoop(case=str(size), streams=streams, seconds=seconds, warm_s=pace.warm_s)
+            seconds = times.curve_s if streams == 1 else times.point_s
+            loop = say.TimeLoop(case=str(size), streams=streams, seconds=seconds, warm_s=times.warm_s)
             reply = worker.ask(loop, say.TimeReply)
             throughput.append(throughput_point(point.model_copy(update={"batch": size}), reply.rate, reply.times))
             if streams == 1:

@@ -120,13 +120,13 @@ def _shape(value: object) -> tuple[int, ...] | None:
 
 
 def _advice(missing: Sequence[str], unexpected: Sequence[str], shapes: Sequence[str]) -> str:
+    added = _common_prefix(missing, unexpected)
+    if added:
+        return f"the module's keys begin with {added!r} and the file's do not; load the weights into the inner module"
     for name in unexpected:
         near = get_close_matches(name, missing, n=1)
         if near:
             return f"{name!r} in the file looks like {near[0]!r} in the module; build the module as it was trained"
-    added = _common_prefix(missing, unexpected)
-    if added:
-        return f"the module's keys begin with {added!r} and the file's do not; load the weights into the inner module"
     if shapes and not missing and not unexpected:
         return "build the module with the sizes that it was trained with"
     return "check that the weights are of this module, in the version that it was trained with"

@@ -6,7 +6,6 @@ import importlib
 import site
 import sys
 import sysconfig
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import ModelError
+from .blame import raised_at
 
 _LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
 _INSTALLED = tuple(
@@ -82,16 +82,6 @@ def _import(name: str, reference: str, root: Path) -> ModuleType:
             f"{name} fails while it is imported: {raised_at(exc)}",
             "correct it, or import it in Python to see",
         ) from exc
-
-
-def raised_at(exc: BaseException) -> str:
-    """`ValueError at train.py:12: the message`, where the line is the last of the user's own."""
-    frames = traceback.extract_tb(exc.__traceback__)
-    own = [f for f in frames if not _is_installed(Path(f.filename)) and "importlib" not in f.filename]
-    own = [f for f in own if Path(__file__).parents[1] not in Path(f.filename).parents]
-    where = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
-    first = str(exc).strip().split("\n")[0]
-    return f"{type(exc).__name__}{where}" + (f": {first}" if first else "")
 
 
 def _no_module(reference: str, name: str, root: Path) -> ModelError:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..contract import Contract
 from ..errors import MissingExtra, ModelError
+from .blame import raised_at
 from .fit import Fitted, fit_weights
-from .imports import importing_from, raised_at, resolve
+from .imports import importing_from, resolve
 from .kinds import file_kind
 from .live import take_over
 from .loaded import LoadedModel
@@ -17,8 +18,6 @@ from .weights import load_weights
 
 if TYPE_CHECKING:
     from torch import nn
-
-_FILES = (".pt", ".pth", ".pt2", ".onnx", ".ts", ".torchscript", ".safetensors", ".pkl", ".ckpt", ".bin")
 
 
 def load_model(contract: Contract, *, mend: bool = False) -> LoadedModel:
@@ -32,7 +31,7 @@ def load_model(contract: Contract, *, mend: bool = False) -> LoadedModel:
         raise ModelError(
             "the contract", "names no model", 'write model = "module:callable" or the path of a model file'
         )
-    is_file = contract.model.endswith(_FILES) or ":" not in contract.model
+    is_file = ":" not in contract.model
     loaded = _load_file(contract, contract.path(contract.model)) if is_file else _load_built(contract, mend=mend)
     return _with_post(loaded, contract)
 
@@ -73,10 +72,6 @@ def _load_file(contract: Contract, path: Path) -> LoadedModel:
             str(path),
             "is a state_dict, which has weights but no model",
             f'name what builds the model too: model = "module:callable", weights = "{path.name}"',
-        )
-    if contract.weights is not None:
-        raise ModelError(
-            contract.weights, f"cannot be put into {path.name}, which has its own weights", "leave weights out"
         )
     if kind == "onnx":
         return load_onnx(path, contract)

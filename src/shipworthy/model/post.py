@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ..contract import Contract, Dim
 from ..errors import ModelError
-from .imports import raised_at
+from .blame import raised_at
 from .loaded import LoadedModel
 
 
@@ -35,21 +36,12 @@ def put_behind(model: LoadedModel, post: nn.Module, contract: Contract) -> Loade
     """`model` with `post` behind it.
 
     TorchScript stays TorchScript (post is traced, the model's own control flow is kept). An ExportedProgram becomes a
-    module that can be exported again. Raises ModelError for ONNX, and where post cannot be traced."""
-    if model.module is None:
-        raise ModelError(
-            f"task.post = {contract.task.post!r}",
-            "cannot be put behind an .onnx file",
-            "merge it into the graph with onnx.compose, or give the PyTorch model",
-        )
-    inner = getattr(model.module, "graph_module", model.module) if model.source == "exported" else model.module
-    whole: nn.Module = WithPost(inner, post.eval())
+    module that can be exported again. Raises ModelError where post cannot be traced."""
+    assert model.module is not None, "a contract has no post behind an .onnx file"
+    whole = WithPost(model.module, post).eval()
     if model.source == "torchscript":
-        whole = _trace(whole, contract)
-        return LoadedModel("torchscript", whole, notes=model.notes)
-    if model.source == "module":
-        whole.eval()
-    return LoadedModel("module", whole, None, model.mended, model.notes, model.training, model.devices)
+        return replace(model, module=_trace(whole, contract), path=None)
+    return replace(model, source="module", module=whole, path=None)
 
 
 def _trace(module: nn.Module, contract: Contract) -> nn.Module:

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..errors import PackageError, TamperedPackage, UnknownFormat
 from .format1 import first_fault, parse_manifest
 from .manifest import FORMAT, FileEntry, Manifest
-from .members import DIGEST, MANIFEST, check_members
+from .members import DIGEST, MANIFEST, check_members, folders_of
 from .ship import ShipFile
 from .tree import Folder, Tree, unreadable
 
@@ -143,6 +143,8 @@ def _compare_names(tree: Tree, sizes: Mapping[str, int], files: Mapping[str, Fil
         raise TamperedPackage(f"{tree.where}/{name}", "is missing", _AGAIN)
     for name in sorted(set(sizes) - set(files) - {MANIFEST, DIGEST}):
         raise TamperedPackage(f"{tree.where}/{name}", f"is not listed in {MANIFEST}", "remove it")
+    for name in sorted(tree.folders() - folders_of(files)):
+        raise TamperedPackage(f"{tree.where}/{name}", "is a folder without a member", "remove it")
 
 
 def _check_file(tree: Tree, name: str, entry: FileEntry, size: int, keep: Path | None) -> None:

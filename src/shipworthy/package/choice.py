@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import NoUsableVariant
-from ..runtime import Host, unmet
+from ..runtime import ENGINES, Host, unmet
 from .manifest import Variant
 from .read import Package
 
@@ -25,6 +25,8 @@ def obstacle(variant: Variant, host: Host, *, allow_code: bool = False) -> str |
     """Why a variant may not or cannot run on this host, or None."""
     if variant.requires.executes_code and not allow_code:
         return _CODE
+    if variant.requires.engine not in ENGINES:
+        return f"this version does not know the engine {variant.requires.engine!r}; update shipworthy"
     return unmet(variant.requires, host)
 
 
@@ -32,7 +34,7 @@ def choose_variant(package: Package, host: Host, *, allow_code: bool = False) ->
     """Take the first variant, in the package's order, that this host meets.
 
     Raises NoUsableVariant with every reason."""
-    passed = []
+    passed: list[tuple[str, str]] = []
     for variant in package.manifest.variants:
         reason = obstacle(variant, host, allow_code=allow_code)
         if reason is None:

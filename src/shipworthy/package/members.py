@@ -63,7 +63,7 @@ def check_members(where: str, names: Iterable[str]) -> None:
 
 def folders_of(names: Iterable[str]) -> set[str]:
     """Every folder that the members lie in."""
-    folders = set()
+    folders: set[str] = set()
     for name in names:
         parts = name.split("/")[:-1]
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))

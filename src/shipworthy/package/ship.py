@@ -83,6 +83,9 @@ class ShipFile:
     def sizes(self) -> dict[str, int]:
         return {name: entry.size for name, entry in self._entries.items()}
 
+    def folders(self) -> set[str]:
+        return set()
+
     def chunks(self, name: str) -> Iterator[bytes]:
         entry = self._entries[name]
         left, crc = entry.size, 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import PackageError, TamperedPackage
-from .members import check_members, folders_of, misnamed
+from .members import check_members, misnamed
 
 CHUNK = 1 << 20
 
@@ -24,6 +24,10 @@ class Tree(Protocol):
         """Every member with its size in bytes. Raises TamperedPackage for anything that is no plain file."""
         ...
 
+    def folders(self) -> set[str]:
+        """Every folder, also one without a member. Called after `sizes`."""
+        ...
+
     def chunks(self, name: str) -> Iterator[bytes]:
         """The bytes of a member, in order."""
         ...
@@ -35,25 +39,27 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.where = str(root)
+        self._folders: set[str] = set()
 
     def sizes(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        folders: set[str] = set()
+        self._folders.clear()
         for name, status in self._walk():
             reason = misnamed(name)
             if reason is not None:
                 raise TamperedPackage(f"{self.where}/{name!r}", reason)
             if stat.S_ISDIR(status.st_mode):
-                folders.add(name)
+                self._folders.add(name)
             elif stat.S_ISREG(status.st_mode):
                 found[name] = status.st_size
             else:
                 kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "no regular file"
                 raise TamperedPackage(f"{self.where}/{name}", f"is {kind}; a package holds files only")
         check_members(self.where, found)
-        for name in sorted(folders - folders_of(found)):
-            raise TamperedPackage(f"{self.where}/{name}", "is a folder without a member")
         return found
+
+    def folders(self) -> set[str]:
+        return set(self._folders)
 
     def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
         waiting = [""]

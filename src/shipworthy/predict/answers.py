@@ -84,14 +84,13 @@ def _refuse_where(bad: Array, name: str) -> None:
 
 
 def _refuse_not_finite(array: Array, name: str) -> None:
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        _refuse_where(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))), name)
+    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+        _refuse_where(~finite.reshape(len(finite), -1).all(axis=1), name)
 
 
 def _unscorable(scores: Array) -> Array:
     """Rows with NaN or +inf, or with nothing but -inf; a class that is masked out with -inf is well defined."""
-    rows = scores.reshape(len(scores), -1).max(axis=-1, initial=-np.inf)
-    return ~np.isfinite(rows)
+    return ~np.isfinite(scores if scores.ndim == 1 else scores.max(axis=-1))
 
 
 def _classification(contract: Contract, outputs: Arrays) -> list[Answer]:
@@ -115,7 +114,7 @@ def _classification(contract: Contract, outputs: Arrays) -> list[Answer]:
 
 def _multilabel(contract: Contract, outputs: Arrays) -> list[Answer]:
     scores, name = _scored(contract, outputs)
-    scores = scores.reshape(len(scores), -1)
+    scores = scores[:, None] if scores.ndim == 1 else scores
     _refuse_not_finite(scores, name)
     kind = contract.outputs[name].kind
     probabilities = None if kind == "values" else sigmoid(scores) if kind == "logits" else scores
@@ -145,8 +144,9 @@ def _regression(contract: Contract, outputs: Arrays) -> list[Answer]:
 
 
 def _embedding(contract: Contract, outputs: Arrays) -> list[Answer]:
-    for name, array in outputs.items():
-        _refuse_not_finite(array, name)
+    for name, spec in contract.outputs.items():
+        if is_batched(spec):
+            _refuse_not_finite(outputs[name], name)
     return _tensors(contract, outputs)
 
 
@@ -162,8 +162,9 @@ def _tensors(contract: Contract, outputs: Arrays) -> list[Answer]:
 
 def _plain(array: Array) -> Any:
     """Nested lists of Python numbers; null where there is none."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        array = np.where(np.isfinite(array), array, None)
+    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+        array = array.astype(object)
+        array[~finite] = None
     return array.tolist()
 
 

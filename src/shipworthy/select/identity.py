@@ -37,7 +37,9 @@ def arrays_digest(cases: Iterable[Arrays]) -> str:
     for case in cases:
         for name, array in case.items():
             state.update(f"{name} {array.dtype} {array.shape}\n".encode())
-            state.update(np.ascontiguousarray(array).tobytes() if array.dtype != object else repr(array.tolist()).encode())
+            state.update(
+                np.ascontiguousarray(array).tobytes() if array.dtype != object else repr(array.tolist()).encode()
+            )
     return state.hexdigest()
 
 
@@ -85,7 +87,9 @@ def _tensor_bytes(name: str, tensor: Any) -> bytes:
     if not isinstance(tensor, torch.Tensor):
         return f"{name} {tensor!r}\n".encode()
     plain = tensor.detach().cpu().contiguous()
-    return f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode() + plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return (
+        f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode() + plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    )
 
 
 def _structure(module: torch.nn.Module) -> Iterator[str]:
@@ -99,7 +103,9 @@ def _structure(module: torch.nn.Module) -> Iterator[str]:
 def _sources(module: torch.nn.Module, root: Path) -> Iterator[str]:
     """The sources of the user's classes, with every file under the contract's folder that they import."""
     seen: set[str] = set()
-    for kind in sorted({type(part) for part in module.modules()}, key=lambda kind: (kind.__module__, kind.__qualname__)):
+    for kind in sorted(
+        {type(part) for part in module.modules()}, key=lambda kind: (kind.__module__, kind.__qualname__)
+    ):
         home = sys.modules.get(kind.__module__)
         if home is None or not _is_library(home):
             yield _class_source(kind)

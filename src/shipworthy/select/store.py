@@ -56,6 +56,7 @@ class Store:
                 str(self.directory), "another build is working here", "wait for it, or give another work folder"
             ) from None
         self._lock = lock
+        self._end_torn_line()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -67,14 +68,25 @@ class Store:
         return digest([self._identity, stage, subject, depends])[:32]
 
     def once(
-        self, stage: str, subject: str, kind: type[T], measure: Callable[[str], T], *, depends: object = None
+        self,
+        stage: str,
+        subject: str,
+        kind: type[T],
+        measure: Callable[[str], T],
+        *,
+        depends: object = None,
+        intact: Callable[[T], bool] | None = None,
     ) -> T:
-        """The finished result, or the one that `measure(key)` gives now; `kind` reads it back."""
+        """The finished result, or the one that `measure(key)` gives now; `kind` reads it back.
+
+        `intact` says whether the files that an old result speaks of are still there."""
         key = self.key(stage, subject, depends)
         path = self.directory / "results" / f"{stage}-{key}.json"
         if path.exists():
-            self._journal("reused", stage, subject, key)
-            return kind.model_validate_json(path.read_bytes())
+            found = kind.model_validate_json(path.read_bytes())
+            if intact is None or intact(found):
+                self._journal("reused", stage, subject, key)
+                return found
         self._journal("started", stage, subject, key)
         result = measure(key)
         _write_durably(path, result.model_dump_json(indent=1).encode())
@@ -89,6 +101,13 @@ class Store:
 
     def log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.txt"
+
+    def _end_torn_line(self) -> None:
+        """A line that a kill cut short must not run into the next one."""
+        path = self.directory / "journal.jsonl"
+        if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+            with path.open("a", encoding="utf-8") as journal:
+                journal.write("\n")
 
     def _journal(self, event: str, stage: str, subject: str, key: str) -> None:
         entry = Entry(event=event, stage=stage, subject=subject, key=key, time=time.time(), pid=os.getpid())

@@ -1,0 +1,66 @@
+"""Measure a candidate in a process of its own: parity, metric, latency, throughput, memory, kernels."""
+
+from .cases import read_cases, write_cases
+from .kernels import precision_refusal
+from .messages import (
+    CheckModel,
+    CheckReply,
+    Done,
+    ExportModel,
+    ExportReply,
+    KernelsReply,
+    MemoryReply,
+    ModelSource,
+    ReadKernels,
+    ReadMemory,
+    RunCases,
+)
+from .metrics import Metric, metric_for
+from .paired import Claim, compare, gather, join
+from .parity import ParityJudge, misfit
+from .process import Caps, Worker
+from .race import FASTER, Course, Lap, Objective, Racer, is_faster, race, size_ratio, speed
+from .survey import Survey, SurveyTimes, batch_sizes, open_graph, ranked, survey, timing_cases
+
+__all__ = [
+    "FASTER",
+    "Caps",
+    "CheckModel",
+    "CheckReply",
+    "Claim",
+    "Course",
+    "Done",
+    "ExportModel",
+    "ExportReply",
+    "KernelsReply",
+    "Lap",
+    "MemoryReply",
+    "Metric",
+    "ModelSource",
+    "Objective",
+    "ParityJudge",
+    "Racer",
+    "ReadKernels",
+    "ReadMemory",
+    "RunCases",
+    "Survey",
+    "SurveyTimes",
+    "Worker",
+    "batch_sizes",
+    "compare",
+    "gather",
+    "is_faster",
+    "join",
+    "metric_for",
+    "misfit",
+    "open_graph",
+    "precision_refusal",
+    "race",
+    "ranked",
+    "read_cases",
+    "size_ratio",
+    "speed",
+    "survey",
+    "timing_cases",
+    "write_cases",
+]

@@ -1,0 +1,62 @@
+"""torch.export, TorchScript and ONNX exporters."""
+
+from __future__ import annotations
+
+import re
+from re import Match
+
+from .explanation import Case, case
+
+_CALL = re.compile(
+    r'The following call raised this error:\s*File "(?P<file>[^"]+)", line (?P<line>\d+).*?\n\s*(?P<code>[^\n]+)',
+    re.DOTALL,
+)
+
+
+def _data_dependent(match: Match[str]) -> tuple[str, str]:
+    found = _CALL.search(match.string)
+    where = f": {found['code'].strip()}" if found else ""
+    return (
+        f"what is computed next depends on the values of a tensor, which an exported graph cannot follow{where}",
+        "choose between results with torch.where, or branch with torch.cond; TorchScript by scripting keeps an if",
+    )
+
+
+def _specialised(match: Match[str]) -> tuple[str, str]:
+    found = re.findall(
+        r"You marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)", match.string
+    )
+    names = ", ".join(f"{name} to {size}" for name, size in found) or match["names"]
+    return (
+        f"the model fixes a dimension that the contract calls dynamic ({names})",
+        "take sizes from the input (x.shape[0], x.flatten(1), reshape with -1), and loop over no dimension in Python",
+    )
+
+
+def _no_onnx(match: Match[str]) -> tuple[str, str]:
+    op = match["op"].removeprefix("aten.").removeprefix("aten::")
+    return (
+        f"ONNX has no operator for {op}",
+        "compute it by other operators, move it out of the model, or use an engine of PyTorch's own "
+        "(torchscript, aoti)",
+    )
+
+
+def _script(match: Match[str]) -> tuple[str, str]:
+    return (
+        f"TorchScript does not know this part of Python: {match['what'].strip()}",
+        "write it with tensors, lists and loops, or let the model be traced or exported instead",
+    )
+
+
+CASES: tuple[Case, ...] = (
+    case(
+        "export", r"Could not (?:guard on|extract specialized integer from) data-dependent expression", _data_dependent
+    ),
+    case("export", r"[Dd]ata-dependent (?:branching|jump|operator)|DynamicOutputShape", _data_dependent),
+    case("export", r"Constraints violated \((?P<names>[^)]*)\)", _specialised),
+    case("export", r"No ONNX function found for <OpOverload\(op='(?P<op>[\w.]+)'", _no_onnx),
+    case("export", r"Exporting the operator '(?P<op>[\w:]+)' to ONNX", _no_onnx),
+    case("export", r"ONNX.*?(?:No Op registered for|is not a registered function/op).*?(?P<op>\w+)", _no_onnx),
+    case("export", r"^(?P<what>[^\n]*?) (?:aren't|isn't|not|is not) supported", _script),
+)

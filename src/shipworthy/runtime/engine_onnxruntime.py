@@ -1,0 +1,137 @@
+"""ONNX Runtime, and the same with its optimisations off as the oracle of a model that came as .onnx."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import queue
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..contract import Array, Signature
+from ..errors import EngineError, MissingExtra
+from .feeds import example_feeds
+from .guarded import GuardedRunner, first_line
+from .kernels import precision_of, tally, word
+from .protocol import Artifact, Kernel, OperatingPoint, Runner
+
+_HEAVY = ("Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Attention", "Einsum")
+
+
+class OnnxRuntimeEngine:
+    name = "onnxruntime"
+    extra = "onnxruntime"
+    module = "onnxruntime"
+    executes_code = False
+    packable = True
+    entry = "model.onnx"
+    optimised = True
+
+    def open(self, artifact: Artifact, point: OperatingPoint) -> Runner:
+        try:
+            import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise MissingExtra(f"the engine {self.name!r}", self.module, self.extra) from error
+        path = artifact.directory / self.entry
+        return GuardedRunner(artifact, point, _Sessions(path, artifact.signature, point, self.optimised))
+
+
+class OnnxReferenceEngine(OnnxRuntimeEngine):
+    """Every node as the file has it, nothing fused: what the optimised graphs are compared with."""
+
+    name = "onnx-reference"
+    packable = False
+    optimised = False
+
+
+class _Sessions:
+    """One session for all streams where each has one thread. A session's thread pool is shared by its callers, so
+    streams with several threads get a session, and a copy of the weights, each."""
+
+    def __init__(self, path: Path, signature: Signature, point: OperatingPoint, optimised: bool) -> None:
+        self._path = path
+        self._signature = signature
+        self._optimised = optimised
+        self._threads = max(1, point.threads // point.streams)
+        count = point.streams if self._threads > 1 else 1
+        # Idle threads that spin halve the latency of a lone stream, and take the processor from other streams.
+        self._spin = point.streams == 1
+        sessions = [_open(path, self._options()) for _ in range(count)]
+        self._inputs, self._outputs = _bind(path, sessions[0], signature)
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        for session in itertools.islice(itertools.cycle(sessions), point.streams):
+            self._idle.put(session)
+
+    def _options(self) -> Any:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if self._spin else "0")
+        if not self._optimised:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return options
+
+    def execute(self, feeds: dict[str, Array]) -> Sequence[Array]:
+        session = self._idle.get()
+        try:
+            outputs: list[Array] = session.run(self._outputs, {name: feeds[name] for name in self._inputs})
+        finally:
+            self._idle.put(session)
+        return outputs
+
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Profiles one run of a session of its own, opened the same way."""
+        feeds = example_feeds(self._signature)
+        options = self._options()
+        with tempfile.TemporaryDirectory() as folder:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "profile")
+            session = _open(self._path, options)
+            session.run(self._outputs, {name: feeds[name] for name in self._inputs})
+            events = json.loads(Path(session.end_profiling()).read_text())
+        return tally(_executed(events))
+
+    def release(self) -> None:
+        self._idle = queue.LifoQueue()
+
+
+def _open(path: Path, options: Any) -> Any:
+    import onnxruntime as ort
+
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exception classes share no base but this one
+        raise EngineError(str(path), f"ONNX Runtime refuses it: {first_line(error)}", "use another engine") from error
+
+
+def _bind(path: Path, session: Any, signature: Signature) -> tuple[list[str], list[str]]:
+    """The names of the graph's inputs (an exporter may have dropped unused ones) and of its outputs, by position."""
+    inputs = [node.name for node in session.get_inputs()]
+    outputs = [node.name for node in session.get_outputs()]
+    unknown = [name for name in inputs if name not in signature.inputs]
+    if unknown or len(outputs) < len(signature.outputs):
+        raise EngineError(
+            str(path),
+            f"its inputs are {inputs} and its outputs {outputs}, the signature says "
+            f"{list(signature.inputs)} and {list(signature.outputs)}",
+            "name the contract's inputs and outputs as the file does",
+        )
+    if all(name in outputs for name in signature.outputs):
+        return inputs, list(signature.outputs)
+    return inputs, outputs[: len(signature.outputs)]
+
+
+def _executed(events: list[dict[str, Any]]) -> Iterator[tuple[str, str, bool]]:
+    for event in events:
+        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
+            continue
+        op = event["args"]["op_name"]
+        types = [word(kind) for entry in event["args"].get("input_type_shape", ()) for kind in entry]
+        # A product of integers says so in its name where its first operand is quantized only inside.
+        heavy = any(name in op for name in _HEAVY)
+        yield op, "int8" if heavy and "Dynamic" in op else precision_of(types), heavy

@@ -1,0 +1,80 @@
+"""Eager torch: the oracle. It needs the user's own code, so it is never packed."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..contract import Array
+from ..errors import EngineError
+from .feeds import example_feeds
+from .guarded import GuardedRunner, first_line
+from .protocol import Artifact, Kernel, OperatingPoint, Runner
+from .torch_profile import profiled_kernels
+from .torch_tensors import ThreadLimit, flat_tensors, need_torch, to_arrays, to_tensors
+
+
+class TorchEngine:
+    name = "torch"
+    extra = "build"
+    module = "torch"
+    executes_code = True
+    packable = False
+    entry = "module.pkl"
+
+    def open(self, artifact: Artifact, point: OperatingPoint) -> Runner:
+        """Opens module.pkl, or module.pt or module.pt2 where the model came as one of these."""
+        need_torch(self.name)
+        module = _load(artifact.directory)
+        return GuardedRunner(artifact, point, CallableGraph(artifact, module, ThreadLimit(point)))
+
+
+class CallableGraph:
+    """A module that takes tensors in the order of the signature's inputs and returns one tensor or a tuple."""
+
+    def __init__(self, artifact: Artifact, module: Any, threads: ThreadLimit) -> None:
+        self._signature = artifact.signature
+        self._module = module
+        self._threads = threads
+
+    def execute(self, feeds: dict[str, Array]) -> Sequence[Array]:
+        import torch
+
+        self._threads.apply()
+        with torch.inference_mode():
+            return to_arrays(flat_tensors(self._module(*to_tensors(feeds.values()))))
+
+    def kernels(self) -> tuple[Kernel, ...]:
+        feeds = example_feeds(self._signature)
+        self.execute(feeds)
+        return profiled_kernels(lambda: self.execute(feeds))
+
+    def release(self) -> None:
+        self._module = None
+
+
+def _load(directory: Path) -> Any:
+    import torch
+
+    if (directory / "module.pt").exists():
+        return torch.jit.load(str(directory / "module.pt"), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    if (directory / "module.pt2").exists():
+        return torch.export.load(str(directory / "module.pt2")).module()
+    return _unpickle(directory / TorchEngine.entry)
+
+
+def _unpickle(path: Path) -> Any:
+    """Two pickles in a row: the sys.path that the module's classes were imported with, then the module.
+
+    Only a build's own work folder holds such a file; a package never does."""
+    with path.open("rb") as file:
+        sys.path.extend(entry for entry in pickle.load(file) if entry not in sys.path)
+        try:
+            return pickle.load(file)
+        except (ImportError, AttributeError, TypeError) as error:
+            raise EngineError(
+                str(path), f"the module's class cannot be imported here: {first_line(error)}", "keep its file in place"
+            ) from error

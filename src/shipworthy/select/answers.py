@@ -1,0 +1,42 @@
+"""A candidate's answers to a split beside eager's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ..contract import Arrays
+from ..data import Dataset
+from ..evidence import MetricEvidence
+from ..measure import Claim, compare, gather, join, misfit, read_cases
+from .bench import Bench
+
+
+def metric_on(
+    bench: Bench, split: Literal["validation", "holdout"], mine: Path, claim: Claim | None = None
+) -> tuple[MetricEvidence | None, str | None]:
+    """The paired metric, or why the answers cannot be compared; neither where there are no data or no metric."""
+    data: Dataset | None = getattr(bench.job.splits, split)
+    if bench.job.metric is None or data is None or not len(data):
+        return None, None
+    eager, candidate = _answers(bench.answers(bench.baseline.id, split)), _answers(mine)
+    first = data.chunks[0].inputs
+    for expected, got in zip(eager, candidate, strict=True):
+        why = misfit(first, expected, got)
+        if why is not None:
+            return None, f"{why} (on the {split} data)"
+    targets = [chunk.targets for chunk in data.chunks if chunk.targets is not None and len(chunk)]
+    evidence = compare(
+        bench.job.metric,
+        split,
+        join(targets) if targets else None,
+        gather(eager),
+        gather(candidate),
+        claim=claim,
+        seed=bench.contract.search.seed,
+    )
+    return evidence, None
+
+
+def _answers(path: Path) -> list[Arrays]:
+    return [outputs for _, outputs in read_cases(path)]

@@ -1,0 +1,140 @@
+"""What every trial of a build shares: the job, the store, the files of cases, and the live workers that race."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from ..contract import Arrays, Contract
+from ..data import Dataset, Splits
+from ..evidence import Candidate
+from ..measure import (
+    Caps,
+    Course,
+    Metric,
+    ModelSource,
+    Racer,
+    SurveyTimes,
+    Worker,
+    open_graph,
+    timing_cases,
+    write_cases,
+)
+from ..runtime.protocol import Artifact, OperatingPoint
+from .progress import Progress
+from .store import Store
+
+METRIC_BATCH = 64
+"""Samples per run where only the answers matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long is measured, and when a worker is given up."""
+
+    caps: Caps = field(default_factory=Caps)
+    times: SurveyTimes = field(default_factory=SurveyTimes)
+    course: Course = field(default_factory=Course)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that is known before the first candidate."""
+
+    contract: Contract
+    """With outputs, and its root as an absolute path."""
+    source: ModelSource
+    oracle: str
+    """The engine that executes the model as it is."""
+    splits: Splits
+    probes: tuple[Arrays, ...]
+    metric: Metric | None
+    identity: dict[str, object]
+    """What every measurement depends on."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """A context manager: on leaving, no worker is left."""
+
+    job: Job
+    store: Store
+    effort: Effort
+    progress: Progress
+    _racers: dict[str, Racer] = field(default_factory=dict)
+
+    @property
+    def baseline(self) -> Candidate:
+        """The model as it is: what everything is compared with."""
+        return Candidate(engine=self.job.oracle, precision="fp32")
+
+    @property
+    def contract(self) -> Contract:
+        return self.job.contract
+
+    def worker(self, subject: str, stage: str, *, pinned: bool = True) -> Worker:
+        """A fresh process; `pinned` keeps it to the target's threads."""
+        return Worker(
+            subject,
+            self.store.log(f"{subject}-{stage}"),
+            caps=self.effort.caps,
+            threads=self.contract.target.threads if pinned else None,
+            paths=(self.contract.root,),
+        )
+
+    def probes(self) -> Path:
+        return self._cases("probes", ((f"{number:06d}", feeds) for number, feeds in enumerate(self.job.probes)))
+
+    def feeds(self, split: str) -> Path | None:
+        """The inputs of `probes`, or of `validation` or `holdout` in batches; None where there is no such data."""
+        if split == "probes":
+            return self.probes()
+        data: Dataset | None = getattr(self.job.splits, split)
+        if data is None or not len(data):
+            return None
+        batch = next(iter(self.contract.signature.dynamic()))
+        size = METRIC_BATCH if batch.max is None else min(METRIC_BATCH, batch.max)
+        return self._cases(split, ((f"{n:06d}", chunk.inputs) for n, chunk in enumerate(data.batches(size))))
+
+    def answers(self, subject: str, split: str) -> Path:
+        """Where a candidate's outputs for a split are, or will be."""
+        return self.store.cases(f"answers-{self.store.key(split, subject)}")
+
+    def timing(self) -> Path:
+        return self._cases("timing", timing_cases(self.contract, self.job.splits.validation, self.job.probes[0]))
+
+    def _cases(self, name: str, cases: Iterable[tuple[str, Arrays]]) -> Path:
+        path = self.store.cases(f"{name}-{self.store.key('cases', name)}")
+        return path if path.exists() else write_cases(path, cases)
+
+    def racer(self, subject: str, artifact: Artifact, point: OperatingPoint) -> tuple[Racer, float | None]:
+        """A live worker that has this graph open at this point, and seconds until its first answer if it is new."""
+        live = self._racers.get(subject)
+        if live is not None and live.point == point:
+            return live, None
+        self.retire(subject)
+        worker = self.worker(subject, "race")
+        self._racers[subject] = Racer(subject, worker, point)
+        load_s = open_graph(worker, artifact, point, self.timing(), (point.batch,))
+        return self._racers[subject], load_s
+
+    def retire(self, *subjects: str) -> None:
+        """End these workers; those that are not there are no fault."""
+        for subject in subjects:
+            racer = self._racers.pop(subject, None)
+            if racer is not None:
+                racer.worker.close()
+
+    def keep(self, *subjects: str) -> None:
+        """End the workers of all others: models in memory cost what the candidates may need."""
+        self.retire(*(subject for subject in tuple(self._racers) if subject not in subjects))
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for racer in self._racers.values():
+            racer.worker.kill()
+        self._racers.clear()

@@ -1,0 +1,172 @@
+"""The whole way from a model to a proven choice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..contract import Contract
+from ..errors import MeasureError, MissingExtra, ShipworthyError
+from ..evidence import BuildRecord, CandidateResult, Finding, Speed
+from ..measure import CheckModel, CheckReply
+from .bench import Bench, Effort
+from .candidates import Plan, plan
+from .final import Final, final
+from .job import Model, environment, prepare
+from .outcome import Best, BuildReport
+from .pareto import pareto
+from .progress import progress_for
+from .results import Checked, Refusal
+from .store import Store
+from .sweep import Sweep, Tried, measure_baseline, sweep
+
+
+def build(
+    model: Model | Contract | str | Path,
+    contract: Contract | Mapping[str, Any] | str | Path | None = None,
+    *,
+    calibration: object = None,
+    validation: object = None,
+    holdout: object = None,
+    engines: Sequence[str] | None = None,
+    work: str | Path | None = None,
+    mend: bool = False,
+    progress: bool = True,
+    effort: Effort | None = None,
+) -> BuildReport:
+    """Check, export to every engine, measure each candidate in a process of its own, and choose on the evidence.
+
+    `model`: a contract (or the path of one) that names the model, or a live module followed by its contract.
+    `calibration`, `validation`, `holdout`: a Dataset, arrays by name, a DataLoader or a path, instead of what the
+    contract names. `engines` narrows the search. `work` is where results are kept (default: `.shipworthy/NAME` beside
+    the contract): a build that was killed takes up there, and repeats no finished measurement. `mend` takes known
+    prefixes off the keys of the weights. `effort` says how long is measured.
+
+    A candidate that fails is a row of the record, never an exception. Raises ContractError, DataError, ModelError or
+    WeightsError for what the user gave, MeasureError where the model itself cannot be run or another build is at work
+    in the same folder."""
+    start = time.monotonic()
+    effort = effort or Effort()
+    data = {"calibration": calibration, "validation": validation, "holdout": holdout}
+    with progress_for(progress) as shown:
+        shown.doing("loading the model and the data")
+        given = None if work is None else Path(work)
+        job, folder = prepare(model, contract, data, work=given, mend=mend, effort=effort)
+        planned = plan(job.contract, engines)
+        shown.begin(len(planned.candidates) + 2)
+        with Store(folder, job.identity) as store, Bench(job, store, effort, shown) as bench:
+            checked = _check(bench)
+            baseline = measure_baseline(bench)
+            budget = job.contract.search.budget_s
+            swept = sweep(bench, planned.candidates, baseline, None if budget is None else start + budget)
+            ended = final(bench, swept)
+            shown.step("the choice is made")
+            record = _record(bench, checked, planned, swept, ended, time.monotonic() - start)
+            return BuildReport(record, job.contract, _best(bench, record, ended))
+
+
+def _check(bench: Bench) -> Checked:
+    """The preflight rules, in a process of their own: what they try may crash or hang as any export may."""
+
+    def measure(_: str) -> Checked:
+        start = time.perf_counter()
+        command = CheckModel(source=bench.job.source, data=bench.feeds("validation"))
+        try:
+            with bench.worker("check", "check", pinned=False) as worker:
+                reply = worker.ask(command, CheckReply)
+            checked = Checked(findings=reply.findings)
+        except MissingExtra:
+            raise
+        except ShipworthyError as error:
+            gate = error.gate if isinstance(error, MeasureError) else "check"
+            checked = Checked(refusal=Refusal(gate=gate, reason=error.reason))
+        return checked.model_copy(update={"seconds": time.perf_counter() - start})
+
+    bench.progress.doing("checking the model")
+    return bench.store.once("check", "model", Checked, measure)
+
+
+def _record(bench: Bench, checked: Checked, planned: Plan, swept: Sweep, ended: Final, seconds: float) -> BuildRecord:
+    final_form = {tried.candidate.id: tried for tried in ended.finalists}
+    tried = [final_form.get(each.candidate.id, each) for each in swept.tried]
+    skipped = (*planned.skipped, *swept.skipped)
+    return BuildRecord(
+        name=bench.contract.name,
+        contract_digest=bench.contract.digest,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment(),
+        findings=(*bench.job.splits.findings, *checked.findings, *_check_failure(checked)),
+        results=(_baseline_row(swept.baseline), *(_row(each, ended) for each in tried), *skipped),
+        chosen=None if ended.chosen is None else ended.chosen.candidate.id,
+        why=ended.why,
+        pareto=pareto(tried, swept.baseline.candidate.id),
+        seconds=seconds,
+        skipped=tuple(f"{row.candidate.id}: {row.reason}" for row in skipped),
+    )
+
+
+def _check_failure(checked: Checked) -> tuple[Finding, ...]:
+    if checked.refusal is None:
+        return ()
+    return (
+        Finding(
+            rule="check-ended",
+            severity="warning",
+            where="the model",
+            why=f"the checks did not reach their end: {checked.refusal.reason}",
+            remedy="see what in the model's forward crashes, waits or grows when it is traced",
+        ),
+    )
+
+
+def _baseline_row(baseline: Tried) -> CandidateResult:
+    return CandidateResult(
+        candidate=baseline.candidate,
+        verdict="baseline",
+        reason="the model as it is; everything is compared with it",
+        evidence=baseline.evidence(),
+        seconds=baseline.seconds,
+    )
+
+
+def _row(tried: Tried, ended: Final) -> CandidateResult:
+    evidence = tried.evidence()
+    head_to_head = ended.playoff.speed.get(tried.candidate.id, ())
+    evidence = evidence.model_copy(update={"speed": (*evidence.speed, *_new(head_to_head, evidence.speed))})
+    findings = () if tried.exported.reply is None else tried.exported.reply.findings
+    row = CandidateResult(
+        candidate=tried.candidate,
+        verdict="accepted",
+        reason="meets the contract",
+        evidence=evidence,
+        findings=findings,
+        seconds=tried.seconds,
+    )
+    if tried.refusal is not None:
+        update = {"verdict": "rejected", "reason": tried.refusal.reason, "gate": tried.refusal.gate}
+        return row.model_copy(update=update)
+    if ended.chosen is not None and tried.candidate == ended.chosen.candidate:
+        return row.model_copy(update={"verdict": "chosen", "reason": ended.why})
+    if tried.candidate.id not in {finalist.candidate.id for finalist in ended.finalists}:
+        reason = "meets the contract, but is not among the finalists, and so was not proven on the holdout"
+        return row.model_copy(update={"reason": reason})
+    return row
+
+
+def _new(found: Sequence[Speed], known: Sequence[Speed]) -> list[Speed]:
+    """A comparison of the sweep is not repeated by one of the playoff."""
+    against = {(speed.against, speed.objective) for speed in known}
+    return [speed for speed in found if (speed.against, speed.objective) not in against]
+
+
+def _best(bench: Bench, record: BuildRecord, ended: Final) -> Best | None:
+    """What a package holds: the finalists that stand, the chosen first."""
+    chosen = ended.chosen
+    if chosen is None:
+        return None
+    others = [tried for tried in ended.finalists if tried.refusal is None and tried.candidate != chosen.candidate]
+    answers = bench.answers(bench.baseline.id, "probes")
+    return Best(bench.contract, record, bench.probes(), answers, (chosen, *others))

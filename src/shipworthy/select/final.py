@@ -1,0 +1,144 @@
+"""The final: the proof on the holdout, the finalists against each other, and the choice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..contract import Contract
+from ..evidence import Speed
+from ..measure import Claim, is_faster, race, size_ratio, speed
+from ..runtime import ENGINES
+from .bench import Bench
+from .candidates import simplicity
+from .judge import judge_proof
+from .results import Playoff, Proof
+from .sweep import Sweep, Tried
+from .trial import Trial, artifact_of
+
+MOST_FINALISTS = 4
+"""Each one more makes the proof of all harder, for the holdout is looked at once for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    finalists: tuple[Tried, ...]
+    """With their proofs, those whom the holdout refused included."""
+    playoff: Playoff
+    chosen: Tried | None
+    why: str
+
+
+def final(bench: Bench, sweep: Sweep) -> Final:
+    """Prove the finalists, race those who stand, and choose."""
+    acceptable = [tried for tried in sweep.tried if tried.refusal is None]
+    entered = pick_finalists(acceptable, bench.contract, sweep.baseline.candidate.id)
+    if not entered:
+        return Final((), Playoff(), None, "No candidate meets the contract; the reasons stand with each.")
+    proven = [_prove(bench, tried, sweep.baseline, len(entered)) for tried in entered]
+    standing = sorted((t for t in proven if t.refusal is None), key=lambda t: simplicity(t.candidate))
+    if not standing:
+        return Final(
+            tuple(proven), Playoff(), None, "No finalist passed the proof on the holdout; the reasons stand with each."
+        )
+    playoff = _playoff(bench, standing) if len(standing) > 1 else Playoff()
+    chosen = choose(standing, playoff)
+    return Final(tuple(proven), playoff, chosen, _why(chosen, standing, playoff, sweep.baseline))
+
+
+def pick_finalists(acceptable: Sequence[Tried], contract: Contract, baseline: str) -> list[Tried]:
+    """The best by the objective, at most four; one without code among them if any is acceptable."""
+    best = sorted(acceptable, key=lambda tried: _merit(tried, contract, baseline), reverse=True)
+    picked = best[:MOST_FINALISTS]
+    plain = [tried for tried in best if not _executes_code(tried)]
+    if plain and all(_executes_code(tried) for tried in picked):
+        picked = [*picked[: MOST_FINALISTS - 1], plain[0]]
+    return picked
+
+
+def _merit(tried: Tried, contract: Contract, baseline: str) -> float:
+    if contract.target.objective == "size":
+        return -tried.exported.size_mb
+    return next((s.ratio for s in tried.pace.speed if s.against == baseline), 0.0)
+
+
+def _executes_code(tried: Tried) -> bool:
+    return ENGINES[tried.candidate.engine].executes_code
+
+
+def _prove(bench: Bench, tried: Tried, baseline: Tried, finalists: int) -> Tried:
+    if bench.job.metric is None or bench.feeds("holdout") is None:
+        return tried
+    limits = bench.contract.limits
+    claim = Claim(limits.max_metric_drop, limits.confidence, finalists)
+    with Trial(bench, baseline.candidate) as eager:
+        eager.answer(artifact_of(baseline.exported), "holdout")
+    with Trial(bench, tried.candidate) as trial:
+        proof: Proof = trial.proof(tried.exported, claim)
+    return replace(tried, proof=proof, refusal=proof.refusal or judge_proof(bench.contract, proof.metric))
+
+
+def _playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
+    ids = [tried.candidate.id for tried in standing]
+    bench.progress.doing(f"playoff of {', '.join(ids)}")
+    return bench.store.once("playoff", " ".join(ids), Playoff, lambda _: _run_playoff(bench, standing))
+
+
+def _run_playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
+    start = time.perf_counter()
+    rivals = [rival for tried in standing if (rival := tried.rival()) is not None]
+    if bench.contract.target.objective == "size":
+        ratios = {a.id: tuple(size_ratio(a.size_mb, b.size_mb, b.id) for b in rivals if b is not a) for a in rivals}
+        return Playoff(speed=ratios, seconds=time.perf_counter() - start)
+    bench.keep(*(rival.id for rival in rivals))
+    racers = [bench.racer(rival.id, rival.artifact, rival.point)[0] for rival in rivals]
+    objective = bench.contract.target.objective
+    laps = race(racers, objective, bench.effort.course)
+    speeds = {a: tuple(speed(laps[a], laps[b], objective) for b in laps if b != a) for a in laps}
+    return Playoff(speed=speeds, seconds=time.perf_counter() - start)
+
+
+def choose(standing: Sequence[Tried], playoff: Playoff) -> Tried:
+    """The best by the objective gives way to the simplest that it is not proven to beat. `standing`: simplest first."""
+    best = max(standing, key=lambda tried: _strength(tried, playoff))
+    beaten = {s.against for s in playoff.speed.get(best.candidate.id, ()) if is_faster(s)}
+    return next(tried for tried in standing if tried.candidate.id not in beaten)
+
+
+def _strength(tried: Tried, playoff: Playoff) -> float:
+    """The least ratio to any other: above 1 for the one that is ahead of all."""
+    return min((s.ratio for s in playoff.speed.get(tried.candidate.id, ())), default=1.0)
+
+
+def _why(chosen: Tried, standing: Sequence[Tried], playoff: Playoff, baseline: Tried) -> str:
+    parts = [f"{chosen.candidate.id} has {_against(chosen, baseline.candidate.id)}"]
+    metric = chosen.proof.metric or chosen.quality.metric
+    if metric is not None:
+        bound = "" if metric.drop_upper is None else f", at most {metric.drop_upper:.4g} at {metric.confidence:.4g}"
+        parts.append(f"its {metric.name} drops by {metric.drop:.4g} on the {metric.split}{bound}")
+    others = playoff.speed.get(chosen.candidate.id, ())
+    slower = [s.against for s in others if is_faster(s)]
+    ties = [s.against for s in others if not is_faster(s)]
+    text = "; ".join(parts) + "."
+    if slower:
+        text += f" It beats {', '.join(slower)} in the playoff."
+    if ties:
+        text += f" It is simpler than {', '.join(ties)}, not proven to be more than 3 % better."
+    if len(standing) == 1:
+        text += " No other finalist stands."
+    return text
+
+
+def _against(chosen: Tried, baseline: str) -> str:
+    words: dict[str, str] = {
+        "throughput": "eager's throughput",
+        "latency": "eager's speed",
+        "size": "the smallness of eager",
+    }
+    wanted: Speed | None = next((s for s in chosen.pace.speed if s.against == baseline), None)
+    if wanted is None or chosen.pace.best is None:
+        return "no rival"
+    point = chosen.pace.best
+    at = f"{point.streams} × {point.batch} in flight on {point.threads} threads"
+    return f"{wanted.ratio:.2f}× {words[wanted.objective]} (at 95 % at least {wanted.lower:.2f}×) at {at}"

@@ -1,0 +1,189 @@
+"""What a build knows before its first candidate: the model, the data, the probes, and what all of it is called."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..contract import Array, Arrays, Contract
+from ..data import Dataset, Splits, load_splits, probes
+from ..errors import ContractError, MissingExtra, ModelError
+from ..evidence import Environment
+from ..exporters import oracle_engine
+from ..measure import ModelSource, metric_for
+from ..model import LoadedModel, from_module, infer_outputs, load_model
+from ..runtime import ENGINES, engine_version, this_host
+from .bench import Effort, Job
+from .identity import arrays_digest, code_digest, data_digest, digest, model_digest
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+Model: TypeAlias = "nn.Module | ExportedProgram | LoadedModel"
+
+_NEEDED = ("torch", "scipy", "psutil", "cloudpickle")
+_REAL_ROWS = 8
+"""Real samples that are one more probe, and so a golden case."""
+
+
+def prepare(
+    model: Model | Contract | str | Path,
+    contract: Contract | Mapping[str, Any] | str | Path | None,
+    data: Mapping[str, object],
+    *,
+    work: Path | None,
+    mend: bool,
+    effort: Effort,
+) -> tuple[Job, Path]:
+    """Load model and data, run the model for its outputs and the probes; the job, and the folder to work in."""
+    for module in _NEEDED:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra("a build", module, "build")
+    loaded, spec, live = _subject(model, contract, mend=mend)
+    spec = spec.model_copy(update={"root": spec.root.resolve()})
+    splits = load_splits(spec, **data)
+    tries = _probes(spec, splits)
+    spec = infer_outputs(loaded, spec, tries[-1], tries[0])
+    folder = (work or spec.root / ".shipworthy" / spec.name).resolve()
+    source = _source(loaded, spec, folder / "model") if live else ModelSource(contract=spec, root=spec.root, mend=mend)
+    job = Job(
+        contract=spec,
+        source=source,
+        oracle=oracle_engine(loaded),
+        splits=splits,
+        probes=tries,
+        metric=_metric(spec, splits),
+        identity=_identity(loaded, spec, splits, tries, effort),
+    )
+    return job, folder
+
+
+def _subject(
+    model: Model | Contract | str | Path, contract: Contract | Mapping[str, Any] | str | Path | None, *, mend: bool
+) -> tuple[LoadedModel, Contract, bool]:
+    """The model, its contract, and whether the model is live: then no contract can give it again."""
+    if contract is None:
+        if not isinstance(model, Contract | str | Path):
+            raise ContractError("build", "a live module needs a contract", "give build(module, contract)")
+        spec = read(model)
+        return load_model(spec, mend=mend), spec, False
+    spec = read(contract)
+    if isinstance(model, LoadedModel):
+        return model, spec, True
+    if isinstance(model, Contract | str | Path):
+        raise ModelError("build", f"expected an nn.Module before the contract, got a {type(model).__name__}")
+    return from_module(model, spec), spec, True  # type: ignore[arg-type]
+
+
+def read(contract: Contract | Mapping[str, Any] | str | Path) -> Contract:
+    """A contract from whatever says what it is: itself, a mapping, a path."""
+    from ..contract import parse_contract, read_contract
+
+    if isinstance(contract, Contract):
+        return contract
+    return read_contract(Path(contract)) if isinstance(contract, str | Path) else parse_contract(contract)
+
+
+def _probes(contract: Contract, splits: Splits) -> tuple[Arrays, ...]:
+    data = splits.validation or splits.calibration
+    tries: tuple[Arrays, ...] = probes(contract, data, contract.search.seed)
+    batch = next(iter(contract.signature.dynamic()))
+    if data is None or not len(data) or not batch.holds(_REAL_ROWS):
+        return tries
+    chunk = max(data.chunks, key=len)
+    if len(chunk) < _REAL_ROWS:
+        return tries
+    rows = np.random.default_rng(contract.search.seed).choice(len(chunk), _REAL_ROWS, replace=False)
+    real: dict[str, Array] = {name: np.ascontiguousarray(array[np.sort(rows)]) for name, array in chunk.inputs.items()}
+    # Before the last: the first and the last differ in every dynamic dimension.
+    return (*tries[:-1], real, tries[-1])
+
+
+def _metric(contract: Contract, splits: Splits) -> Any:
+    """None where there is nothing to measure it on."""
+    metric = metric_for(contract)
+    given: list[Dataset] = [data for data in (splits.validation, splits.holdout) if data is not None]
+    if metric is None or not given:
+        return None
+    has_targets = all(chunk.targets is not None for data in given for chunk in data.chunks)
+    return metric if has_targets or metric.against_eager else None
+
+
+def _source(model: LoadedModel, contract: Contract, folder: Path) -> ModelSource:
+    """Write a live model where worker processes find it."""
+    import cloudpickle  # type: ignore[import-untyped]
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "live.pkl"
+    kept = model
+    if model.source in ("torchscript", "exported") and model.module is not None and model.path is None:
+        kept = replace(model, module=None, path=folder / ("live.pt" if model.source == "torchscript" else "live.pt2"))
+        if model.source == "torchscript":
+            torch.jit.save(model.module, kept.path)  # type: ignore[no-untyped-call]
+        else:
+            torch.export.save(model.module.program, kept.path)
+    try:
+        path.write_bytes(cloudpickle.dumps(kept))
+    except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(
+            "the module",
+            f"cannot be handed to another process: {error}",
+            'name what builds it in the contract: model = "module:callable"',
+        ) from error
+    return ModelSource(contract=contract, root=contract.root, pickle=path)
+
+
+def _identity(
+    model: LoadedModel, contract: Contract, splits: Splits, tries: Sequence[Arrays], effort: Effort
+) -> dict[str, object]:
+    """Limits and the search are left out: they judge what was measured, and change none of it."""
+    parts = contract.model_dump(mode="json", include={"name", "inputs", "outputs", "task", "target"})
+    host = this_host()
+    return {
+        "contract": parts,
+        "metric": contract.data.metric,
+        "p99_ms": contract.limits.p99_ms,
+        "seed": contract.search.seed,
+        "model": model_digest(model, contract),
+        "data": {name: data_digest(getattr(splits, name)) for name in ("calibration", "validation", "holdout")},
+        "probes": arrays_digest(tries),
+        "versions": versions(),
+        "code": code_digest(),
+        "host": digest([host.arch, host.cpu, sorted(host.isa), host.cores]),
+        "effort": repr(effort),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that takes part in a measurement, and is installed."""
+    found = {name: v for name in ENGINES if (v := engine_version(name)) is not None}
+    for distribution in ("shipworthy", "numpy", "onnx", "onnxscript"):
+        try:
+            found[distribution] = version(distribution)
+        except PackageNotFoundError:
+            continue
+    return dict(sorted(found.items()))
+
+
+def environment() -> Environment:
+    host = this_host()
+    facts = {
+        "cpu": host.cpu,
+        "arch": host.arch,
+        "isa": " ".join(sorted(host.isa)),
+        "cores": str(host.cores),
+        "memory_gb": f"{host.memory / 1e9:.1f}",
+        "os": host.os,
+        "python": host.python,
+        "devices": ", ".join(host.devices),
+    }
+    return Environment(host=facts, versions=versions())

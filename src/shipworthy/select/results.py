@@ -1,0 +1,72 @@
+"""What each stage of a trial leaves in the store."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ..contract import Strict
+from ..evidence import Finding, LatencyPoint, MetricEvidence, Parity, Speed, ThroughputPoint
+from ..measure import ExportReply
+from ..runtime.protocol import Kernel, OperatingPoint
+
+
+class Refusal(Strict):
+    """Why a candidate is rejected, and by which gate."""
+
+    gate: str
+    reason: str
+
+
+class Stage(Strict):
+    """A stage that ended, with its result or with what ended it."""
+
+    refusal: Refusal | None = None
+    """An export that failed, a crash, a hang, a blown memory cap; nothing that a limit of the contract decides."""
+    seconds: float = 0.0
+
+
+class Checked(Stage):
+    findings: tuple[Finding, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+class Exported(Stage):
+    reply: ExportReply | None = None
+    size_mb: float = 0.0
+
+
+class Quality(Stage):
+    """What the answers are worth."""
+
+    parity: tuple[Parity, ...] = ()
+    tolerance: dict[str, float] = Field(default_factory=dict)
+    misfit: str | None = None
+    """Outputs that cannot be compared with eager's: missing, of another shape or dtype, NaN."""
+    too_far: str | None = None
+    """Values too far from eager's, by the gate of the precision."""
+    kernels: tuple[Kernel, ...] = ()
+    metric: MetricEvidence | None = None
+
+
+class Pace(Stage):
+    """How fast it answers."""
+
+    latency: tuple[LatencyPoint, ...] = ()
+    throughput: tuple[ThroughputPoint, ...] = ()
+    best: OperatingPoint | None = None
+    """None where every point exceeds the limit of the latency."""
+    speed: tuple[Speed, ...] = ()
+    load_s: float | None = None
+    rss_mb: float | None = None
+
+
+class Proof(Stage):
+    """The metric on the holdout, with its bound."""
+
+    metric: MetricEvidence | None = None
+
+
+class Playoff(Stage):
+    """The finalists against each other: the ratio of each one's speed to every other's."""
+
+    speed: dict[str, tuple[Speed, ...]] = Field(default_factory=dict)

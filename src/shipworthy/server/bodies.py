@@ -1,0 +1,107 @@
+"""Request bodies to instances: read within a limit, then parsed by their content type."""
+
+from __future__ import annotations
+
+from email.message import Message
+from typing import TYPE_CHECKING
+
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from ..errors import InputError, Problem
+from ..predict.requests import MANY, read_request
+from ..predict.requests import Request as Instances
+from .problems import MALFORMED, TOO_LARGE, UNSUPPORTED, ProblemError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import Field, File
+
+    from ..predict import Predictor
+
+JSON = "application/json"
+IMAGES = ("image/png", "image/jpeg")
+FORM = "multipart/form-data"
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; refused as soon as it is announced, or seen, to be longer than `limit` bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
+        raise _too_long(limit)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_long(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def accepted(predictor: Predictor) -> tuple[str, ...]:
+    """The content types that a model takes."""
+    return (JSON, *IMAGES, FORM) if predictor.codec.accepts_image is not None else (JSON,)
+
+
+def parse(body: bytes, content_type: str, predictor: Predictor, max_instances: int) -> Instances:
+    """The instances of a body, not yet encoded. ProblemError where it is malformed or of a type that the model does
+    not take, InputError where it is no request for instances."""
+    header = Message()
+    header["content-type"] = content_type
+    media = header.get_content_type() if content_type else "none"
+    if media not in accepted(predictor):
+        raise ProblemError(UNSUPPORTED, f"expected {' or '.join(accepted(predictor))}, got {media[:80]!r}")
+    if media == JSON:
+        asked = _from_json(body, predictor)
+    else:
+        name = predictor.codec.accepts_image
+        images = [body] if media in IMAGES else _files(body, header.get_boundary())
+        asked = Instances([{name: image} for image in images], many=len(images) > 1)
+    if not asked.instances:
+        raise InputError([Problem(0, MANY, "there is none")])
+    if len(asked.instances) > max_instances:
+        raise ProblemError(TOO_LARGE, f"a request may have {max_instances} instances, got {len(asked.instances)}")
+    return asked
+
+
+def _too_long(limit: int) -> ProblemError:
+    # The rest of the body is not read, so the connection is of no further use.
+    return ProblemError(TOO_LARGE, f"a body may have {limit} bytes", headers={"connection": "close"})
+
+
+def _from_json(body: bytes, predictor: Predictor) -> Instances:
+    """Strict JSON in UTF-8: no NaN, no endless nesting, no number that is longer than any dtype can hold."""
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ProblemError(MALFORMED, f"the body is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InputError([Problem(0, "body", f'expected an object: one instance, or {{"{MANY}": [...]}}')])
+    return read_request(value, predictor.contract, predictor.codec.fields)
+
+
+def _files(body: bytes, boundary: str | None) -> list[bytes]:
+    """The files of a form, in order, whatever their fields are called."""
+    from python_multipart.multipart import FormParser
+
+    files: list[bytes] = []
+    fields: list[str] = []
+
+    def on_file(file: File) -> None:
+        file.file_object.seek(0)
+        files.append(file.file_object.read())
+
+    def on_field(field: Field) -> None:
+        fields.append(repr(field.field_name)[:80])
+
+    try:
+        parser = FormParser(FORM, on_field, on_file, boundary=boundary, config={"MAX_MEMORY_FILE_SIZE": len(body)})
+        parser.write(body)
+        parser.finalize()
+    # The parser has errors of its own, and raises others (AssertionError, KeyError, ...) for some malformed bodies.
+    except Exception as error:
+        raise ProblemError(MALFORMED, "the body is no form with a boundary as its content type says") from error
+    if fields:
+        raise InputError([Problem(0, name, "expected a file") for name in fields])
+    if not files:
+        raise ProblemError(MALFORMED, "the form has no complete file")
+    return files

@@ -1,0 +1,101 @@
+"""The way of one prediction: body → instances → arrays → batches → outputs → answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..contract import Array
+from ..encode import stack
+from ..errors import InputError, Problem
+from ..predict.requests import Request as Instances
+from .bodies import parse, read_body
+from .executor import Done, Executor
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..predict import Predictor
+
+T = TypeVar("T")
+Batch = tuple[list[int], dict[str, Array]]
+
+INLINE_BYTES = 16_384
+"""A larger body, and any that may hold an image, is parsed and encoded beside the event loop, not on it."""
+INLINE_ANSWERS = 64
+"""More answers than these are made beside the event loop."""
+MAX_TIMEOUT_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A model that is served: what encodes and answers, and where its batches run."""
+
+    predictor: Predictor
+    executor: Executor
+    settings: Settings
+
+    async def predict(self, request: Request) -> Response:
+        """Answer a request, within the time that it gives."""
+        digits = _round(request)
+        async with asyncio.timeout(_timeout_s(request)):
+            body = await read_body(request, self.settings.max_body_bytes)
+            content_type = request.headers.get("content-type", "")
+            heavy = len(body) > INLINE_BYTES or self.predictor.codec.accepts_image is not None
+            asked, batches = await _beside(heavy, lambda: self._encode(body, content_type))
+            done = await asyncio.gather(*(self.executor.submit(feeds) for _, feeds in batches))
+            heavy = len(asked.instances) > INLINE_ANSWERS
+            content = await _beside(heavy, lambda: self._answer(asked, batches, done, digits))
+        return Response(content, media_type="application/json", headers={"server-timing": _timing(done)})
+
+    def _encode(self, body: bytes, content_type: str) -> tuple[Instances, list[Batch]]:
+        asked = parse(body, content_type, self.predictor, self.settings.max_instances)
+        return asked, stack(self.predictor.codec.instances(asked.instances))
+
+    def _answer(self, asked: Instances, batches: Sequence[Batch], done: Sequence[Done], digits: int | None) -> bytes:
+        answers: dict[int, dict[str, Any]] = {}
+        problems: list[Problem] = []
+        for (places, _), part in zip(batches, done, strict=True):
+            try:
+                answers.update(zip(places, self.predictor.answer(part.outputs, round=digits), strict=True))
+            except InputError as error:
+                problems += [Problem(places[p.sample_index], p.field, p.reason) for p in error.problems]
+        if problems:
+            raise InputError(sorted(problems, key=lambda problem: problem.sample_index))
+        if not asked.many:
+            return to_json(answers[0])
+        return to_json({"predictions": [{"sample_index": place, **answers[place]} for place in sorted(answers)]})
+
+
+async def _beside(heavy: bool, work: Callable[[], T]) -> T:
+    """Do `work` at once, or in a thread where it could keep the event loop from others."""
+    return await asyncio.to_thread(work) if heavy else work()
+
+
+def _timing(done: Sequence[Done]) -> str:
+    """Milliseconds in the queue and in the engine, of the batch that took longest; they ran at the same time."""
+    slowest = max(done, key=lambda part: part.queue_s + part.compute_s)
+    return f"queue;dur={slowest.queue_s * 1e3:.3f}, compute;dur={slowest.compute_s * 1e3:.3f}"
+
+
+def _round(request: Request) -> int | None:
+    text = request.query_params.get("round")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 2 and int(text) <= 17):
+        raise InputError([Problem(0, "round", "expected a number of digits from 0 to 17")])
+    return int(text)
+
+
+def _timeout_s(request: Request) -> float | None:
+    text = request.headers.get("x-request-timeout-ms")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 1 <= int(text) <= MAX_TIMEOUT_MS):
+        raise InputError([Problem(0, "x-request-timeout-ms", f"expected milliseconds from 1 to {MAX_TIMEOUT_MS}")])
+    return int(text) / 1e3

@@ -1,0 +1,195 @@
+"""The OpenAPI document: the fixed routes by FastAPI, the predict routes from the contracts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from ..contract import Contract, Dim
+from .bodies import FORM, IMAGES, JSON
+from .lane import MAX_TIMEOUT_MS, Lane
+from .problems import (
+    DEADLINE,
+    INVALID_INPUT,
+    MALFORMED,
+    MEDIA_TYPE,
+    NOT_READY,
+    PROBLEM_TYPES,
+    TOO_LARGE,
+    UNAUTHORIZED,
+    UNSUPPORTED,
+)
+from .schemas import Schema, instance_example, instance_schema, many_schema, tensor_schema
+from .service import Service
+
+_ANSWERED = (MALFORMED, TOO_LARGE, UNSUPPORTED, INVALID_INPUT, NOT_READY, DEADLINE)
+_PARAMETERS = [
+    {
+        "name": "round",
+        "in": "query",
+        "description": "Round every float of the answer to so many digits.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 17},
+    },
+    {
+        "name": "x-request-id",
+        "in": "header",
+        "description": "Comes back with the answer; made up where there is none.",
+        "schema": {"type": "string", "maxLength": 128},
+    },
+    {
+        "name": "x-request-timeout-ms",
+        "in": "header",
+        "description": "An answer that would come later is given up with 504.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+    },
+]
+_HEADERS = {
+    "x-request-id": {"schema": {"type": "string"}},
+    "server-timing": {
+        "description": "Milliseconds: queue;dur=0.021, compute;dur=0.534",
+        "schema": {"type": "string"},
+    },
+}
+
+
+def document(app: FastAPI, service: Service, *, secured: bool) -> dict[str, Any]:
+    """The whole document for the models that are served now."""
+    api = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    components = api.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas["Problem"] = _problem_schema()
+    for name, lane in service.lanes.items():
+        contract = lane.predictor.contract
+        schemas[f"{name}.Instance"] = instance_schema(contract)
+        schemas[f"{name}.Answer"] = answer_schema(contract)
+        api["paths"][f"/models/{name}/predict"] = {"post": _operation(name, lane, f"predict_{name}")}
+    if len(service.lanes) == 1:
+        name, lane = next(iter(service.lanes.items()))
+        api["paths"]["/predict"] = {"post": _operation(name, lane, "predict")}
+    if secured:
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        api["security"] = [{"token": []}]
+    return api
+
+
+def answer_schema(contract: Contract) -> Schema:
+    """One answer, by the task."""
+    stamp: Schema = {name: {"type": "string"} for name in ("prediction_id", "model", "version", "variant")}
+    body = {
+        "classification": _classification,
+        "multilabel": _multilabel,
+        "regression": _regression,
+        "embedding": _outputs,
+        "tensors": _outputs,
+    }[contract.task.kind](contract)
+    return {"type": "object", "properties": {**body, **stamp}, "required": [*body, *stamp]}
+
+
+def _classification(contract: Contract) -> Schema:
+    return {
+        "predicted_class": {"type": "integer", "minimum": 0},
+        "label": _label(contract),
+        "confidence": {"type": ["number", "null"], "description": "probability of the predicted class"},
+        "probabilities": {"type": ["array", "null"], "items": {"type": "number"}, "description": "by class"},
+    }
+
+
+def _multilabel(contract: Contract) -> Schema:
+    return {
+        "predicted_classes": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "labels": {"type": "array", "items": _label(contract)},
+        "probabilities": {"type": ["array", "null"], "items": {"type": "number"}, "description": "by class"},
+    }
+
+
+def _regression(contract: Contract) -> Schema:
+    scored = contract.scored
+    dims = contract.outputs[scored].shape[1:] if scored is not None else ()
+    return {"value": {"type": "number"} if dims in ((), (1,)) else {"type": "array"}}
+
+
+def _outputs(contract: Contract) -> Schema:
+    nullable = contract.task.kind == "tensors"
+    outputs = {}
+    for name, spec in contract.outputs.items():
+        batched = bool(spec.shape) and isinstance(spec.shape[0], Dim) and spec.shape[0].name == "batch"
+        outputs[name] = tensor_schema(spec) if batched and not nullable else {"description": spec.show()}
+    return {"outputs": {"type": "object", "properties": outputs, "required": list(outputs)}}
+
+
+def _label(contract: Contract) -> Schema:
+    labels = contract.task.labels
+    return {"type": "string"} if labels is None else {"type": "string", "enum": list(dict.fromkeys(labels))}
+
+
+def _operation(name: str, lane: Lane, operation_id: str) -> dict[str, Any]:
+    answer: Schema = {"$ref": f"#/components/schemas/{name}.Answer"}
+    numbered = {"allOf": [answer, {"properties": {"sample_index": {"type": "integer"}}, "required": ["sample_index"]}]}
+    many = {
+        "type": "object",
+        "properties": {"predictions": {"type": "array", "items": numbered}},
+        "required": ["predictions"],
+    }
+    return {
+        "tags": ["predict"],
+        "operationId": operation_id.replace("-", "_").replace(".", "_"),
+        "summary": f"Ask {name}",
+        "description": "One instance is answered by one answer; many, by a list in the same order.",
+        "parameters": _PARAMETERS,
+        "requestBody": {"required": True, "content": _bodies(name, lane)},
+        "responses": {
+            "200": {
+                "description": "The answer",
+                "headers": _HEADERS,
+                "content": {JSON: {"schema": {"oneOf": [answer, many]}}},
+            },
+            **{str(problem.status): _refusal(problem.title) for problem in (*_ANSWERED, UNAUTHORIZED)},
+        },
+    }
+
+
+def _bodies(name: str, lane: Lane) -> dict[str, Any]:
+    one: Schema = {"$ref": f"#/components/schemas/{name}.Instance"}
+    content: dict[str, Any] = {JSON: {"schema": {"oneOf": [one, many_schema(one, lane.settings.max_instances)]}}}
+    example = instance_example(lane.predictor.contract)
+    # A page that makes up an example of its own would spell out every number of a large tensor.
+    content[JSON]["examples"] = {
+        "one": {"summary": "one instance", "value": example},
+        "many": {"summary": "many instances", "value": {"instances": [example, example]}},
+    }
+    field = lane.predictor.codec.accepts_image
+    if field is not None:
+        content.update({media: {"schema": {"type": "string", "format": "binary"}} for media in IMAGES})
+        files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+        content[FORM] = {"schema": {"type": "object", "properties": {field: files}, "required": [field]}}
+    return content
+
+
+def _refusal(title: str) -> dict[str, Any]:
+    return {"description": title, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+
+
+def _problem_schema() -> Schema:
+    fault = {
+        "type": "object",
+        "properties": {
+            "sample_index": {"type": "integer", "description": "place among the instances; 0 for one"},
+            "field": {"type": "string"},
+            "reason": {"type": "string"},
+        },
+        "required": ["sample_index", "field", "reason"],
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "type": {"type": "string", "examples": [problem.uri for problem in PROBLEM_TYPES]},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "request_id": {"type": "string"},
+            "errors": {"type": "array", "items": fault, "description": "every fault of every instance"},
+        },
+        "required": ["type", "title", "status", "detail", "request_id"],
+    }

@@ -1,0 +1,136 @@
+"""Errors as HTTP answers: problem+json (RFC 9457), each with a stable `type`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import InputError, MissingExtra, Problem
+from .executor import QueueFullError, StoppedError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = {"retry-after": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of error: `urn:shipworthy:problem:<slug>` stays as it is, whatever the words say."""
+
+    slug: str
+    status: int
+    title: str
+
+    @property
+    def uri(self) -> str:
+        return f"urn:shipworthy:problem:{self.slug}"
+
+
+MALFORMED = ProblemType("malformed", 400, "The request cannot be read")
+UNAUTHORIZED = ProblemType("unauthorized", 401, "A token is needed")
+NOT_FOUND = ProblemType("not-found", 404, "There is no such resource")
+METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "The resource does not take this method")
+TOO_LARGE = ProblemType("too-large", 413, "The request is too large")
+UNSUPPORTED = ProblemType("unsupported-media-type", 415, "The model does not take this content type")
+INVALID_INPUT = ProblemType("invalid-input", 422, "The input does not fit the model")
+INTERNAL = ProblemType("internal", 500, "The server failed")
+OVERLOADED = ProblemType("overloaded", 503, "Too many requests are waiting")
+NOT_READY = ProblemType("not-ready", 503, "The server is starting or stopping")
+DEADLINE = ProblemType("deadline-exceeded", 504, "The deadline of the request has passed")
+
+PROBLEM_TYPES = (
+    MALFORMED,
+    UNAUTHORIZED,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    TOO_LARGE,
+    UNSUPPORTED,
+    INVALID_INPUT,
+    INTERNAL,
+    OVERLOADED,
+    NOT_READY,
+    DEADLINE,
+)
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem."""
+
+    def __init__(
+        self,
+        type: ProblemType,  # noqa: A002 - the word of RFC 9457
+        detail: str,
+        *,
+        errors: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.type, self.detail, self.errors = type, detail, errors
+        self.headers = dict(headers or {})
+        super().__init__(detail)
+
+
+def as_problem(error: Exception) -> ProblemError:
+    """The problem that an exception is to the caller. What is not foreseen is `internal`, and says nothing."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, InputError):
+        count = len(error.problems)
+        detail = "1 fault" if count == 1 else f"{count} faults"
+        return ProblemError(INVALID_INPUT, f"{detail}, see errors", errors=error.problems)
+    if isinstance(error, MissingExtra):
+        return ProblemError(UNSUPPORTED, f"this server was installed without the extra {error.extra!r}")
+    if isinstance(error, QueueFullError):
+        return ProblemError(OVERLOADED, "try again later", headers=RETRY_AFTER)
+    if isinstance(error, StoppedError):
+        return ProblemError(NOT_READY, "the server is stopping", headers=RETRY_AFTER)
+    if isinstance(error, TimeoutError):
+        return ProblemError(DEADLINE, "no answer was ready in time")
+    if isinstance(error, HTTPException):
+        return _of_status(error)
+    return ProblemError(INTERNAL, "the failure is in the server's log, under the id of this request")
+
+
+def problem_response(error: ProblemError, request_id: str) -> Response:
+    kind = error.type
+    body: dict[str, Any] = {
+        "type": kind.uri,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": error.detail,
+        "request_id": request_id,
+    }
+    if error.errors:
+        body["errors"] = [asdict(problem) for problem in error.errors]
+    return Response(json.dumps(body), kind.status, {**error.headers, "x-request-id": request_id}, MEDIA_TYPE)
+
+
+HANDLED: tuple[type[Exception], ...] = (
+    ProblemError,
+    InputError,
+    MissingExtra,
+    QueueFullError,
+    StoppedError,
+    TimeoutError,
+    HTTPException,
+    Exception,
+)
+"""Each has to be named: Starlette logs, and then raises again, what only `Exception` stands for."""
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """The handler of every exception that leaves a route."""
+    return problem_response(as_problem(error), request.scope["state"]["request_id"])
+
+
+def _of_status(error: HTTPException) -> ProblemError:
+    """What the router refuses."""
+    known = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED}.get(error.status_code)
+    if known is None:
+        known = ProblemType("http", error.status_code, HTTPStatus(error.status_code).phrase)
+    return ProblemError(known, known.title.lower(), headers=error.headers)

@@ -1,0 +1,152 @@
+"""Routes that say how the server is, and what it serves."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from ..contract import TensorSpec
+from ..contract.spec import Precision, TaskKind
+from ..runtime.protocol import OperatingPoint
+from .lane import Lane
+from .service import Service, State
+
+
+class Liveness(BaseModel):
+    status: Literal["alive"]
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "starting", "draining"]
+
+
+class Health(BaseModel):
+    status: State
+    model_loaded: bool
+    models: list[str]
+    """Names of the models that are served."""
+
+
+class PassedOver(BaseModel):
+    variant: str
+    reason: str
+
+
+class ModelSummary(BaseModel):
+    name: str
+    version: str
+    """Of the registry; for a package from elsewhere, the first digits of its digest."""
+    variant: str
+    """The candidate of the package that is run."""
+    task: TaskKind
+    predict: str
+    """Where to ask it."""
+
+
+class ModelList(BaseModel):
+    models: list[ModelSummary]
+
+
+class TensorDescription(BaseModel):
+    dtype: str
+    shape: list[int | str]
+    """A number is fixed; a name is dynamic, with its bounds where it has any."""
+    accept: dict[str, Any] | None = None
+    """What may be sent instead."""
+
+
+class ModelDescription(ModelSummary):
+    labels: list[str] | None
+    inputs: dict[str, TensorDescription]
+    encode: dict[str, dict[str, Any]]
+    """Texts and records that may be sent, and the inputs that they feed."""
+    outputs: dict[str, TensorDescription]
+    precision: Precision
+    engine: str
+    operating_point: OperatingPoint
+    passed_over: list[PassedOver]
+    """Variants that were preferred, and could not or may not be run here."""
+    created: str
+    package_format: int
+    contract_digest: str
+
+
+def status_routes(service: Service) -> APIRouter:
+    router = APIRouter(tags=["status"])
+
+    @router.get("/livez")
+    async def livez() -> Liveness:
+        """The process answers."""
+        return Liveness(status="alive")
+
+    @router.get("/readyz", responses={503: {"model": Readiness}})
+    async def readyz(response: Response) -> Readiness:
+        """The models are loaded and proven, and requests should come; 503 where not."""
+        response.status_code = 200 if service.ready else 503
+        return Readiness(status="ready" if service.state == "healthy" else service.state)
+
+    @router.get("/health", responses={503: {"model": Health}})
+    async def health(response: Response) -> Health:
+        """What is loaded; 503 while the server starts or stops."""
+        response.status_code = 200 if service.ready else 503
+        return Health(status=service.state, model_loaded=bool(service.lanes), models=list(service.lanes))
+
+    return router
+
+
+def model_routes(service: Service) -> APIRouter:
+    router = APIRouter(tags=["models"])
+
+    @router.get("/models")
+    async def models() -> ModelList:
+        """The models that are served."""
+        return ModelList(models=[_summary(name, lane) for name, lane in service.lanes.items()])
+
+    @router.get("/models/{model}")
+    async def model(model: str) -> ModelDescription:
+        """What a model takes and gives, and how it is run."""
+        return _description(model, service.lane(model))
+
+    return router
+
+
+def _summary(name: str, lane: Lane) -> ModelSummary:
+    predictor = lane.predictor
+    return ModelSummary(
+        name=name,
+        version=predictor.version,
+        variant=predictor.variant.id,
+        task=predictor.contract.task.kind,
+        predict=f"/models/{name}/predict",
+    )
+
+
+def _description(name: str, lane: Lane) -> ModelDescription:
+    predictor, contract = lane.predictor, lane.predictor.contract
+    return ModelDescription(
+        **_summary(name, lane).model_dump(),
+        labels=list(contract.task.labels) if contract.task.labels is not None else None,
+        inputs={
+            key: _tensor(spec, spec.accept.model_dump(mode="json") if spec.accept else None)
+            for key, spec in contract.inputs.items()
+        },
+        encode={
+            key: encode.model_dump(mode="json", exclude={"tokenizer"}, exclude_none=True)
+            for key, encode in contract.encode.items()
+        },
+        outputs={key: _tensor(spec) for key, spec in contract.outputs.items()},
+        precision=predictor.variant.precision,
+        engine=predictor.variant.requires.engine,
+        operating_point=predictor.point,
+        passed_over=[PassedOver(variant=variant, reason=reason) for variant, reason in predictor.passed_over],
+        created=predictor.manifest.created,
+        package_format=predictor.manifest.format,
+        contract_digest=predictor.manifest.contract_digest,
+    )
+
+
+def _tensor(spec: TensorSpec, accept: dict[str, Any] | None = None) -> TensorDescription:
+    shape = [size if isinstance(size, int) else str(size) for size in spec.shape]
+    return TensorDescription(dtype=spec.dtype, shape=shape, accept=accept)
