@@ -52,6 +52,21 @@ def settings() -> tuple[Setting, ...]:
     return tuple(_settings(spec.Contract, ()))
 
 
+def summary(path: KeyPath) -> str:
+    """What the table at `path`, as in a setting's path, is for: the first paragraph of its model's docstring."""
+    node: Any = spec.Contract
+    for part in path:
+        if part == NAMED:
+            continue
+        word, _, tag = str(part).partition(" (")
+        if word != NAMED:
+            node = _bare(_child(node, word)[1])
+            node = _bare(get_args(node)[1]) if get_origin(node) is dict else node
+        if isinstance(node, tuple) and tag:
+            node = next(member for member in node if tag.rstrip(")") in _tags(member))
+    return " ".join(documentation(node)[""].split())
+
+
 def sections_of(key: str) -> list[KeyPath]:
     """The tables in which `key` is a setting."""
     return [setting.path[:-1] for setting in settings() if setting.path[-1] == key and NAMED not in setting.path]

@@ -27,7 +27,7 @@ def binomial_upper(successes: float, trials: float, confidence: float) -> float:
 
 def binomial_lower(successes: float, trials: float, confidence: float) -> float:
     """One-sided lower Clopper–Pearson bound of a probability: the beta quantile at 1 − confidence with k, n − k + 1."""
-    from scipy.stats import beta  # type: ignore[import-untyped]
+    from scipy.stats import beta
 
     if successes <= 0:
         return 0.0

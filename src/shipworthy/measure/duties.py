@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 class Duties:
     """Holds the open graph, and the cases that are run on it in the timed loops."""
 
-    def __init__(self, threads: int | None = None) -> None:
-        self._threads = threads
+    def __init__(self) -> None:
         self._runner: Runner | None = None
         self._cases: dict[str, Arrays] = {}
 
@@ -48,17 +47,11 @@ class Duties:
         self.close()
         self._cases = dict(read_cases(command.feeds, command.cases))
         importlib.import_module(ENGINES[command.artifact.engine].module)
-        self._hold_torch_threads()
         first = self._cases[command.cases[0]]
         start = time.perf_counter()
         self._runner = open_runner(command.artifact, command.point)
         self._runner.run(first)
         return say.OpenReply(load_s=time.perf_counter() - start)
-
-    def _hold_torch_threads(self) -> None:
-        """The variables of the environment do not reach torch's own pool on every platform."""
-        if self._threads is not None and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(self._threads)
 
     def _run(self, command: say.RunCases) -> say.Done:
         run = self.runner.run
@@ -99,19 +92,30 @@ class Duties:
 
 
 def _model(source: say.ModelSource) -> LoadedModel:
-    from ..model import from_module, load_model
+    from ..model import load_model
 
+    contract = source.rooted()
     if source.pickle is None:
-        return load_model(source.rooted(), mend=source.mend)
-    return from_module(_unpickled(source.pickle), source.rooted())
+        return load_model(contract, mend=source.mend)
+    live = _unpickled(source.pickle, contract.root)
+    if live.module is not None or live.path is None:
+        return live
+    # What stands behind the model by task.post is in the file already.
+    task = contract.task.model_copy(update={"post": None})
+    named = contract.model_copy(update={"model": str(live.path), "weights": None, "task": task})
+    return replace(live, module=load_model(named).module)
 
 
-def _unpickled(path: Path) -> Any:
-    """The live module of this build's own user, which this build itself has written."""
+def _unpickled(path: Path, root: Path) -> LoadedModel:
+    """The live model of this build's own user, which this build itself has written."""
     import pickle
 
-    with path.open("rb") as stream:
-        return pickle.load(stream)
+    from ..model import LoadedModel, importing_from
+
+    with importing_from(root), path.open("rb") as stream:
+        model = pickle.load(stream)
+    assert isinstance(model, LoadedModel), "the build writes nothing else there"
+    return model
 
 
 _DUTIES: dict[type[say.Command], Callable[[Duties, Any], say.Reply]] = {

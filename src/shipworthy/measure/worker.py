@@ -31,7 +31,7 @@ def main() -> None:
     lines: queue.Queue[bytes] = queue.Queue()
     leaving = threading.Event()
     threading.Thread(target=_listen, args=(commands, lines, leaving), daemon=True).start()
-    duties = Duties(threads=settings.get("threads"))
+    duties = Duties()
     while not leaving.is_set():
         answer = _serve(duties, lines.get(), leaving)
         answers.write(answer.model_dump_json().encode() + b"\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TypeAlias
@@ -32,8 +32,8 @@ class Sizes:
 def find_sizes(feeds: Feeds, accepts: Accepts) -> Sizes:
     """Try other sizes of every axis behind the batch: alone, and together with axes of the same size.
 
-    An axis is dynamic where the model takes it one larger and twice as large, or one smaller and half as large: only one
-    step up may also be what rounding in a strided layer forgives. Bounds are found by bisection."""
+    An axis is dynamic where the model takes it one larger and twice as large, or one smaller and half as large: one
+    step alone may be what rounding in a strided layer forgives. Bounds are found by bisection."""
     dims: dict[Axis, Dim] = {}
     other: dict[Axis, int] = {}
     for group in _groups(feeds, accepts):
@@ -42,11 +42,14 @@ def find_sizes(feeds: Feeds, accepts: Accepts) -> Sizes:
         dim = _bounds(_free_name(_axis_name(feeds[name], name, axis), dims.values()), size, group, feeds, accepts)
         dims |= dict.fromkeys(group, dim)
         other |= dict.fromkeys(group, size + 1 if dim.holds(size + 1) else size - 1)
-    shapes = {
-        name: (Dim(BATCH), *(dims.get((name, axis), array.shape[axis]) for axis in range(1, array.ndim)))
-        for name, array in feeds.items()
-    }
+    shapes = {name: (Dim(BATCH), *_shape(name, array, dims)) for name, array in feeds.items()}
     return Sizes(shapes, other)
+
+
+def _shape(name: str, array: Array, dims: Mapping[Axis, Dim]) -> Iterator[int | Dim]:
+    """The sizes behind the batch."""
+    for axis in range(1, array.ndim):
+        yield dims[name, axis] if (name, axis) in dims else array.shape[axis]
 
 
 def resized(feeds: Feeds, sizes: Mapping[Axis, int]) -> Feeds:

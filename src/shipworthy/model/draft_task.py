@@ -34,8 +34,12 @@ def guess_task(outputs: Arrays) -> Guess:
         return _from_array(named[0], scores[named[0]])
     name, array = next(iter(outputs.items()))
     if name not in scores:
-        return Guess("tensors", f"output {name} is {array.dtype} of {array.ndim} dimensions, not one row of scores")
+        return Guess("tensors", f"{_called(name)} is {array.dtype} of {array.ndim} dimensions, not one row of scores")
     return _from_array(name, array)
+
+
+def _called(name: str) -> str:
+    return "the output" if name == "output" else f"output {name}"
 
 
 def _from_array(name: str, array: Array) -> Guess:
@@ -45,28 +49,26 @@ def _from_array(name: str, array: Array) -> Guess:
     inside = bool(array.size) and float(array.min()) >= 0 and float(array.max()) <= 1 + _SUM_TOLERANCE
     if inside and np.allclose(array.sum(axis=1), 1, atol=_SUM_TOLERANCE):
         return Guess(
-            "classification", f"every row of output {name} sums to 1: probabilities of {columns} classes", columns
+            "classification", f"every row of {_called(name)} sums to 1: probabilities of {columns} classes", columns
         )
     if inside:
-        why = (
-            f"output {name} is within 0..1 without summing to 1: probabilities of {columns} labels that do not exclude"
-        )
-        return Guess("multilabel", f"{why} each other; where they are other numbers, the kind is tensors", columns)
+        why = f"{_called(name)} is within 0..1, and its rows do not sum to 1: probabilities of {columns} labels, each its"
+        return Guess("multilabel", f"{why} own; where they are other numbers, the kind is tensors", columns)
     if any(word in name.lower() for word in _EMBEDDINGS):
-        return Guess("embedding", f"output {name} is named as an embedding")
+        return Guess("embedding", f"{_called(name)} is named as an embedding")
     if np.allclose(np.linalg.norm(array, axis=1), 1, atol=_SUM_TOLERANCE):
-        return Guess("embedding", f"every row of output {name} has length 1")
+        return Guess("embedding", f"every row of {_called(name)} has length 1")
     if columns > _WIDE:
-        why = f"output {name} has {columns} columns; where they are scores of classes, the kind is classification"
+        why = f"{_called(name)} has {columns} columns; where they are scores of classes, the kind is classification"
         return Guess("tensors", why)
-    why = f"output {name} has {columns} columns, taken for scores of classes before a softmax"
+    why = f"{_called(name)} has {columns} columns, taken for scores of classes before a softmax"
     other = "where they are numbers to predict, the kind is regression; where a vector, embedding"
     return Guess("classification", f"{why}; {other}", columns)
 
 
 def _single(name: str, array: Array) -> Guess:
-    why = f"output {name} is one number for each sample"
-    if array.size and 0 < float(array.min()) and float(array.max()) < 1:
+    why = f"{_called(name)} is one number for each sample"
+    if array.size and float(array.min()) > 0 and float(array.max()) < 1:
         other = "all within 0..1 here: where it is the probability of a class, the kind is classification"
         return Guess("regression", f"{why}; {other} and outputs.{name}.kind is probabilities")
     other = "where it is the score of a class before a sigmoid, the kind is classification"

@@ -85,7 +85,7 @@ def _refuse_where(bad: Array, name: str) -> None:
 
 def _refuse_not_finite(array: Array, name: str) -> None:
     if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
-        _refuse_where(~finite.reshape(len(finite), -1).all(axis=1), name)
+        _refuse_where(np.asarray(~finite.reshape(len(finite), -1).all(axis=1)), name)
 
 
 def _unscorable(scores: Array) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -118,19 +118,19 @@ def _metric(contract: Contract, splits: Splits) -> Any:
 
 
 def _source(model: LoadedModel, contract: Contract, folder: Path) -> ModelSource:
-    """Write a live model where worker processes find it."""
-    import cloudpickle  # type: ignore[import-untyped]
+    """Write a live model where worker processes find it: graphs in their own format, the rest as a cloudpickle."""
+    import cloudpickle
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
+    kept, module = model, model.module
+    if model.source == "torchscript" and isinstance(module, torch.jit.ScriptModule):
+        kept = replace(model, module=None, path=folder / "live.pt")
+        torch.jit.save(module, folder / "live.pt")  # type: ignore[no-untyped-call]
+    elif model.source == "exported" and module is not None:
+        kept = replace(model, module=None, path=folder / "live.pt2")
+        torch.export.save(cast("ExportedProgram", module.program), folder / "live.pt2")
     path = folder / "live.pkl"
-    kept = model
-    if model.source in ("torchscript", "exported") and model.module is not None and model.path is None:
-        kept = replace(model, module=None, path=folder / ("live.pt" if model.source == "torchscript" else "live.pt2"))
-        if model.source == "torchscript":
-            torch.jit.save(model.module, kept.path)  # type: ignore[no-untyped-call]
-        else:
-            torch.export.save(model.module.program, kept.path)
     try:
         path.write_bytes(cloudpickle.dumps(kept))
     except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from asyncio import FIRST_COMPLETED
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -28,7 +30,7 @@ connections at once would lose what was already on its way to it."""
 
 
 class Server:
-    """Packages served over HTTP. The address is bound at once, so that a port in use is found before anything is loaded.
+    """Packages served over HTTP. The address is bound at once, so a port in use is found before anything is loaded.
 
     As a context manager it serves in a thread, and has loaded every model when the block begins:
 
@@ -64,7 +66,7 @@ class Server:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._up = threading.Event()
-        self._leave: Callable[[], None] = lambda: None
+        self._leave: Callable[[], object] = lambda: None
         self.url = url(host, self._socket)
         """Where it answers, such as http://127.0.0.1:8000."""
 
@@ -117,19 +119,22 @@ class Server:
         web = _web_server(assemble(service, self._token), self._settings)
         leaving = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self._leave = lambda: loop.call_soon_threadsafe(leaving.set)
+        self._leave = partial(loop.call_soon_threadsafe, leaving.set)
         with _signals(loop, leaving, web):
             serving = asyncio.create_task(web.serve(sockets=[self._socket]))
+            predictors: list[Predictor] = []
             try:
-                with _opened(await asyncio.wrap_future(loading)) as predictors:
-                    service.open((predictor.manifest.name, predictor) for predictor in predictors)
-                    self._ready()
-                    await leaving.wait()
-                    service.drain()
-                    await asyncio.sleep(PARTING_S)
-                    await _finish(web, serving)
+                predictors = await asyncio.wrap_future(loading)
+                service.open((predictor.manifest.name, predictor) for predictor in predictors)
+                self._ready()
+                await asyncio.wait({serving, asyncio.ensure_future(leaving.wait())}, return_when=FIRST_COMPLETED)
+                service.drain()
+                await asyncio.sleep(PARTING_S)
             finally:
-                await _finish(web, serving)
+                web.should_exit = True
+                await serving
+                for predictor in predictors:
+                    predictor.close()
 
     def _ready(self) -> None:
         if self._on_ready is not None:
@@ -174,22 +179,15 @@ def _load(packages: Sequence[str | Path], allow_code: bool) -> list[Predictor]:
     return predictors
 
 
-@contextmanager
-def _opened(predictors: list[Predictor]) -> Iterator[list[Predictor]]:
-    with ExitStack() as closing:
-        for predictor in predictors:
-            closing.push(predictor)
-        yield predictors
-
-
 def _web_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
     import uvicorn
 
     class WebServer(uvicorn.Server):
         """Leaves signals to `Server`, which drains first."""
 
-        def capture_signals(self) -> AbstractContextManager[None]:
-            return nullcontext()
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
 
     return WebServer(
         uvicorn.Config(
@@ -224,9 +222,3 @@ def _signals(loop: asyncio.AbstractEventLoop, leaving: asyncio.Event, web: uvico
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-async def _finish(web: uvicorn.Server, serving: asyncio.Task[None]) -> None:
-    """Stop listening, wait for what is in flight, and end."""
-    web.should_exit = True
-    await serving

@@ -42,7 +42,7 @@ def many_schema(instance: Schema, max_instances: int) -> Schema:
 
 
 def instance_example(contract: Contract) -> dict[str, Any]:
-    """One instance that the codec takes, in the shortest form that each input has; empty where a tensor is too large."""
+    """One instance that the codec takes, with the shortest form of each input; empty where a tensor is too large."""
     example: dict[str, Any] = {}
     fed: set[str] = set()
     for name, encode in contract.encode.items():

@@ -1,0 +1,173 @@
+"""The command line: what is printed, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from shipworthy import __version__
+from shipworthy.cli import main
+
+STORED = Path(__file__).parent.parent / "package" / "stored" / "format1"
+FEATURES = [5.1, 3.5, 1.4, 0.2]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["shipworthy", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return call
+
+
+def test_version(run) -> None:
+    assert run("--version") == (0, f"shipworthy {__version__}\n", "")
+
+
+def test_every_verb_is_listed(run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for verb in ("init", "check", "build", "inspect", "verify", "serve", "predict", "demo", "doctor"):
+        assert f" {verb} " in out
+
+
+def test_doctor_names_engines_and_what_is_missing(run) -> None:
+    code, out, _ = run("doctor", "--json")
+    lines = json.loads(out)["lines"]
+    assert code == 0
+    engines = {line["name"] for line in lines if line["kind"] == "engine"}
+    assert engines == {"torchscript", "aoti", "onnxruntime", "openvino"}
+    assert all(line["detail"] for line in lines)
+    assert "onnxruntime" in run("doctor")[1]
+
+
+def test_verify_says_what_was_replayed(run) -> None:
+    code, out, _ = run("verify", STORED)
+    assert code == 0
+    assert "every hash agrees" in out
+    assert "replayed: onnxruntime-fp32" in out
+    assert json.loads(run("verify", STORED, "--json")[1])["format"] == 1
+
+
+def test_verify_refuses_a_changed_byte_by_name(run, tmp_path: Path) -> None:
+    ship = tmp_path / "changed.ship"
+    data = bytearray(STORED.with_suffix(".ship").read_bytes())
+    data[len(data) // 2] ^= 1
+    ship.write_bytes(data)
+    code, out, err = run("verify", ship)
+    assert (code, out) == (2, "")
+    assert "error: " in err
+    assert "changed.ship" in err
+    assert "Traceback" not in err
+
+
+def test_inspect_lists_a_package(run) -> None:
+    code, out, _ = run("inspect", STORED)
+    assert code == 0
+    for word in ("features", "float32", "[batch, 4]", "[batch, 3]", "openvino-fp32"):
+        assert word in out
+    assert json.loads(run("inspect", STORED, "--json")[1])["signature"]["inputs"]["features"]["shape"] == ["batch", 4]
+
+
+def test_inspect_lists_a_graph(run) -> None:
+    graph = next(STORED.glob("variants/onnx*/*.onnx"))
+    code, out, _ = run("inspect", graph)
+    assert code == 0
+    assert "[batch, 4]" in out
+    assert "Gemm" in run("inspect", graph, "--graph")[1]
+    assert json.loads(run("inspect", graph, "--json")[1])["outputs"]["logits"]["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("form", [{"features": FEATURES}, {"instances": [{"features": FEATURES}] * 2}])
+def test_predict_answers_json(run, form: dict[str, object]) -> None:
+    code, out, _ = run("predict", STORED, json.dumps(form), "--round", "4")
+    answer = json.loads(out)
+    assert code == 0
+    first = answer["predictions"][0] if "instances" in form else answer
+    assert first["predicted_class"] in (0, 1, 2)
+    assert first["confidence"] == round(first["confidence"], 4)
+
+
+def test_predict_reads_a_file(run, tmp_path: Path) -> None:
+    file = tmp_path / "one.json"
+    file.write_text(json.dumps({"features": FEATURES}), encoding="utf-8")
+    assert run("predict", STORED, file)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{", "is no JSON"),
+        ("nowhere.json", "cannot be read"),
+        ('{"features": [1, 2]}', "sample 0, features"),
+        ('{"featurs": [1, 2, 3, 4]}', "featurs"),
+    ],
+)
+def test_predict_refuses_wrong_input(run, source: str, said: str) -> None:
+    code, out, err = run("predict", STORED, source)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "nowhere.toml"),
+        ("build", "nowhere.toml"),
+        ("inspect", "nowhere.onnx"),
+        ("verify", "nowhere.ship"),
+        ("serve", "nowhere.ship"),
+        ("init", "nowhere:build", "--example", "nowhere:example"),
+        ("serve", STORED, "--host", "0.0.0.0"),
+    ],
+    ids=lambda words: " ".join(map(str, words[:2])) if "host" not in str(words) else "serve without a token",
+)
+def test_a_users_mistake_is_two_lines_and_exit_code_2(run, words, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+
+
+def test_a_file_that_is_no_graph_is_refused(run, tmp_path: Path) -> None:
+    for suffix in (".onnx", ".xml", ".pt", ".pt2", ".txt", ".ship"):
+        file = tmp_path / f"garbage{suffix}"
+        file.write_bytes(b"\x00garbage" * 100)
+        code, _, err = run("inspect", file)
+        assert code == 2, suffix
+        assert file.name in err
+        assert "Traceback" not in err
+
+
+def test_init_check_build_serve_words_follow_each_other(run, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shop.py").write_text(
+        "import torch\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3))\n"
+        "def example():\n"
+        "    return torch.zeros(2, 4)\n",
+        encoding="utf-8",
+    )
+    code, out, err = run("init", "shop:net", "--example", "shop:example", "--name", "shop")
+    assert code == 0, err
+    assert "shipworthy.toml" in out
+    assert run("init", "shop:net", "--example", "shop:example")[0] == 2, "an existing contract is kept"
+    assert run("check")[0] in (0, 1)
+    assert "findings" in json.loads(run("check", "--json")[1])
+    code, out, err = run("build", "--engine", "onnxruntime", "--quiet", "--report", "report.html")
+    assert code in (0, 3), err
+    assert "onnxruntime-fp32" in out
+    assert Path("report.html").exists()
+    if code == 0:
+        assert run("verify", "shop.ship")[0] == 0
