@@ -54,7 +54,10 @@ class Examination:
     lines: tuple[Line, ...]
 
     def as_dict(self) -> dict[str, object]:
-        return {"host": {**asdict(self.host), "isa": sorted(self.host.isa)}, "lines": [asdict(line) for line in self.lines]}
+        return {
+            "host": {**asdict(self.host), "isa": sorted(self.host.isa)},
+            "lines": [asdict(line) for line in self.lines],
+        }
 
 
 def examine() -> Examination:

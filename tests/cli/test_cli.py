@@ -171,3 +171,10 @@ def test_init_check_build_serve_words_follow_each_other(run, tmp_path: Path, mon
     assert Path("report.html").exists()
     if code == 0:
         assert run("verify", "shop.ship")[0] == 0
+
+
+def test_verify_has_an_exit_code_for_a_package_that_cannot_run_here(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shipworthy.package.verification.obstacle", lambda *_, **__: "needs another host")
+    code, out, _ = run("verify", STORED)
+    assert code == 1
+    assert "not run: onnxruntime-fp32 needs another host" in out

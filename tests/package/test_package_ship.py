@@ -245,6 +245,17 @@ def test_unpacked_members_are_private_and_removed(
     assert not list(tmp_path.iterdir())
 
 
+def test_no_room_to_unpack(stored_ship: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *rest: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(PackageError, match=r"cannot be unpacked into .*: No space left on device; make room"):
+        read_package(stored_ship)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_left_of_a_refused_ship(
     tree: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -225,6 +225,11 @@ def test_no_package_at_all(tmp_path: Path, kind: str) -> None:
         read_package(path)
 
 
+def test_a_path_with_a_nul_character() -> None:
+    with pytest.raises(PackageError, match="cannot be read: embedded null"):
+        read_package("some\0where")
+
+
 def test_unreadable_member_is_an_error_of_its_own(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.open
 

@@ -19,7 +19,7 @@ import pytest
 from shipworthy.contract import InputSpec, TextEncode
 from shipworthy.errors import PackageError
 from shipworthy.evidence import Candidate, CandidateResult, Evidence, Parity
-from shipworthy.package import Golden, GoldenCase, Requirements, read_package
+from shipworthy.package import Golden, GoldenCase, Requirements, read_package, write_ship
 from shipworthy.package.golden import read_golden, save_golden
 
 
@@ -198,10 +198,20 @@ def test_a_failed_replacement_keeps_the_old_one(
         return real(path, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(PackageError, match="cannot be written: No space left on device"):
         write(folder, onnx_only, card="another", replace=True)
     assert tree(folder) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["package", "work"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, onnx_only: dict[str, Any], stored: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(PackageError, match=r"package: cannot be written: Not a directory"):
+        mlp.write(tmp_path / "file" / "package", tmp_path / "work", **onnx_only)
+    (tmp_path / "taken.ship").mkdir()
+    with pytest.raises(PackageError, match=r"taken\.ship: cannot be written: Is a directory"):
+        write_ship(stored, tmp_path / "taken.ship")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.ship", "work"]
 
 
 @pytest.mark.long

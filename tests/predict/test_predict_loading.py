@@ -71,6 +71,22 @@ with load({str(folder)!r}) as predictor:
     assert done.stdout.strip().endswith("False")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_variant_of_torchscript_is_opened_where_code_is_allowed(tmp_path: Path, graphs: dict[str, Path]) -> None:
+    torch = pytest.importorskip("torch")
+    w1, b1, w2, b2 = (torch.from_numpy(array) for array in mlp.weights())
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+    net.load_state_dict({"0.weight": w1.T, "0.bias": b1, "2.weight": w2.T, "2.bias": b2})
+    (tmp_path / "script").mkdir()
+    torch.jit.save(torch.jit.trace(net, torch.zeros(2, 4)), tmp_path / "script" / "model.pt")
+    script = mlp.variant("torchscript", requires=Requirements(engine="torchscript", executes_code=True))
+    folder = package(tmp_path, (script, tmp_path / "script"), (mlp.variant("onnxruntime"), graphs["onnxruntime"]))
+    with load(folder) as plain, load(folder, allow_code=True) as code:
+        assert (plain.variant.id, code.variant.id) == ("onnxruntime-fp32", "torchscript-fp32")
+        row = [5.1, 3.5, 1.4, 0.2]
+        assert code.predict(row)["probabilities"] == pytest.approx(plain.predict(row)["probabilities"], abs=1e-4)
+
+
 def test_a_variant_that_does_not_open_gives_way(tmp_path: Path, graphs: dict[str, Path]) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.onnx").write_bytes(b"garbage")

@@ -123,7 +123,7 @@ def test_the_command_line_works_there(environment: Environment, stored: Path, tm
 
 
 @pytest.mark.timeout(1200)
-def test_a_missing_extra_is_named_there(environment: Environment, tmp_path: Path) -> None:
+def test_no_other_engine_is_there(environment: Environment, tmp_path: Path) -> None:
     code = """
 from shipworthy.runtime import ENGINES, engine_version
 print([name for name, engine in ENGINES.items() if engine.packable and engine_version(name) is not None])

@@ -43,7 +43,9 @@ def complain(error: ShipworthyError) -> None:
     if isinstance(error, InputError):
         for problem in error.problems:
             console.print(
-                Text.assemble(("error: ", "bold red"), f"sample {problem.sample_index}, {problem.field}: {problem.reason}")
+                Text.assemble(
+                    ("error: ", "bold red"), f"sample {problem.sample_index}, {problem.field}: {problem.reason}"
+                )
             )
         return
     console.print(Text.assemble(("error: ", "bold red"), (error.culprit, "bold"), f": {error.reason}"))

@@ -15,7 +15,8 @@ NOTHING_CHOSEN = 3
 def command(
     contract: Annotated[Path, typer.Argument(help="The contract.")] = Path("shipworthy.toml"),
     out: Annotated[
-        Path | None, typer.Option(help="Package to write: a folder, or one file that ends in .ship. Default: NAME.ship.")
+        Path | None,
+        typer.Option(help="Package to write: a folder, or one file that ends in .ship. Default: NAME.ship."),
     ] = None,
     engine: Annotated[list[str] | None, typer.Option(help="Only this engine (may be given again).")] = None,
     work: Annotated[Path | None, typer.Option(help="Where results are kept, so that a killed build resumes.")] = None,

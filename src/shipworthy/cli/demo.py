@@ -11,7 +11,9 @@ NAME = "demo"
 
 
 def command(
-    directory: Annotated[Path, typer.Option(help="Folder for the project that the demo makes.")] = Path("shipworthy-demo"),
+    directory: Annotated[Path, typer.Option(help="Folder for the project that the demo makes.")] = Path(
+        "shipworthy-demo"
+    ),
     port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.", min=0, max=65535)] = 8000,
     once: Annotated[
         bool, typer.Option("--once", help="Stop after the questions, and print one line of JSON last.")

@@ -18,7 +18,9 @@ def command(
         bool, typer.Option("--allow-code", help="Serve variants that carry executable code (TorchScript, AOTInductor).")
     ] = False,
     token_file: Annotated[Path | None, typer.Option(help="File with the token that callers must send.")] = None,
-    no_auth: Annotated[bool, typer.Option("--no-auth", help="Bind another address than loopback without a token.")] = False,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Bind another address than loopback without a token.")
+    ] = False,
 ) -> None:
     """Serve packages over HTTP; loopback unless told otherwise."""
     from ..server import serve

@@ -35,7 +35,9 @@ def print_findings(report: CheckReport) -> None:
     if not report.findings:
         console.print(Text("nothing to say against it", style="green"))
     for finding in report.findings:
-        head = Text.assemble((finding.severity, _COLOURS[finding.severity]), f" {finding.rule} ", (finding.where, "bold"))
+        head = Text.assemble(
+            (finding.severity, _COLOURS[finding.severity]), f" {finding.rule} ", (finding.where, "bold")
+        )
         console.print(head)
         console.print(Text(f"  {finding.why}"))
         console.print(Text(f"  remedy: {finding.remedy}", style="dim"))
@@ -71,7 +73,9 @@ def print_package(package: Package, *, graph: bool, as_json: bool) -> None:
     typer.echo(f"{manifest.name}: package format {manifest.format}, made {manifest.created}")
     print_tensors("inputs", manifest.signature.inputs)
     print_tensors("outputs", manifest.signature.outputs)
-    table = _table("variants, the first that a host can run is served", "id", "engine", "precision", "needs", "best point")
+    table = _table(
+        "variants, the first that a host can run is served", "id", "engine", "precision", "needs", "best point"
+    )
     for variant in manifest.variants:
         needs = ["--allow-code"] if variant.requires.executes_code else []
         needs += [variant.requires.arch] if variant.requires.arch else []

@@ -9,6 +9,8 @@ import typer
 
 NAME = "verify"
 
+NOTHING_REPLAYED = 1
+
 
 def command(
     package: Annotated[Path, typer.Argument(help="A package: a folder or a .ship file.")],
@@ -18,8 +20,13 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Prove that a package is whole and that it answers here as it did when it was built."""
+    """Prove that a package is whole and that it answers here as it did when it was built.
+
+    Exit code: 0 proven, 1 whole but no variant can run here, 2 refused."""
     from ..package import verify
     from .show import print_verification
 
-    print_verification(verify(package, replay=replay, allow_code=allow_code), as_json=as_json)
+    report = verify(package, replay=replay, allow_code=allow_code)
+    print_verification(report, as_json=as_json)
+    if replay and not any(row.replayed for row in report.variants):
+        raise typer.Exit(NOTHING_REPLAYED)

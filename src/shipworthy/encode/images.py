@@ -26,7 +26,7 @@ from .faults import FieldError, brief
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 32_000_000
 """An image with more is refused before it is decoded: a file of a few kilobytes can claim any size."""
 
 _FORMATS = ("PNG", "JPEG")

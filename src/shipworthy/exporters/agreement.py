@@ -1,4 +1,4 @@
-"""Whether an exported graph answers as eager does. This finds wrong graphs; how exact a right one is, is measured later."""
+"""Whether an exported graph answers as eager does: this finds wrong graphs. How exact a right one is comes later."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from ..evidence import Finding
 from ..model.loaded import LoadedModel, Source
 from ..runtime import ENGINES, Artifact, compiler_isa, this_host
 from .agreement import gap_of_artifact
-from .job import Job, cases_of
+from .job import Done, Job, cases_of
 from .noise import collected
-from .routes import Done
+from .routes import exporters
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,6 @@ def _exporter(model: LoadedModel, engine: str, precision: Precision) -> Callable
     if precision == "bf16" and model.source == "onnx" and engine != "openvino":
         raise ExportError(f"{engine} bf16", "an .onnx file runs in the types that it has", "use openvino, or fp32")
     try:
-        from .routes import EXPORTERS
+        return exporters()[engine]
     except ModuleNotFoundError as error:
         raise MissingExtra("exporting a model", str(error.name), "build") from error
-    return EXPORTERS[engine]

@@ -11,6 +11,7 @@ import numpy as np
 from ..contract import Array, Arrays, Contract, Dim, Signature
 from ..contract.spec import Precision
 from ..errors import ShipworthyError
+from ..evidence import Finding
 from ..model.loaded import LoadedModel
 from ..model.run import run_eager
 from ..runtime import Artifact
@@ -53,6 +54,14 @@ class Job:
 
     def as_precision(self, precision: Precision) -> Job:
         return replace(self, precision=precision)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a graph was made, and what there is to say of it."""
+
+    route: str
+    findings: tuple[Finding, ...] = ()
 
 
 def cases_of(model: LoadedModel, signature: Signature, probes: tuple[Arrays, ...]) -> tuple[Case, ...]:

@@ -29,9 +29,7 @@ class Positional(nn.Module):
 
     def _flat(self, result: Any) -> Any:
         found = named_outputs(result)
-        values = tuple(
-            found[name] for name in (self._outputs if set(found) == set(self._outputs) else tuple(found))
-        )
+        values = tuple(found[name] for name in (self._outputs if set(found) == set(self._outputs) else tuple(found)))
         return values[0] if len(values) == 1 else values
 
 

@@ -32,7 +32,7 @@ def to_program(job: Job) -> torch.export.ExportedProgram:
         try:
             with torch.no_grad(), patches():
                 return torch.export.export(module, example, dynamic_shapes=shapes, strict=strict)
-        except Exception as error:  # torch.export raises dozens of classes, and what the user's forward raises
+        except Exception as error:  # noqa: BLE001 torch.export raises dozens of classes, and what forward raises
             first = first or error
     assert first is not None
     raise explained(first, job.signature) from first
@@ -91,7 +91,7 @@ def explained(error: Exception, signature: Signature) -> ExportError:
         return ExportError(
             f"torch.export: dimension {name!r}",
             f"the model's code works for the size {size} of the example only{_at(text)}",
-            f'make the code follow the size of its input, or fix the dimension in the contract ("{name}" becomes {size})',
+            f'make the code follow the size of its input, or fix it in the contract ("{name}" becomes {size})',
         )
     if (suggested := _SUGGESTED.search(text)) is not None:
         return _bounded([line.strip() for line in suggested[1].strip().splitlines()], text, signature)

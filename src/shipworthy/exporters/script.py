@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..contract import Array
 from ..errors import ExportError
@@ -58,7 +58,7 @@ def tried(job: Job, name: str, make: Callable[[Job], Any]) -> Way:
             warnings.simplefilter("ignore")
             module = make(job.as_precision("fp32"))
             answers = [_answers(module, job, case.feeds.values()) for case in job.cases]
-    except Exception as error:  # TorchScript's compiler and interpreter raise many classes
+    except Exception as error:  # noqa: BLE001 TorchScript's compiler and interpreter raise many classes
         return Way(name, make, error=_reason(error))
     return Way(name, make, module, gap=gap(job.cases, answers, low_precision=False))
 
@@ -159,7 +159,7 @@ def _nodes(block: Any) -> Iterator[Any]:
 
 def _depends(node: Any) -> bool:
     if node.kind() == "prim::Loop":
-        return _varies(list(node.inputs())[0], {}) or _varies(list(node.inputs())[1], {})
+        return any(_varies(operand, {}) for operand in list(node.inputs())[:2])
     if node.kind() != "prim::If":
         return False
     if any(inner.kind() == "prim::RaiseException" for block in node.blocks() for inner in _nodes(block)):

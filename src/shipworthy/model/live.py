@@ -32,7 +32,7 @@ def take_over(module: nn.Module, origin: str, *, live: bool) -> LoadedModel:
     devices = _devices(inner)
     training = mode_sensitive(inner, training=True) if live else ()
     _refuse_meta(inner, origin)
-    private = _copy_to_cpu(inner, origin) if live else inner.to("cpu")
+    private = private_copy(inner, origin) if live else inner.to("cpu")
     if devices:
         notes.append(f"moved from {', '.join(devices)} to the CPU")
     notes.extend(_dtype_notes(private))
@@ -84,7 +84,7 @@ def _dtype_notes(module: nn.Module) -> list[str]:
     return [f"has {kind} parameters, which are kept" for kind in sorted(kinds - {"float32"})]
 
 
-def _copy_to_cpu(module: nn.Module, origin: str) -> nn.Module:
+def private_copy(module: nn.Module, origin: str) -> nn.Module:
     """Deep copy with every tensor on the CPU; ties between parameters stay.
 
     Tensors that are results of a computation (an old-style weight_norm keeps one) refuse to be deep-copied, so every

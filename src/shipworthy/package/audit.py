@@ -46,8 +46,8 @@ def open_tree(path: Path) -> Iterator[Tree]:
     """The members of a folder or of a `.ship` file. Raises PackageError where there is neither."""
     try:
         mode = path.stat().st_mode
-    except OSError as error:
-        raise unreadable(str(path), error) from None
+    except (OSError, ValueError) as error:  # ValueError: the path has a NUL character
+        raise unreadable(repr(str(path))[1:-1], error) from None
     if stat.S_ISDIR(mode):
         yield Folder(path)
     elif stat.S_ISREG(mode):

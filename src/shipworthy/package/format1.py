@@ -1,4 +1,19 @@
-"""Format 1: what its manifest may say, and how it is written."""
+"""Format 1: what its manifest may say, and how it is written.
+
+    DIGEST               sha256 of manifest.json in hexadecimal digits, and a line feed
+    manifest.json        `Manifest`: the contract, the variants in the order of preference, every other file's
+                         sha256 and size
+    variants/<id>/...    graphs; below each variant's directory its engine's entry file
+    golden.safetensors   tensors named `case/inputs/name` and `case/outputs/name`
+    evidence.json        `BuildRecord`
+    report.html card.md
+    assets/...           optional: files that the contract names, such as tokenizers
+    reference/...        optional, reserved: what a monitor compares live data with
+    signature.json       optional, reserved: a signature
+
+Every file but the first two is listed in the manifest, and no other file may be there. A path has slashes between plain
+ASCII parts (`members.misnamed`), and no two differ only by case. The rules of this page never change; a change is a new
+format with a page of its own, and this one stays."""
 
 from __future__ import annotations
 

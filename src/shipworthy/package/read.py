@@ -17,7 +17,7 @@ from .format1 import first_fault
 from .golden import Golden, read_golden
 from .manifest import Manifest
 from .members import ASSETS, EVIDENCE, GOLDEN
-from .tree import unreadable
+from .tree import Folder, told, unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +62,20 @@ def read_package(path: str | Path) -> Package:
 
     Raises TamperedPackage naming the file that is not what the manifest says, UnknownFormat, or PackageError."""
     path = Path(path)
-    if path.is_dir():
-        with open_tree(path) as tree:
+    with open_tree(path) as tree:
+        if isinstance(tree, Folder):
             return _assemble(path, path, audit(tree), None)
-    unpacked = tempfile.TemporaryDirectory(prefix="shipworthy-")
-    try:
-        with open_tree(path) as tree:
+        unpacked = tempfile.TemporaryDirectory(prefix="shipworthy-")
+        try:
             root = Path(unpacked.name)
             return _assemble(path, root, audit(tree, keep=root), unpacked)
-    except BaseException:
-        unpacked.cleanup()
-        raise
+        except OSError as error:
+            unpacked.cleanup()
+            remedy = "make room, or name another folder for temporary files in TMPDIR"
+            raise PackageError(str(path), f"cannot be unpacked into {root}: {told(error)}", remedy) from None
+        except BaseException:
+            unpacked.cleanup()
+            raise
 
 
 def _assemble(path: Path, root: Path, audited: Audited, unpacked: tempfile.TemporaryDirectory[str] | None) -> Package:

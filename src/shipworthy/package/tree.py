@@ -85,6 +85,11 @@ class Folder:
             raise unreadable(f"{self.where}/{name}", error) from None
 
 
-def unreadable(culprit: str, error: OSError) -> PackageError:
+def unreadable(culprit: str, error: OSError | ValueError) -> PackageError:
     """A file that the system does not let us read."""
-    return PackageError(culprit, f"cannot be read: {error.strerror or error}", "check the path and its permissions")
+    return PackageError(culprit, f"cannot be read: {told(error)}", "check the path and its permissions")
+
+
+def told(error: OSError | ValueError) -> str:
+    """What the system says, without the path and the number."""
+    return getattr(error, "strerror", None) or str(error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from .golden import Golden, check_golden, save_golden
 from .manifest import FileEntry, Manifest, Variant
 from .members import ASSETS, CARD, DIGEST, EVIDENCE, GOLDEN, MANIFEST, REPORT, VARIANTS, misnamed
 from .ship import ShipWriter
-from .tree import CHUNK, Folder, unreadable
+from .tree import CHUNK, Folder, told, unreadable
 
 
 def write_package(
@@ -43,25 +44,26 @@ def write_package(
     check_golden(golden, "golden", contract.signature)
     _check_place(directory, replace)
     build = _beside(directory, "part")
-    build.mkdir(parents=True)
-    try:
-        packed = [_add_variant(build, variant, source) for variant, source in variants]
-        contract_packed = _add_assets(build, contract, dict(assets or {}))
-        save_golden(golden, build / GOLDEN)
-        texts = {EVIDENCE: record.model_dump_json(indent=2) + "\n", REPORT: report_html, CARD: card}
-        for name, text in texts.items():
-            (build / name).write_text(text, encoding="utf-8", newline="\n")
-        _seal(build, directory, contract, contract_packed, packed, record.created)
-        _move(build, directory)
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
+    with _writing(directory):
+        build.mkdir(parents=True)
+        try:
+            packed = [_add_variant(build, variant, source) for variant, source in variants]
+            contract_packed = _add_assets(build, contract, dict(assets or {}))
+            save_golden(golden, build / GOLDEN)
+            texts = {EVIDENCE: record.model_dump_json(indent=2) + "\n", REPORT: report_html, CARD: card}
+            for name, text in texts.items():
+                (build / name).write_text(text, encoding="utf-8", newline="\n")
+            _seal(build, directory, contract, contract_packed, packed, record.created)
+            _move(build, directory)
+        finally:
+            shutil.rmtree(build, ignore_errors=True)
     return directory
 
 
 def write_ship(directory: str | Path, file: str | Path) -> Path:
     """Write the package in `directory` as one `.ship` file, whole or not at all; the package is audited first."""
     directory, file = Path(directory), Path(file)
-    with open_tree(directory) as tree:
+    with open_tree(directory) as tree, _writing(file):
         audit(tree)
         file.parent.mkdir(parents=True, exist_ok=True)
         part = _beside(file, "part")
@@ -75,6 +77,16 @@ def write_ship(directory: str | Path, file: str | Path) -> Path:
         finally:
             part.unlink(missing_ok=True)
     return file
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """A full disk or a folder that may not be written is the user's to mend, so it is no traceback."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "choose another place, or make room and check the permissions"
+        raise PackageError(str(target), f"cannot be written: {told(error)}", remedy) from None
 
 
 def _check_place(directory: Path, replace: bool) -> None:

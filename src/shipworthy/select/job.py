@@ -119,14 +119,14 @@ def _metric(contract: Contract, splits: Splits) -> Any:
 
 def _source(model: LoadedModel, contract: Contract, folder: Path) -> ModelSource:
     """Write a live model where worker processes find it: graphs in their own format, the rest as a cloudpickle."""
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     kept, module = model, model.module
     if model.source == "torchscript" and isinstance(module, torch.jit.ScriptModule):
         kept = replace(model, module=None, path=folder / "live.pt")
-        torch.jit.save(module, folder / "live.pt")  # type: ignore[no-untyped-call]
+        torch.jit.save(module, folder / "live.pt")
     elif model.source == "exported" and module is not None:
         kept = replace(model, module=None, path=folder / "live.pt2")
         torch.export.save(cast("ExportedProgram", module.program), folder / "live.pt2")

@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from .. import __version__
 from .docs import docs_routes
 from .layers import Draining, RequestIds, Tokens
 from .openapi import document
@@ -40,6 +41,7 @@ def assemble(service: Service, token: str | None) -> FastAPI:
     """All that stands between a connection and a model, in the order in which a request meets it."""
     app = FastAPI(
         title="Shipworthy",
+        version=__version__,
         description="Models that were let sail on evidence.",
         docs_url=None,
         redoc_url=None,

@@ -47,9 +47,11 @@ def parse(body: bytes, content_type: str, predictor: Predictor, max_instances: i
     not take, InputError where it is no request for instances."""
     header = Message()
     header["content-type"] = content_type
-    media = header.get_content_type() if content_type else "none"
+    # The standard library takes what it cannot read for text/plain, which no model takes.
+    media = header.get_content_type()
     if media not in accepted(predictor):
-        raise ProblemError(UNSUPPORTED, f"expected {' or '.join(accepted(predictor))}, got {media[:80]!r}")
+        got = ascii(content_type[:80]) if content_type else "none"
+        raise ProblemError(UNSUPPORTED, f"expected {' or '.join(accepted(predictor))}, got {got}")
     if media == JSON:
         asked = _from_json(body, predictor)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..contract import Array
+from ..contract import Array, Arrays
 from ..encode import stack
 from ..errors import InputError, Problem
 from ..predict.requests import Request as Instances
@@ -38,6 +39,7 @@ class Lane:
 
     predictor: Predictor
     executor: Executor
+    decoders: ThreadPoolExecutor
     settings: Settings
 
     async def predict(self, request: Request) -> Response:
@@ -47,11 +49,22 @@ class Lane:
             body = await read_body(request, self.settings.max_body_bytes)
             content_type = request.headers.get("content-type", "")
             heavy = len(body) > INLINE_BYTES or self.predictor.codec.accepts_image is not None
-            asked, batches = await _beside(heavy, lambda: self._encode(body, content_type))
-            done = await asyncio.gather(*(self.executor.submit(feeds) for _, feeds in batches))
+            asked, batches = await self._beside(heavy, lambda: self._encode(body, content_type))
+            done = await self._run([feeds for _, feeds in batches])
             heavy = len(asked.instances) > INLINE_ANSWERS
-            content = await _beside(heavy, lambda: self._answer(asked, batches, done, digits))
+            content = await self._beside(heavy, lambda: self._answer(asked, batches, done, digits))
         return Response(content, media_type="application/json", headers={"server-timing": _timing(done)})
+
+    async def _run(self, batches: Sequence[Arrays]) -> list[Done]:
+        """As many at a time as there are streams, so that one request cannot fill the queue."""
+        width, done = self.predictor.point.streams, list[Done]()
+        for start in range(0, len(batches), width):
+            done += await asyncio.gather(*map(self.executor.submit, batches[start : start + width]))
+        return done
+
+    async def _beside(self, heavy: bool, work: Callable[[], T]) -> T:
+        """Do `work` at once, or in a thread where it could keep the event loop from others."""
+        return await asyncio.get_running_loop().run_in_executor(self.decoders, work) if heavy else work()
 
     def _encode(self, body: bytes, content_type: str) -> tuple[Instances, list[Batch]]:
         asked = parse(body, content_type, self.predictor, self.settings.max_instances)
@@ -72,15 +85,10 @@ class Lane:
         return to_json({"predictions": [{"sample_index": place, **answers[place]} for place in sorted(answers)]})
 
 
-async def _beside(heavy: bool, work: Callable[[], T]) -> T:
-    """Do `work` at once, or in a thread where it could keep the event loop from others."""
-    return await asyncio.to_thread(work) if heavy else work()
-
-
 def _timing(done: Sequence[Done]) -> str:
-    """Milliseconds in the queue and in the engine, of the batch that took longest; they ran at the same time."""
-    slowest = max(done, key=lambda part: part.queue_s + part.compute_s)
-    return f"queue;dur={slowest.queue_s * 1e3:.3f}, compute;dur={slowest.compute_s * 1e3:.3f}"
+    """Milliseconds: the longest wait of the request's batches, and what they took in the engine together."""
+    queue, compute = max(part.queue_s for part in done), sum(part.compute_s for part in done)
+    return f"queue;dur={queue * 1e3:.3f}, compute;dur={compute * 1e3:.3f}"
 
 
 def _round(request: Request) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..errors import ServeError
@@ -24,6 +25,7 @@ class Service:
         self.settings = settings
         self.state: State = "starting"
         self.lanes: dict[str, Lane] = {}
+        self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="shipworthy-decode")
 
     @property
     def ready(self) -> bool:
@@ -37,7 +39,7 @@ class Service:
             threads = ThreadExecutor(
                 predictor.run, streams=predictor.point.streams, max_waiting=self.settings.max_waiting
             )
-            self.lanes[name] = Lane(predictor, threads, self.settings)
+            self.lanes[name] = Lane(predictor, threads, self._decoders, self.settings)
         if not self.lanes:
             raise ServeError("server", "has no model", "name at least one package")
         self.state = "healthy"
@@ -51,6 +53,7 @@ class Service:
         self.state = "draining"
         for lane in self.lanes.values():
             lane.executor.close()
+        self._decoders.shutdown(wait=True)
 
     def lane(self, name: str | None) -> Lane:
         """The lane of a model; of the only one where no name is given."""

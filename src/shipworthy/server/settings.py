@@ -17,6 +17,8 @@ class Settings:
     """A request with more instances is refused with 413."""
     max_waiting: int = 256
     """So many batches of one model may wait for a free stream; further ones are refused with 503."""
+    decoders: int = 4
+    """So many large bodies and images are decoded at the same time."""
     drain_s: int = 30
     """A server that is told to stop gives requests in flight so many seconds to finish."""
 

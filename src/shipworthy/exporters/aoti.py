@@ -1,0 +1,57 @@
+"""AOTInductor: torch.export, then compiled to a shared library for this kind of processor."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import torch
+
+from ..errors import ExportError
+from ..runtime.describe import SIGNATURE_KEY
+from ..runtime.guarded import first_line
+from .job import Done, Job
+from .program import to_program
+from .routes import Route, first_agreeing
+
+
+def export_aoti(job: Job) -> Done:
+    """model.pt2, with the generated source and the signature inside.
+
+    It is compiled with -march=native, so it runs on hosts with this one's instruction set only."""
+    _need_compiler()
+    if job.precision == "fp32":
+        return first_agreeing(job, (Route("torch.export", _compile),))
+    _compile(job)
+    return Done("torch.export")
+
+
+def _need_compiler() -> None:
+    from torch._inductor import config
+
+    wanted = config.cpp.cxx
+    candidates = [name for name in (wanted if isinstance(wanted, (tuple, list)) else [wanted]) if name]
+    if not any(shutil.which(str(name)) for name in candidates):
+        raise ExportError(
+            "aoti",
+            f"needs a C++ compiler, and there is no {' or '.join(map(str, candidates))} on this host",
+            "install g++ (Debian: apt-get install g++; macOS: xcode-select --install), or set CXX",
+        )
+
+
+def _compile(job: Job) -> None:
+    program = to_program(job)
+    options: dict[str, Any] = {
+        # Without this, the thread count of the build is written into the code.
+        "cpp.dynamic_threads": True,
+        "aot_inductor.metadata": {SIGNATURE_KEY: job.signature.model_dump_json()},
+    }
+    try:
+        with torch.no_grad():
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(job.directory / "model.pt2"), inductor_configs=options
+            )
+    except Exception as error:  # lowering, code generation and the compiler each raise classes of their own
+        raise ExportError(
+            "aoti", f"AOTInductor cannot compile it: {first_line(error)}", "use another engine"
+        ) from error

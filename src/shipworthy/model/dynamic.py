@@ -1,0 +1,35 @@
+"""The contract's dynamic dimensions, as torch.export takes them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from ..contract import Dim, Signature
+from ..contract.tensors import Shape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def dynamic_shapes(module: nn.Module, signature: Signature) -> tuple[Any, ...]:
+    """`dynamic_shapes` for torch.export.export(module, tensors in the order of the inputs).
+
+    A name that several inputs share is one dimension. Inputs that forward collects with *args are nested, as
+    torch.export asks for."""
+    import torch
+
+    dims = {
+        dim.name: torch.export.Dim(dim.name, min=dim.min, max=dim.max)
+        for dim in signature.dynamic()
+        if dim.max is None or dim.max > dim.min
+    }
+    axes = [_axes(spec.shape, dims) for spec in signature.inputs.values()]
+    for position, parameter in enumerate(inspect.signature(module.forward).parameters.values()):
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return (*axes[:position], tuple(axes[position:]))
+    return tuple(axes)
+
+
+def _axes(shape: Shape, dims: dict[str, Any]) -> dict[int, Any]:
+    return {axis: dims[size.name] for axis, size in enumerate(shape) if isinstance(size, Dim) and size.name in dims}
