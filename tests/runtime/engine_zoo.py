@@ -121,9 +121,7 @@ ZOO = {
     for specimen in (
         Specimen("mlp", Mlp, {"features": ("float32", ["batch", 4])}),
         Specimen("conv", ConvNet, {"image": ("float32", ["batch", 1, 8, 8])}),
-        Specimen(
-            "two-towers", TwoTowers, {"left": ("float32", ["batch", 4]), "right": ("float32", ["batch", 6])}
-        ),
+        Specimen("two-towers", TwoTowers, {"left": ("float32", ["batch", 4]), "right": ("float32", ["batch", 6])}),
         Specimen(
             "tokens",
             TokenModel,
@@ -133,5 +131,3 @@ ZOO = {
         Specimen("lstm", Recurrent, {"series": ("float32", ["batch", "steps", 5])}, {"steps": (1, 6, 40)}),
     )
 }
-
-

@@ -55,12 +55,18 @@ def print_tensors(kind: str, specs: Mapping[str, TensorSpec]) -> None:
 def print_description(description: Description, *, graph: bool, as_json: bool) -> None:
     signature = description.signature
     if as_json:
-        out = {"format": description.format, **signature.model_dump(mode="json")}
+        listed = {} if signature is None else signature.model_dump(mode="json")
+        out = {"format": description.format, **listed, "notes": description.notes}
         typer.echo(json.dumps({**out, "graph": description.text} if graph else out, indent=2))
         return
     typer.echo(description.format)
-    print_tensors("inputs", signature.inputs)
-    print_tensors("outputs", signature.outputs)
+    for note in description.notes:
+        typer.echo(f"note: {note}")
+    if signature is None:
+        typer.echo("its inputs and outputs are not recorded in the file")
+    else:
+        print_tensors("inputs", signature.inputs)
+        print_tensors("outputs", signature.outputs)
     if graph:
         typer.echo(description.text)
 

@@ -15,9 +15,10 @@ from .gather import TARGETS, gather, named
 def read_npz(path: Path, contract: Contract) -> Dataset:
     """Arrays [n, ...] named like the inputs, and `label` or `target`. Raises DataError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise DataError(str(path), "holds one array without a name", "write it with np.savez(path, name=array)")
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise DataError(str(path), "holds one array without a name", "write it with np.savez(path, name=array)")
+        with file:
             arrays = {name: file[name] for name in _wanted(file.files, contract)}
     except DataError:
         raise

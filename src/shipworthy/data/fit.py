@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import Array, TensorSpec
+from ..contract import BATCH, Array, Dim, TensorSpec
 from ..errors import DataError
 
 
@@ -17,9 +17,11 @@ def fit_input(array: Array, spec: TensorSpec, culprit: str, *, numbers: bool = F
     which is right for columns of a table and wrong for pixels. Raises DataError that says what was expected, what
     was given, and how to get from one to the other."""
     cast = _cast(array, spec.numpy, culprit, numbers=numbers)
-    misfit = spec.misfit(cast)
+    # Bounds of the batch are for what runs at once, not for how many samples there are.
+    rows = spec.model_copy(update={"shape": (Dim(BATCH), *spec.shape[1:])})
+    misfit = rows.misfit(cast)
     if misfit is not None:
-        raise DataError(culprit, misfit, _reshaping(cast, spec))
+        raise DataError(culprit, misfit, _reshaping(cast, rows))
     if cast.dtype.kind == "f":
         _refuse_nan(cast, culprit)
     return cast
@@ -74,7 +76,7 @@ def _reshaping(array: Array, spec: TensorSpec) -> str:
             if array.shape[axis] == 1 and spec.misfit(array.squeeze(axis)) is None:
                 return f"take the axis of 1 out with array.squeeze({axis})"
     fixed = [size for size in spec.shape[1:] if isinstance(size, int)]
-    if len(fixed) == rank - 1 and array.ndim > 1 and array.size == len(array) * int(np.prod(fixed)):
+    if len(fixed) == rank - 1 and array.ndim == 2 and array.shape[1] == int(np.prod(fixed)):
         return f"reshape it with array.reshape(-1, {', '.join(map(str, fixed))})"
     return "change the data, or the shape in the contract"
 

@@ -72,13 +72,25 @@ def gather(entries: Iterable[Entry], contract: Contract, source: str, *, numbers
     groups: dict[tuple[tuple[int, ...], ...], list[Entry]] = {}
     for entry in entries:
         arrays = [*entry.inputs.values(), *([] if entry.target is None else [entry.target])]
+        if any(array.ndim == 0 for array in arrays):
+            raise _not_a_batch(entry, contract, source)
+        if not len(arrays[0]):
+            continue
         groups.setdefault(tuple(array.shape[1:] for array in arrays), []).append(entry)
     if len({entry.target is None for group in groups.values() for entry in group}) > 1:
         raise DataError(source, "has targets for some samples only", "give all of them one, or none")
     chunks = [_chunk(_joined(group), contract, source, numbers=numbers) for group in groups.values()]
-    if not any(map(len, chunks)):
+    if not chunks:
         raise DataError(source, "has no samples", "give at least one")
-    return Dataset(tuple(chunk for chunk in chunks if len(chunk)))
+    return Dataset(tuple(chunks))
+
+
+def _not_a_batch(entry: Entry, contract: Contract, source: str) -> DataError:
+    for name, array in entry.inputs.items():
+        if array.ndim == 0:
+            reason = f"expected {contract.inputs[name].show()}, got one {array.dtype}"
+            return DataError(f"{source}: {name}", reason, "give an array with a row for each sample")
+    return DataError(f"{source}: targets", "one target for a batch of samples", "give one for each sample")
 
 
 def as_batch(entry: Entry, contract: Contract) -> Entry:
@@ -111,7 +123,7 @@ def _chunk(entry: Entry, contract: Contract, source: str, *, numbers: bool) -> C
         raise DataError(source, f"has {shown}", "give every input as many samples")
     _one_size(inputs, contract, source)
     count = next(iter(counts.values()))
-    if entry.target is None or not count:
+    if entry.target is None:
         return Chunk(inputs)
     return Chunk(inputs, fit_targets(entry.target, contract, count, f"{source}: targets"))
 

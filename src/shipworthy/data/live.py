@@ -30,9 +30,14 @@ def as_dataset(obj: object, contract: Contract, source: str = "data") -> Dataset
         return gather([Entry(obj.inputs, obj.targets)], contract, source)
     if isinstance(obj, Mapping | tuple) or _is_array(obj):
         return gather([_entry(obj, contract, source)], contract, source)
-    if isinstance(obj, Iterable) or (hasattr(obj, "__getitem__") and hasattr(obj, "__len__")):
+    if hasattr(obj, "to_numpy") and hasattr(obj, "columns"):
+        remedy = f'give {{"{next(iter(contract.inputs))}": frame[[...]].to_numpy()}}, its columns in the model\'s order'
+        raise DataError(source, f"a {type(obj).__name__} is a table", remedy)
+    listed = isinstance(obj, Iterable) or (hasattr(obj, "__getitem__") and hasattr(obj, "__len__"))
+    if listed and not isinstance(obj, str | bytes):
         with project_code(contract.root, source):
-            return gather(_entries(obj, contract, source), contract, source)
+            entries = list(_entries(obj, contract, source))
+        return gather(entries, contract, source)
     remedy = "give a dict of arrays, (inputs, targets), a torch Dataset or a DataLoader"
     raise DataError(source, f"a {type(obj).__name__} is no data", remedy)
 

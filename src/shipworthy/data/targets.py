@@ -16,9 +16,8 @@ def fit_targets(targets: Array, contract: Contract, count: int, culprit: str) ->
     multilabel, float64 for regression; anything else as it is.
 
     Names of classes become their numbers. Raises DataError where there are too few, or where one is no class."""
-    if targets.ndim == 0 or len(targets) != count:
-        given = 1 if targets.ndim == 0 else len(targets)
-        raise DataError(culprit, f"{given} targets for {count} samples", "give one for each sample")
+    if len(targets) != count:
+        raise DataError(culprit, f"{len(targets)} targets for {count} samples", "give one for each sample")
     kind = contract.task.kind
     if kind == "classification":
         return _classes(_column(targets), contract, culprit)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import ExportError
+from ..evidence import Finding
 from ..runtime.describe import SIGNATURE_KEY
 from ..runtime.guarded import first_line
 from .job import Done, Job
@@ -39,7 +40,7 @@ def _need_compiler() -> None:
         )
 
 
-def _compile(job: Job) -> None:
+def _compile(job: Job) -> tuple[Finding, ...]:
     program = to_program(job)
     options: dict[str, Any] = {
         # Without this, the thread count of the build is written into the code.
@@ -55,3 +56,4 @@ def _compile(job: Job) -> None:
         raise ExportError(
             "aoti", f"AOTInductor cannot compile it: {first_line(error)}", "use another engine"
         ) from error
+    return ()

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..contract import Array, Arrays, Contract, Dim, Signature
 from ..contract.spec import Precision
-from ..errors import ShipworthyError
+from ..errors import ExportError, ShipworthyError
 from ..evidence import Finding
 from ..model.loaded import LoadedModel
 from ..model.run import run_eager
@@ -54,6 +54,16 @@ class Job:
 
     def as_precision(self, precision: Precision) -> Job:
         return replace(self, precision=precision)
+
+
+TRACE_FROZE = "trace-froze-branch"
+"""Rule of a finding: a trace answers otherwise than eager, because it took one side of a branch."""
+MAY_FREEZE = "trace-may-freeze"
+"""Rule of a finding: a trace took one side of a branch, and no probe has shown a difference."""
+
+
+class NoProgramError(ExportError):
+    """torch.export does not take the model: whatever starts from an ExportedProgram is closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..contract import Dim
-from ..errors import ExportError, MissingExtra
+from ..errors import EngineError, ExportError, MissingExtra
+from ..evidence import Finding
 from ..runtime.describe import SIGNATURE_KEY
 from ..runtime.guarded import first_line
+from .agreement import gap_of_artifact
 from .job import Done, Job
 from .positional import example_tensors, positional
 from .program import dynamic_shapes, to_program
 from .routes import Route, first_agreeing
-from .script import scripted
+from .script import compiler_reason, frozen_places, may_freeze, scripted
 
 _PROTOBUF_LIMIT = 2 * 10**9
 """Bytes of weights above which they cannot be inside the .onnx file."""
@@ -42,17 +45,14 @@ def onnx_routes(job: Job) -> tuple[Route, ...]:
     if job.model.source == "torchscript":
         return (script,)
     return (
-        Route("torch.export to ONNX", write_exported),
-        Route("trace to ONNX", write_traced, may_freeze=True),
+        Route("torch.export to ONNX", write_exported, by_program=True),
+        Route("trace to ONNX", write_traced, by_trace=True),
         script,
     )
 
 
 def _bf16(job: Job) -> Done:
     """Few processors' kernels exist for it: ONNX Runtime says at loading which one does not."""
-    from ..errors import EngineError
-    from .agreement import gap_of_artifact
-
     write_exported(job)
     try:
         gap_of_artifact(job)
@@ -63,15 +63,15 @@ def _bf16(job: Job) -> Done:
     return Done("torch.export to ONNX")
 
 
-def copy_onnx(job: Job) -> None:
+def copy_onnx(job: Job) -> tuple[Finding, ...]:
     """The user's file under the artifact's name, with weights that lie beside it taken inside."""
     onnx = _need_onnx()
     assert job.model.path is not None, "an ONNX model is a file"
-    model = onnx.load(str(job.model.path))
-    _save(model, job)
+    _save(onnx.load(str(job.model.path)), job)
+    return ()
 
 
-def write_exported(job: Job) -> None:
+def write_exported(job: Job) -> tuple[Finding, ...]:
     program = to_program(job)
     try:
         written = torch.onnx.export(
@@ -88,18 +88,23 @@ def write_exported(job: Job) -> None:
         raise ExportError("torch.onnx", first_line(error), "set another target.opset in the contract") from error
     assert written is not None, "the exporter returns a program when no file is named"
     _save(written.model_proto, job)
+    return ()
 
 
-def write_traced(job: Job) -> None:
-    _write_old(job, positional(job))
+def write_traced(job: Job) -> tuple[Finding, ...]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _write_old(job, positional(job))
+    return may_freeze(job, "trace to ONNX", frozen_places(caught))
 
 
-def write_scripted(job: Job) -> None:
+def write_scripted(job: Job) -> tuple[Finding, ...]:
     try:
         module = scripted(job)
     except Exception as error:  # TorchScript's compiler raises many classes
-        raise ExportError("torch.jit.script", first_line(error), "use code that TorchScript takes") from error
+        raise ExportError("torch.jit.script", compiler_reason(error), "use code that TorchScript takes") from error
     _write_old(job, module)
+    return ()
 
 
 def _write_old(job: Job, module: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..contract import Dim
 from ..errors import ExportError
+from ..evidence import Finding
 from ..runtime.engine_openvino import need_openvino
 from ..runtime.guarded import first_line
 from .job import Done, Job
@@ -29,22 +30,25 @@ def _routes(job: Job) -> tuple[Route, ...]:
     if job.model.source == "onnx":
         return (Route("ONNX as it is", _through_onnx(copy_onnx)),)
     through = tuple(
-        Route(f"{route.name} to OpenVINO", _through_onnx(route.write), route.may_freeze) for route in onnx_routes(job)
+        Route(f"{route.name} to OpenVINO", _through_onnx(route.write), route.by_trace, route.by_program)
+        for route in onnx_routes(job)
     )
     if job.model.source == "torchscript":
         return through
-    return (Route("torch.export to OpenVINO", _from_program), *through)
+    return (Route("torch.export to OpenVINO", _from_program, by_program=True), *through)
 
 
-def _from_program(job: Job) -> None:
+def _from_program(job: Job) -> tuple[Finding, ...]:
     _save(_converted(to_program(job)), job)
+    return ()
 
 
-def _through_onnx(write: Callable[[Job], None]) -> Callable[[Job], None]:
-    def run(job: Job) -> None:
+def _through_onnx(write: Callable[[Job], tuple[Finding, ...]]) -> Callable[[Job], tuple[Finding, ...]]:
+    def run(job: Job) -> tuple[Finding, ...]:
         with tempfile.TemporaryDirectory() as folder:
-            write(job.within(Path(folder)))
+            findings = write(job.within(Path(folder)))
             _save(_converted(str(Path(folder) / "model.onnx")), job)
+        return findings
 
     return run
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..contract import Dim, Signature
-from ..errors import ExportError
 from ..runtime.guarded import first_line
-from .job import Job
+from .job import Job, NoProgramError
 from .positional import example_tensors, positional
 
 
 def to_program(job: Job) -> torch.export.ExportedProgram:
     """The job's module as an ExportedProgram, in its precision.
 
-    Raises ExportError where a branch depends on data, or a dimension cannot be as free as the contract has it."""
+    Raises NoProgramError where a branch depends on data, or a dimension cannot be as free as the contract has it."""
     if job.model.source == "torchscript":
-        raise ExportError("torch.export", "does not take TorchScript", "give the nn.Module that it was made from")
+        raise NoProgramError("torch.export", "does not take TorchScript", "give the nn.Module that it was made from")
     module, example = positional(job), example_tensors(job)
     shapes = (tuple(_dynamic_shapes(job.signature)),)
     first: Exception | None = None
@@ -69,8 +68,19 @@ def _recurrent_loops() -> Iterator[None]:
         register_lstm_while_loop_decomposition,
     )
 
+    operators = (torch.ops.aten.lstm.input, torch.ops.aten.gru.input)
     with register_lstm_while_loop_decomposition(), register_gru_while_loop_decomposition():
-        yield
+        try:
+            _forget(operators)
+            yield
+        finally:
+            _forget(operators)
+
+
+def _forget(operators: Iterable[Any]) -> None:
+    """An operator that was exported before has its way of decomposing cached, which the registration does not clear."""
+    for operator in operators:
+        operator._dispatch_cache.clear()
 
 
 def _is_recurrent(module: nn.Module) -> bool:
@@ -83,12 +93,12 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)(?:, code: (.*))?')
 _NOT_THE_USERS = ("/torch/", "/site-packages/", "/shipworthy/")
 
 
-def explained(error: Exception, signature: Signature) -> ExportError:
-    """A refusal of torch.export as an ExportError that names the dimension or the branch, and the remedy."""
+def explained(error: Exception, signature: Signature) -> NoProgramError:
+    """A refusal of torch.export, which names the dimension or the branch, and the remedy."""
     text = str(error)
     if (fixed := _FIXED.search(text)) is not None:
         name, size = fixed.groups()
-        return ExportError(
+        return NoProgramError(
             f"torch.export: dimension {name!r}",
             f"the model's code works for the size {size} of the example only{_at(text)}",
             f'make the code follow the size of its input, or fix it in the contract ("{name}" becomes {size})',
@@ -96,15 +106,15 @@ def explained(error: Exception, signature: Signature) -> ExportError:
     if (suggested := _SUGGESTED.search(text)) is not None:
         return _bounded([line.strip() for line in suggested[1].strip().splitlines()], text, signature)
     if "data-dependent" in text.lower() or "DataDependent" in type(error).__name__:
-        return ExportError(
+        return NoProgramError(
             "torch.export",
             f"a branch or a size depends on the values of a tensor{_at(text)}",
             "write it with torch.where or torch.cond; the engine torchscript can keep both branches as they are",
         )
-    return ExportError("torch.export", f"{type(error).__name__}: {first_line(error)}", "use the engine torchscript")
+    return NoProgramError("torch.export", f"{type(error).__name__}: {first_line(error)}", "use the engine torchscript")
 
 
-def _bounded(fixes: list[str], text: str, signature: Signature) -> ExportError:
+def _bounded(fixes: list[str], text: str, signature: Signature) -> NoProgramError:
     """Torch's own suggestion, such as `tokens = Dim('tokens', max=512)`, as the contract would say it."""
     for fix in fixes:
         name, _, value = fix.partition(" = ")
@@ -112,12 +122,12 @@ def _bounded(fixes: list[str], text: str, signature: Signature) -> ExportError:
         stated = next((dim for dim in signature.dynamic() if dim.name == name), None)
         if limits and stated is not None:
             within = Dim(name, max(limits.get("min", 1), stated.min), limits.get("max", stated.max))
-            return ExportError(
+            return NoProgramError(
                 f"torch.export: dimension {name!r}",
                 f"the model does not take every size that the contract allows{_at(text)}",
                 f'write "{within}" in the contract',
             )
-    return ExportError(
+    return NoProgramError(
         f"torch.export: dimension {fixes[0].partition(' = ')[0]!r}",
         f"is tied to another size by the model's code: {'; '.join(fixes)}{_at(text)}",
         "use one name for dimensions that are equal, or fix the dimension in the contract",

@@ -5,80 +5,99 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..errors import EngineError, ExportError
+from ..errors import EngineError, ExportError, MissingExtra, ShipworthyError
 from ..evidence import Finding
 from .agreement import Gap, gap_of_artifact
-from .job import Done, Job
+from .job import MAY_FREEZE, TRACE_FROZE, Done, Job, NoProgramError
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way to write an artifact. `frozen` where a branch on data may be lost on it."""
+    """One way to write an artifact. `write` returns what there is to say of the graph, before it is compared."""
 
     name: str
-    write: Callable[[Job], None]
-    may_freeze: bool = False
+    write: Callable[[Job], tuple[Finding, ...]]
+    by_trace: bool = False
+    by_program: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
+class _Attempt:
     route: Route
-    reason: str
+    findings: tuple[Finding, ...] = ()
     gap: Gap | None = None
+    error: ShipworthyError | None = None
+
+    @property
+    def agrees(self) -> bool:
+        return self.error is None and self.gap is None
+
+    @property
+    def rank(self) -> int:
+        """0 right, 1 right as far as the probes see, 2 less exact than fp32 should be, 3 unusable."""
+        if self.error is not None or (self.gap is not None and self.gap.gross):
+            return 3
+        if self.gap is not None:
+            return 2
+        return 1 if any(finding.rule == MAY_FREEZE for finding in self.findings) else 0
+
+    @property
+    def reason(self) -> str:
+        return self.gap.reason if self.gap is not None else str(self.error)
 
 
 def first_agreeing(job: Job, routes: Sequence[Route]) -> Done:
-    """Write by each route in turn until the graph answers as eager fp32 does.
+    """Write by each route in turn until the graph answers as eager fp32 does, and no branch can have been lost.
 
-    If none does, the last that is only less exact than fp32 should be is kept, with a finding.
-    Raises ExportError with every reason where there is none such either."""
-    tried: list[_Tried] = []
+    If none does, the best of the others is kept, with a finding. Raises ExportError where none is usable."""
+    attempts: list[_Attempt] = []
     for route in routes:
-        attempt = _attempt(job, route)
-        if attempt is None:
-            return Done(route.name, tuple(_lost(job, route, tried)))
-        tried.append(attempt)
-    inexact = next((attempt for attempt in tried if attempt.gap is not None and not attempt.gap.gross), None)
-    if inexact is None:
-        raise ExportError(
-            job.engine,
-            "; ".join(f"{attempt.route.name}: {attempt.reason}" for attempt in tried),
-            "use the engine torchscript, or change what is named here",
-        )
-    inexact.route.write(job)
-    return Done(inexact.route.name, (*_lost(job, inexact.route, tried), _inexact(job, inexact)))
-
-
-def _attempt(job: Job, route: Route) -> _Tried | None:
-    try:
-        route.write(job)
-        gap = gap_of_artifact(job)
-    except (ExportError, EngineError) as error:
-        return _Tried(route, f"{error.culprit}: {error.reason}" + (f"; {error.remedy}" if error.remedy else ""))
-    return None if gap is None else _Tried(route, gap.reason, gap)
-
-
-def _lost(job: Job, taken: Route, tried: Sequence[_Tried]) -> list[Finding]:
-    """What the routes that were tried before have shown."""
-    findings = []
-    for attempt in tried:
-        if attempt.route is taken:
+        if route.by_program and any(isinstance(attempt.error, NoProgramError) for attempt in attempts):
             continue
-        wrong = attempt.gap is not None
-        rule = "trace-froze-branch" if wrong and attempt.route.may_freeze else "wrong-graph" if wrong else "fallback"
-        findings.append(
-            Finding(
-                rule=rule,
-                severity="warning" if wrong else "note",
-                where=f"{job.engine}, {attempt.route.name}",
-                why=attempt.reason,
-                remedy=f"nothing to do: the graph was made by {taken.name} instead, which answers as eager does",
-            )
-        )
-    return findings
+        attempts.append(_attempt(job, route))
+        if attempts[-1].rank == 0:
+            break
+    best = min(attempts, key=lambda attempt: attempt.rank)
+    if best.rank == 3:
+        raise _none_usable(job, attempts)
+    if best is not attempts[-1]:
+        best.route.write(job)
+    others = [_lost(job, attempt, best.route) for attempt in attempts if not attempt.agrees and attempt is not best]
+    inexact = [] if best.gap is None else [_inexact(job, best)]
+    return Done(best.route.name, (*others, *best.findings, *inexact))
 
 
-def _inexact(job: Job, attempt: _Tried) -> Finding:
+def _attempt(job: Job, route: Route) -> _Attempt:
+    try:
+        findings = route.write(job)
+        return _Attempt(route, findings, gap_of_artifact(job))
+    except MissingExtra:
+        raise
+    except (ExportError, EngineError) as error:
+        return _Attempt(route, error=error)
+
+
+def _none_usable(job: Job, attempts: Sequence[_Attempt]) -> ExportError:
+    if len(attempts) == 1 and isinstance(attempts[0].error, ExportError):
+        return attempts[0].error
+    reasons = "; ".join(f"{attempt.route.name}: {attempt.reason}" for attempt in attempts)
+    return ExportError(f"{job.engine} {job.precision}", reasons, "use another engine, or change what is named here")
+
+
+def _lost(job: Job, attempt: _Attempt, taken: Route) -> Finding:
+    """What a route that was tried before the one that is taken has shown."""
+    wrong = attempt.gap is not None
+    rule = TRACE_FROZE if wrong and attempt.route.by_trace else "wrong-graph" if wrong else "fallback"
+    return Finding(
+        rule=rule,
+        severity="warning" if wrong else "note",
+        where=f"{job.engine}, {attempt.route.name}",
+        why=attempt.reason,
+        remedy=f"nothing to do: the graph was made by {taken.name} instead",
+    )
+
+
+def _inexact(job: Job, attempt: _Attempt) -> Finding:
     return Finding(
         rule="inexact-graph",
         severity="warning",

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor
 
 from ..contract import Array
 from ..errors import ExportError
+from ..evidence import Finding
 from ..model.run import named_outputs
 from ..runtime.guarded import first_line
 from .agreement import Gap, gap
-from .job import Job
+from .job import MAY_FREEZE, Job
 from .positional import example_tensors, positional, valid_names
 
 
@@ -29,6 +31,8 @@ class Way:
     module: Any = None
     error: str | None = None
     gap: Gap | None = None
+    frozen_at: tuple[str, ...] = ()
+    """Where a trace has taken one side of a branch."""
 
     @property
     def agrees(self) -> bool:
@@ -44,23 +48,41 @@ class Way:
         return self.error or (self.gap.reason if self.gap else "")
 
 
-class _Shell(torch.jit.ScriptModule):
-    """Gives a script the contract's argument names and flat outputs, by code that is written for it."""
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__()
-        self.inner = inner
-
-
 def tried(job: Job, name: str, make: Callable[[Job], Any]) -> Way:
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             module = make(job.as_precision("fp32"))
             answers = [_answers(module, job, case.feeds.values()) for case in job.cases]
     except Exception as error:  # noqa: BLE001 TorchScript's compiler and interpreter raise many classes
-        return Way(name, make, error=_reason(error))
-    return Way(name, make, module, gap=gap(job.cases, answers, low_precision=False))
+        return Way(name, make, error=compiler_reason(error))
+    places = frozen_places(caught)
+    return Way(name, make, module, gap=gap(job.cases, answers, low_precision=False), frozen_at=places)
+
+
+def frozen_places(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
+    """Where the user's code turned a tensor into a Python number while it was traced: what follows is a constant."""
+    return tuple(
+        dict.fromkeys(
+            f"{Path(warning.filename).name}:{warning.lineno}"
+            for warning in caught
+            if warning.category.__name__ == "TracerWarning" and "/torch/" not in warning.filename
+        )
+    )
+
+
+def may_freeze(job: Job, where: str, places: Sequence[str]) -> tuple[Finding, ...]:
+    if not places:
+        return ()
+    return (
+        Finding(
+            rule=MAY_FREEZE,
+            severity="warning",
+            where=f"{job.engine}, {where}",
+            why=f"the trace has taken one side of what the code decides at {', '.join(places)}; no probe shows another",
+            remedy="write it with torch.where, or so that torch.jit.script takes it",
+        ),
+    )
 
 
 def traced(job: Job) -> Any:
@@ -78,7 +100,7 @@ def scripted(job: Job) -> Any:
         keys = list(named_outputs(module(*example_tensors(job))))
     if job.precision == "bf16":
         module = copy.deepcopy(module).to(torch.bfloat16)
-    inner = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)  # type: ignore[no-untyped-call]
+    inner = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
     return _frozen(_shelled(inner, job, keys, cast=job.precision == "bf16"))
 
 
@@ -101,8 +123,16 @@ def _shelled(inner: Any, job: Job, keys: Sequence[str], *, cast: bool) -> Any:
         f"    y = self.inner({', '.join(passed)})\n"
         f"    return {results[0] if len(results) == 1 else '(' + ', '.join(results) + ')'}\n"
     )
-    shell = _Shell(inner)
-    shell.define(code)  # type: ignore[no-untyped-call]
+
+    class Graph(torch.jit.ScriptModule):
+        """Defined anew each time: a class of a script can be given its forward only once."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+    shell = Graph()
+    shell.define(code)
     return shell.eval()
 
 
@@ -123,7 +153,7 @@ def _access(inner: Any, keys: Sequence[str], key: str) -> str:
 def _frozen(module: Any) -> Any:
     """Weights become constants, and branches on them disappear. What writes to its attributes stays as it is."""
     try:
-        return torch.jit.freeze(module)  # type: ignore[no-untyped-call]
+        return torch.jit.freeze(module)
     except RuntimeError:
         return module
 
@@ -137,7 +167,7 @@ def _answers(module: Any, job: Job, arrays: Any) -> dict[str, Array]:
     }
 
 
-def _reason(error: Exception) -> str:
+def compiler_reason(error: Exception) -> str:
     """TorchScript's compiler begins many messages with an empty heading and puts the place below."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" ~<>-")]
     useful = [line for line in lines if not line.startswith(("The following operation failed", "Traceback"))]
@@ -167,11 +197,11 @@ def _depends(node: Any) -> bool:
     return _varies(next(iter(node.inputs())), {})
 
 
-_FIXED = frozenset(
-    {"prim::Constant", "aten::dim", "prim::dtype", "prim::device", "prim::is_cuda", "prim::requires_grad"}
-    | {"aten::is_floating_point", "prim::layout", "aten::is_complex", "prim::is_nested", "aten::is_grad_enabled"}
-)
-"""What a contract fixes of a tensor: its rank, dtype and device."""
+_FIXED_KINDS = """
+    prim::Constant prim::GetAttr prim::dtype prim::device prim::layout prim::is_cuda prim::is_nested prim::requires_grad
+    aten::dim aten::is_floating_point aten::is_complex aten::is_grad_enabled aten::__is__ aten::__isnot__"""
+_FIXED = frozenset(_FIXED_KINDS.split())
+"""What a contract fixes of a tensor (rank, dtype, device), attributes, and whether two names mean one value."""
 
 
 def _varies(value: Any, seen: dict[int, bool]) -> bool:
@@ -189,7 +219,7 @@ def _varies(value: Any, seen: dict[int, bool]) -> bool:
 def chosen_way(job: Job) -> tuple[Way, tuple[Way, ...]]:
     """The way that agrees with eager on every case, and all that were tried.
 
-    Where both agree the script is taken if it keeps a branch or loop that depends on data or sizes, for the cases may
+    Where both agree the script is taken if there is a branch or loop that depends on data or sizes, for the cases may
     not have taken each side of it; else the trace, which is plainer. Raises ExportError where neither agrees."""
     if job.model.source == "torchscript":
         ways: tuple[Way, ...] = (tried(job, "as it is", scripted),)
@@ -203,6 +233,6 @@ def chosen_way(job: Job) -> tuple[Way, tuple[Way, ...]]:
             f"no graph answers as eager does ({reasons})",
             "write branches on data so that torch.jit.script takes them, or with torch.where",
         )
-    if len(agreeing) == 2 and conditions(agreeing[1].module):
+    if len(agreeing) == 2 and (agreeing[0].frozen_at or conditions(agreeing[1].module)):
         return agreeing[1], ways
     return agreeing[0], ways

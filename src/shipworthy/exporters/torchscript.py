@@ -7,8 +7,8 @@ import torch
 from ..errors import ExportError
 from ..evidence import Finding
 from ..runtime.describe import SIGNATURE_KEY
-from .job import Done, Job
-from .script import Way, chosen_way, conditions
+from .job import TRACE_FROZE, Done, Job
+from .script import Way, chosen_way, conditions, may_freeze
 
 
 def export_torchscript(job: Job) -> Done:
@@ -18,6 +18,7 @@ def export_torchscript(job: Job) -> Done:
     stored = {SIGNATURE_KEY: job.signature.model_dump_json()}
     torch.jit.save(module, str(job.directory / "model.pt"), _extra_files=stored)
     findings = [finding for other in ways if other is not way for finding in _findings(job, other, way)]
+    findings += may_freeze(job, way.name, way.frozen_at)
     if not way.agrees:
         findings.append(_finding("inexact-graph", job, way, way.why_not, "look at the parity of this candidate"))
     if way.name == "script" and (kept := conditions(way.module)):
@@ -39,7 +40,7 @@ def _findings(job: Job, other: Way, taken: Way) -> list[Finding]:
     remedy = f"nothing to do: the graph was made by {taken.name} instead, which answers as eager does"
     if other.gap is not None and other.name == "trace":
         why = f"tracing alone would be wrong: {other.gap.reason}"
-        return [_finding("trace-froze-branch", job, other, why, remedy)]
+        return [_finding(TRACE_FROZE, job, other, why, remedy)]
     if other.gap is not None:
         return [_finding("wrong-graph", job, other, other.gap.reason, remedy)]
     if other.error is not None and other.name == "trace":

@@ -28,7 +28,7 @@ class Course:
     """How long a race is: rounds, and for how long each racer runs in one."""
 
     rounds: int = 10
-    slice_s: float = 0.1
+    slice_s: float = 0.06
 
 
 @dataclass(frozen=True, slots=True)

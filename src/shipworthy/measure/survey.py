@@ -27,9 +27,9 @@ _TOO_SLOW_S = 2.0
 class SurveyTimes:
     """How long a survey looks at each point."""
 
-    curve_s: float = 0.15
-    point_s: float = 0.1
-    warm_s: float = 0.03
+    curve_s: float = 0.1
+    point_s: float = 0.06
+    warm_s: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..contract import Array, Signature, TensorSpec
 from ..contract.tensors import DType
-from ..errors import DataError, ModelError
+from ..errors import DataError, ModelError, ShipworthyError
 from .draft_sizes import Feeds, with_batch
 from .loaded import LoadedModel
 from .run import run_eager
@@ -32,7 +32,7 @@ class Trial:
     def _failure(self, feeds: Feeds) -> BaseException | None:
         try:
             outputs = self.run(feeds)
-        except ModelError:
+        except ShipworthyError:
             raise
         # A model that does not take a size says so with whatever its layers raise.
         except Exception as error:  # noqa: BLE001

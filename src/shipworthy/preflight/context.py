@@ -83,8 +83,11 @@ class Context:
 
     @cached_property
     def export(self) -> ExportAttempt:
-        """torch.export with the contract's dynamic dimensions, tried once for all rules."""
+        """torch.export with the contract's dynamic dimensions, tried once for all rules; a program that is one stays."""
         import torch
+
+        if self.model.source == "exported":
+            return ExportAttempt(self.module.program, None)  # type: ignore[arg-type]
 
         with _quiet(), torch.no_grad():
             try:

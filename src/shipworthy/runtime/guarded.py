@@ -108,6 +108,6 @@ def _rows(signature: Signature, arrays: dict[str, Array]) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception that says something, for a one-line reason."""
+    """The first line of an exception that says more than where in the engine's source it was thrown."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return next((line for line in lines if not line.startswith("Exception from ")), type(error).__name__)

@@ -35,6 +35,7 @@ WORDS = {
 }
 """What torch, ONNX Runtime, OpenVINO and C++ call a precision, and what a Kernel calls it."""
 
+_KNOWN = frozenset(WORDS.values()) | {"bool"}
 _NARROW = ("int8", "fp16", "bf16")
 _FLOAT = ("fp32", "fp64")
 
@@ -43,6 +44,11 @@ def word(name: str) -> str:
     """`c10::BFloat16`, `tensor(float)` or `u8` as a Kernel says it; an unknown name stays as it is."""
     plain = name.rsplit("::", 1)[-1].removeprefix("tensor(").removesuffix(")").lower()
     return WORDS.get(plain, plain)
+
+
+def dtype_words(names: Iterable[str]) -> list[str]:
+    """The precision words of those names that mean a dtype; lists and scalars among a call's arguments mean none."""
+    return [found for name in names if (found := word(name)) in _KNOWN]
 
 
 def precision_of(words: Iterable[str]) -> str:

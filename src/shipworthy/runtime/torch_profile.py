@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from .kernels import precision_of, tally, word
+from .kernels import dtype_words, precision_of, tally
 from .protocol import Kernel
 
 _HEAVY_NAMES = """
@@ -27,7 +27,7 @@ _MOVES_NAMES = """
     as_strided as_strided_ view _unsafe_view reshape _reshape_alias flatten unflatten expand expand_as t transpose
     permute squeeze unsqueeze select slice narrow split split_with_sizes chunk unbind detach detach_ alias empty
     empty_like empty_strided resize_ contiguous clone copy_ to _to_copy resolve_conj resolve_neg lift_fresh item
-    _local_scalar_dense is_nonzero result_type fill_ zero_ zeros zeros_like set_ scalar_tensor"""
+    _local_scalar_dense is_nonzero result_type fill_ zero_ zeros zeros_like set_ scalar_tensor cudnn_is_acceptable"""
 _MOVES = frozenset(_MOVES_NAMES.split())
 """Shape and memory work, which has no precision to speak of."""
 
@@ -86,7 +86,7 @@ def _innermost(events: list[Any]) -> Iterator[tuple[str, str, bool]]:
 
 
 def _precision(event: Any) -> str:
-    return precision_of(word(name) for name in event.dtypes() if name and name not in ("Scalar", "ScalarList"))
+    return precision_of(dtype_words(event.dtypes()))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from .. import __version__
 from .docs import docs_routes
-from .layers import Draining, RequestIds, Tokens
+from .layers import Parting, RequestIds, Tokens
 from .openapi import document
 from .problems import HANDLED, on_error
 from .service import Service
@@ -48,7 +48,7 @@ def assemble(service: Service, token: str | None) -> FastAPI:
         lifespan=_lifespan(service),
         middleware=[
             Middleware(RequestIds),
-            Middleware(Draining, service=service),
+            Middleware(Parting, service=service),
             *([Middleware(Tokens, token=token)] if token is not None else []),
         ],
         exception_handlers={**dict.fromkeys(HANDLED, on_error), ClientDisconnect: _gone},

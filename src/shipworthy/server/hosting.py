@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from ..predict import Predictor
+    from .service import Service
 
-PARTING_S = 0.3
-"""So long a server that is told to stop still takes requests, and asks their clients to leave. One that closed its
-connections at once would lose what was already on its way to it."""
+PARTING_S = 0.2
+"""So long a server that is told to stop still takes connections, and so long again requests on those that it has. One
+that closed them at once would lose what was already on its way to it."""
 
 
 class Server:
@@ -128,8 +129,7 @@ class Server:
                 service.open((predictor.manifest.name, predictor) for predictor in predictors)
                 self._ready()
                 await asyncio.wait({serving, asyncio.ensure_future(leaving.wait())}, return_when=FIRST_COMPLETED)
-                service.drain()
-                await asyncio.sleep(PARTING_S)
+                await _part(service, web)
             finally:
                 web.should_exit = True
                 await serving
@@ -202,6 +202,19 @@ def _web_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
             timeout_graceful_shutdown=settings.drain_s,
         )
     )
+
+
+async def _part(service: Service, web: uvicorn.Server) -> None:
+    """Leave in an order that loses nothing: be not ready, then take no new connections, then let clients go.
+
+    Clients are asked to leave their connections only when they can make no new ones, for a connection that is made
+    just when the socket is closed is reset."""
+    service.drain()
+    await asyncio.sleep(PARTING_S)
+    for listener in web.servers:
+        listener.close()
+    service.part()
+    await asyncio.sleep(PARTING_S)
 
 
 @contextmanager

@@ -62,16 +62,16 @@ class Tokens:
         return hmac.compare_digest(token.strip().encode("latin-1"), self._token) and scheme.lower() == "bearer"
 
 
-class Draining:
-    """While the server stops, asks every client to leave its connection."""
+class Parting:
+    """When the server has stopped listening, asks every client to leave its connection."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_and_part(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._service.state == "draining":
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._service.parting:
                 MutableHeaders(scope=message)["connection"] = "close"
             await send(message)
 
-        await self._app(scope, receive, send_and_part)
+        await self._app(scope, receive, send_and_close)

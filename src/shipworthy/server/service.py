@@ -24,6 +24,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.state: State = "starting"
+        self.parting = False
         self.lanes: dict[str, Lane] = {}
         self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="shipworthy-decode")
 
@@ -47,6 +48,10 @@ class Service:
     def drain(self) -> None:
         """Say that no more requests should come; those that do are still answered."""
         self.state = "draining"
+
+    def part(self) -> None:
+        """From now on, ask every client to leave its connection."""
+        self.parting = True
 
     def close(self) -> None:
         """Finish the batches that were submitted, and take no more. The predictors stay open."""

@@ -17,8 +17,6 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except socket.gaierror as error:
-        raise ServeError(f"host {host!r}", "is no address of this machine", "give one, such as 127.0.0.1") from error
     except (OSError, OverflowError) as error:
         reason, remedy = _refusal(error)
         raise ServeError(f"address {host}:{port}", reason, remedy) from error
@@ -56,6 +54,7 @@ def _refusal(error: OSError | OverflowError) -> tuple[str, str]:
         return "is in use by another process", "choose another port; 0 takes a free one"
     if code == errno.EACCES:
         return "needs rights that this process does not have", "choose a port above 1023"
-    if code == errno.EADDRNOTAVAIL:
+    # Names that do not resolve come with the resolver's own codes, which are negative on Linux.
+    if code == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror) or (code is not None and code < 0):
         return "is no address of this machine", "give one, such as 127.0.0.1"
     return f"cannot be bound: {error}", "choose another"

@@ -13,7 +13,8 @@ class Explanation:
     """Why an exception was raised, and what can be done about it."""
 
     kind: str
-    """dtype, index, device, memory, weights, pickle, shape, mode, gradient, export, call, shipworthy, or unknown."""
+    """dtype, index, device, memory, weights, pickle, shape, mode, gradient, branch, size, export, call, shipworthy,
+    or unknown."""
     cause: str
     remedy: str
     evidence: tuple[str, ...] = ()

@@ -51,10 +51,10 @@ def _script(match: Match[str]) -> tuple[str, str]:
 
 CASES: tuple[Case, ...] = (
     case(
-        "export", r"Could not (?:guard on|extract specialized integer from) data-dependent expression", _data_dependent
+        "branch", r"Could not (?:guard on|extract specialized integer from) data-dependent expression", _data_dependent
     ),
-    case("export", r"[Dd]ata-dependent (?:branching|jump|operator)|DynamicOutputShape", _data_dependent),
-    case("export", r"Constraints violated \((?P<names>[^)]*)\)", _specialised),
+    case("branch", r"[Dd]ata-dependent (?:branching|jump|operator)|DynamicOutputShape", _data_dependent),
+    case("size", r"Constraints violated \((?P<names>[^)]*)\)", _specialised),
     case("export", r"No ONNX function found for <OpOverload\(op='(?P<op>[\w.]+)'", _no_onnx),
     case("export", r"Exporting the operator '(?P<op>[\w:]+)' to ONNX", _no_onnx),
     case("export", r"ONNX.*?(?:No Op registered for|is not a registered function/op).*?(?P<op>\w+)", _no_onnx),

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from ...evidence import Finding
 from ...model import Source
 from ..context import Context
-from . import batch, branches, devices, dtypes, effects, finite, gradients, mode, running, support, weights
+from . import batch, branches, devices, dtypes, effects, finite, gradients, mode, running, sizes, support, weights
 
 Find: TypeAlias = Callable[[Context], Iterable[Finding]]
 
@@ -41,12 +41,12 @@ RULES: tuple[Rule, ...] = (
     Rule("branches", branches.branches, _LIVE),
     Rule("side-effects", effects.side_effects, _LIVE),
     Rule("batch-coupling", batch.batch_coupling, _ALL),
-    Rule("fixed-size", batch.fixed_size, _ALL),
+    Rule("fixed-size", sizes.fixed_size, _ALL),
     Rule("finite-weights", finite.finite_weights, _TORCH, runs_model=False),
     Rule("non-finite", finite.non_finite, _ALL),
     Rule("unused-weights", weights.unused_weights, _TORCH),
     Rule("shared-weights", weights.shared_weights, _LIVE, runs_model=False),
     Rule("exportable", support.exportable, _LIVE),
     Rule("custom-autograd", support.custom_autograd, _LIVE),
-    Rule("unsupported", support.unsupported, _LIVE),
+    Rule("unsupported", support.unsupported, ("module", "exported")),
 )

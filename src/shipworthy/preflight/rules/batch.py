@@ -1,4 +1,4 @@
-"""Answers that depend on the batch, and sizes that are written into the model."""
+"""Answers that depend on what else is in the batch."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from ...contract import BATCH, Array, Arrays
 from ...evidence import Finding
 from ..compare import differing, show
 from ..context import Context
-from ..explanations import explain
 
 
 def batch_coupling(context: Context) -> Iterator[Finding]:
-    """A sample's answer does not depend on what else is in its batch, nor on its place in it."""
+    """A sample's answer does not depend on what else is in its batch."""
     if not context.takes_batches:
         return
-    alone, others = context.probes[0], _companions(context)
-    gaps: dict[str, float] = {}
-    base = _rows(context, context.run(alone), 0)
-    for other in others:
-        gaps = differing(base, _rows(context, context.run(other), 0))
+    first = context.probes[0]
+    base = _first_rows(context, first)
+    for other in _companions(context):
+        gaps = differing(base, _first_rows(context, other))
         if gaps:
-            break
-    if not gaps:
-        return
-    layer = _first_layer(context, alone, other) if context.model.source == "module" else None
-    yield Finding(
+            yield _coupled(context, first, other, gaps)
+            return
+
+
+def _coupled(context: Context, first: Arrays, other: Arrays, gaps: dict[str, float]) -> Finding:
+    layer = _first_layer(context, first, other) if context.model.source == "module" else None
+    at = f", first in {layer}" if layer else ""
+    return Finding(
         rule="batch-coupling",
         severity="error",
         where=layer or next(iter(gaps)),
-        why=f"a sample's answer changes with the others in its batch: {show(gaps)}"
-        + (f", first in {layer}" if layer else ""),
+        why=f"a sample's answer changes with the others in its batch: {show(gaps)}{at}",
         remedy="normalise over the features of a sample and not over the batch (dim=0); use eval() and the running "
         "statistics of a batch norm (track_running_stats=True)",
     )
@@ -49,10 +49,10 @@ def _companions(context: Context) -> list[dict[str, Array]]:
     return found
 
 
-def _rows(context: Context, outputs: Arrays, row: int) -> dict[str, Array]:
-    """One sample's part of every output that has a batch axis."""
-    batch = context.sizes(context.probes[0])[BATCH]
-    return {name: array[row] for name, array in outputs.items() if array.ndim and array.shape[0] == batch}
+def _first_rows(context: Context, feeds: Arrays) -> dict[str, Array]:
+    """The first sample's part of every output that has a batch axis."""
+    batch = context.sizes(feeds)[BATCH]
+    return {name: array[0] for name, array in context.run(feeds).items() if array.ndim and array.shape[0] == batch}
 
 
 def _first_layer(context: Context, first: Arrays, second: Arrays) -> str | None:
@@ -93,60 +93,3 @@ def _passes(context: Context, feeds: Arrays) -> list[tuple[str, dict[str, Array]
         for handle in handles:
             handle.remove()
     return passes
-
-
-def fixed_size(context: Context) -> Iterator[Finding]:
-    """The model takes every size that the contract allows, and answers once per sample."""
-    base = context.sizes(context.probes[0])
-    ranks = {name: array.ndim for name, array in context.run(context.probes[0]).items()}
-    told: set[str] = set()
-    for feeds in context.probes:
-        sizes = context.sizes(feeds)
-        changed = [name for name, size in sizes.items() if size != base[name]]
-        fault = _fault(context, feeds, ranks)
-        name = (changed or [BATCH])[0]
-        if fault is not None and name not in told:
-            told.add(name)
-            at = ", ".join(f"{n} = {sizes[n]}" for n in changed or [BATCH])
-            works = ", ".join(str(base[n]) for n in changed)
-            yield Finding(
-                rule="fixed-size",
-                severity="error",
-                where=name,
-                why=f"at {at}{f' (with {works} it runs)' if changed else ''}: {fault}",
-                remedy="take sizes from the input: x.flatten(1), x.reshape(x.shape[0], -1), squeeze(dim) with its dim; "
-                "or say in the contract what the model takes, as name:min..max",
-            )
-    if not told and context.model.source == "module":
-        yield from _specialised(context)
-
-
-def _fault(context: Context, feeds: Arrays, ranks: dict[str, int]) -> str | None:
-    try:
-        outputs = context.run(feeds)
-    except Exception as exc:  # noqa: BLE001 - it is the user's code: whatever it raises is the finding
-        told = explain(exc)
-        where = next((f" {line}" for line in told.evidence if line.startswith("at ")), "")
-        return f"{told.cause}{where}"
-    batch = context.sizes(feeds)[BATCH]
-    for name, array in outputs.items():
-        if array.ndim == 0 or array.shape[0] != batch or array.ndim != ranks.get(name):
-            return f"output {name} is {list(array.shape)}, where the first dimension should be the batch, {batch}"
-    return None
-
-
-def _specialised(context: Context) -> Iterator[Finding]:
-    """torch.export says where code that runs at every size would still become a graph of one size."""
-    import re
-
-    message = str(context.export.error or "")
-    for name, size in re.findall(
-        r"You marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)", message
-    ):
-        yield Finding(
-            rule="fixed-size",
-            severity="warning",
-            where=name,
-            why=f"the model runs at every size of {name}, but its exported graph would be fixed to {size}",
-            remedy="loop over no dimension in Python, and convert no size to a number of its own (int, range, list)",
-        )

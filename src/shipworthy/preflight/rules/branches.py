@@ -18,7 +18,7 @@ def branches(context: Context) -> Iterator[Finding]:
     """What is computed does not depend on the values that are computed with."""
     error = context.export.error
     told = explain(error) if error is not None else None
-    blocked = told is not None and told.kind == "export" and "values of a tensor" in told.cause
+    blocked = told is not None and told.kind == "branch"
     lines, gaps = _frozen(context)
     if not blocked and not gaps:
         return

@@ -30,9 +30,10 @@ def device(context: Context) -> Iterator[Finding]:
 
 
 def _hidden_tensors(context: Context) -> Iterator[Finding]:
+    known = {id(tensor) for tensor in (*context.module.parameters(), *context.module.buffers())}
     for path, layer in context.module.named_modules():
         for name, value in vars(layer).items():
-            for tensor in _tensors(value):
+            for tensor in _tensors(value, known):
                 full = f"{path}.{name}".lstrip(".")
                 moved = "" if tensor.device.type == "cpu" else f" and is on {tensor.device}"
                 yield Finding(
@@ -46,12 +47,10 @@ def _hidden_tensors(context: Context) -> Iterator[Finding]:
                 break
 
 
-def _tensors(value: object) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [item for item in value if isinstance(item, Tensor)]
-    return []
+def _tensors(value: object, known: set[int]) -> list[Tensor]:
+    """The tensors of an attribute that are not parameters or buffers (a recurrent layer keeps a list of its own)."""
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item for item in items if isinstance(item, Tensor) and id(item) not in known]
 
 
 def _named_devices(context: Context) -> Iterator[Finding]:

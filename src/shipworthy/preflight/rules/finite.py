@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...contract import Array, Arrays
 from ...evidence import Finding, Severity
 from ..context import Context
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SHOWN = 3
 
@@ -71,10 +75,12 @@ def _origin(context: Context, feeds: Arrays) -> tuple[str, str]:
     from ..watch import ROOT, Op, ops_of
 
     first: dict[str, tuple[str, str]] = {}
+    weights = {t.untyped_storage().data_ptr() for t in (*context.module.parameters(), *context.module.buffers())}
 
     def look(op: Op) -> None:
+        given = [t for t in op.inputs if t.untyped_storage().data_ptr() not in weights]
         for kind in ("nan", "inf"):
-            if kind not in first and _has(op.outputs, kind) and not _has(op.inputs, kind):
+            if kind not in first and _has(op.outputs, kind) and not _has(given, kind):
                 line = calling_line()
                 first[kind] = (op.layer, f": first from {op.name}" + (f" at {line}" if line else ""))
 
@@ -83,9 +89,6 @@ def _origin(context: Context, feeds: Arrays) -> tuple[str, str]:
     return first.get("nan") or first.get("inf") or (ROOT, "")
 
 
-def _has(tensors: tuple[object, ...], kind: str) -> bool:
-    return any(
-        bool((t.isnan() if kind == "nan" else t.isinf()).any())  # type: ignore[attr-defined]
-        for t in tensors
-        if t.is_floating_point()  # type: ignore[attr-defined]
-    )
+def _has(tensors: Iterable[Tensor], kind: str) -> bool:
+    floats = (t for t in tensors if t.is_floating_point())
+    return any(bool((t.isnan() if kind == "nan" else t.isinf()).any()) for t in floats)

@@ -23,7 +23,7 @@ def gradients(context: Context) -> Iterator[Finding]:
             rule="gradients",
             severity="warning",
             where="forward",
-            why=f"forward switches gradients on itself: under no_grad it still keeps {_mb(forced, context)}",
+            why=f"forward switches gradients on: under no_grad it still keeps {_size(forced)} for {_batch(context)}",
             remedy="take torch.enable_grad() out of forward",
         )
         return
@@ -34,7 +34,7 @@ def gradients(context: Context) -> Iterator[Finding]:
             rule="gradients",
             severity="note",
             where="the model itself",
-            why=f"called as it is, it records gradients and keeps {_mb(kept, context)} of activations",
+            why=f"called as it is, it records gradients and keeps {_size(kept)} of activations for {_batch(context)}",
             remedy="call it under torch.inference_mode() in Python; the exported engines record none",
         )
 
@@ -60,6 +60,12 @@ def _kept_bytes(context: Context) -> int:
     return sum(size for size, _ in kept.values())
 
 
-def _mb(count: int, context: Context) -> str:
-    batch = context.sizes(context.probes[0])["batch"]
-    return f"{count / 1e6:.3g} MB for a batch of {batch}"
+def _size(count: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.2f} {unit}"
+    return f"{count} B"
+
+
+def _batch(context: Context) -> str:
+    return f"a batch of {context.sizes(context.probes[0])['batch']}"

@@ -34,7 +34,8 @@ def exportable(context: Context) -> Iterator[Finding]:
     if error is None:
         return
     told = explain(error)
-    if told.kind == "export" and ("values of a tensor" in told.cause or "fixes a dimension" in told.cause):
+    if told.kind in ("branch", "size"):
+        # The rules on branches and on sizes tell of these.
         return
     where = next((line.removeprefix("at ") for line in told.evidence if line.startswith("at ")), "the model itself")
     yield Finding(
@@ -125,7 +126,7 @@ def unsupported(context: Context) -> Iterator[Finding]:
     missing = {
         str(node.target).removesuffix(".default"): _layer(node)
         for node in program.run_decompositions(table).graph.nodes
-        if node.op == "call_function" and _namespace(node) is not None and not registered(node.target)
+        if _namespace(node) is not None and not registered(node.target) and not _is_assertion(node)
     }
     for op, layer in missing.items():
         yield Finding(
@@ -140,6 +141,11 @@ def unsupported(context: Context) -> Iterator[Finding]:
 def _namespace(node: Node) -> str | None:
     """Of an operator (`aten`); None for anything else in a graph."""
     return getattr(node.target, "namespace", None) if node.op == "call_function" else None
+
+
+def _is_assertion(node: Node) -> bool:
+    """What torch.export adds to check its own assumptions; the ONNX exporter takes it out."""
+    return "assert" in str(node.target) or "sym_constrain" in str(node.target)
 
 
 def _layer(node: Node) -> str:

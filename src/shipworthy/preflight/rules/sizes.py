@@ -1,0 +1,82 @@
+"""Sizes that are written into the model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ...contract import BATCH, Arrays
+from ...evidence import Finding
+from ..context import Context
+from ..explanations import explain
+
+
+def fixed_size(context: Context) -> Iterator[Finding]:
+    """The model takes every size that the contract allows, and answers once per sample."""
+    base = context.sizes(context.probes[0])
+    ranks = {name: array.ndim for name, array in context.run(context.probes[0]).items()}
+    told: set[str] = set()
+    for feeds in context.probes:
+        changed = [name for name, size in context.sizes(feeds).items() if size != base[name]] or [BATCH]
+        fault = None if changed[0] in told else _fault(context, feeds, ranks)
+        if fault is not None:
+            told.add(changed[0])
+            yield _fixed(changed, base, context.sizes(feeds), fault)
+        if fault is not None and feeds is context.probes[0]:
+            return
+    if not told and context.model.source == "module":
+        yield from _specialised(context)
+
+
+def _fixed(changed: list[str], base: dict[str, int], sizes: dict[str, int], fault: str) -> Finding:
+    at = ", ".join(f"{name} = {sizes[name]}" for name in changed)
+    works = ", ".join(str(base[name]) for name in changed)
+    return Finding(
+        rule="fixed-size",
+        severity="error",
+        where=changed[0],
+        why=f"at {at}{f' (with {works} it runs)' if sizes != base else ''}: {fault}",
+        remedy="take sizes from the input: x.flatten(1), x.reshape(x.shape[0], -1), squeeze(dim) with its dim; "
+        "or say in the contract what the model takes, as name:min..max",
+    )
+
+
+def _fault(context: Context, feeds: Arrays, ranks: dict[str, int]) -> str | None:
+    try:
+        outputs = context.run(feeds)
+    except Exception as exc:  # noqa: BLE001 - it is the user's code: whatever it raises is the finding
+        told = explain(exc)
+        where = next((f" {line}" for line in told.evidence if line.startswith("at ")), "")
+        return f"{told.cause}{where}"
+    batch = context.sizes(feeds)[BATCH]
+    for name, array in outputs.items():
+        if array.ndim == 0 or array.shape[0] != batch or array.ndim != ranks.get(name):
+            return f"output {name} is {list(array.shape)}, where the first dimension should be the batch, {batch}"
+    return None
+
+
+def _specialised(context: Context) -> Iterator[Finding]:
+    """torch.export says where code that runs at every size would still become a graph of one size."""
+    message = str(context.export.error or "")
+    for name, size in _SPECIALISED.findall(message):
+        yield Finding(
+            rule="fixed-size",
+            severity="warning",
+            where=name,
+            why=f"the model runs at every size of {name}, but its exported graph would be fixed to {size}",
+            remedy=_RECURRENT if _is_recurrent(context) else _LOOPS,
+        )
+
+
+_SPECIALISED = re.compile(r"You marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)")
+_LOOPS = "loop over no dimension in Python, and convert no size to a number of its own (int, range, list)"
+_RECURRENT = (
+    "torch.export unrolls LSTM, GRU and RNN layers over the steps: let TorchScript keep the length free, "
+    "or fix the length in the contract and pad to it"
+)
+
+
+def _is_recurrent(context: Context) -> bool:
+    from torch import nn
+
+    return any(isinstance(layer, nn.RNNBase) for layer in context.module.modules())
