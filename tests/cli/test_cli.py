@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,16 @@ def test_verify_has_an_exit_code_for_a_package_that_cannot_run_here(run, monkeyp
     code, out, _ = run("verify", STORED)
     assert code == 1
     assert "not run: onnxruntime-fp32 needs another host" in out
+
+
+def test_serve_says_what_it_serves_and_where(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "shipworthy", "serve", str(STORED), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        lines = [server.stdout.readline() for _ in range(2)]
+        url = lines[1].split()[1]
+        health = json.load(urllib.request.urlopen(f"{url}/health", timeout=10))
+        server.terminate()
+        assert server.wait(20) == 0
+    assert "iris: served by onnxruntime-fp32" in lines[0]
+    assert health["model_loaded"] is True

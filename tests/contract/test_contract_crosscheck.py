@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 from contract_cases import IDS, NET, image
+from pydantic import ValidationError
 
-from shipworthy.contract import Contract, Dim, OutputSpec, parse_contract
+from shipworthy.contract import Contract, Dim, OutputSpec, Strict, parse_contract
 from shipworthy.errors import ContractError
 
 SCORES = {"logits": {"dtype": "float32", "shape": ["batch", 3], "kind": "logits"}}
@@ -143,6 +146,23 @@ def test_python_face_refuses_in_the_same_words() -> None:
         Contract(**{**NET, "task": {"kind": "clasification"}})
     with pytest.raises(ContractError, match=r"contract: limits\.confidence: "):
         Contract(**{**NET, "limits": {"confidence": 0.9}})
+
+
+def test_a_model_that_holds_a_contract_keeps_its_own_error() -> None:
+    class Holder(Strict):
+        contract: Contract
+
+    assert Holder.model_validate({"contract": NET}).contract.name == "net"
+    with pytest.raises(ValidationError, match=r"contract\.task\.kind"):
+        Holder.model_validate({"contract": {**NET, "task": {"kind": "none"}}})
+    with pytest.raises(ValidationError, match="is no setting"):
+        Holder.model_validate_json('{"contract": {"name": "x", "inputs": {}, "root": "/etc"}}')
+
+
+def test_a_contract_survives_pickling() -> None:
+    contract = parse_contract({**NET, "task": BINARY}, root=Path("/somewhere"))
+    assert pickle.loads(pickle.dumps(contract)) == contract
+    assert pickle.loads(pickle.dumps(contract)).root == Path("/somewhere")
 
 
 def test_metrics_are_those_that_are_measured() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from shipworthy.data import read_data
-from shipworthy.errors import DataError, ShipworthyError
+from shipworthy.errors import DataError, MissingExtra, ShipworthyError
 
 TARGETS = np.array([0, 2, 1, 1, 0])
 
@@ -83,7 +84,7 @@ def test_types_that_numpy_has_not(tmp_path: Path) -> None:
     from safetensors.torch import save_file as save_tensors
 
     save_tensors({"x": torch.zeros(2, 4, dtype=torch.bfloat16)}, tmp_path / "d.safetensors")
-    with pytest.raises(DataError, match="save float32"):
+    with pytest.raises(DataError, match="x: is BF16, which NumPy does not have"):
         read_data("d.safetensors", tabular(tmp_path))
 
 
@@ -162,6 +163,13 @@ def test_parquet_faults(tmp_path: Path, columns: dict[str, Any], said: str) -> N
     pq.write_table(pa.table(columns), tmp_path / "d.parquet")
     with pytest.raises(DataError, match=said):
         read_data("d.parquet", tabular(tmp_path, encode=RECORD))
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'shipworthy\[build\]'"):
+        read_data("d.parquet", tabular(tmp_path))
 
 
 def test_parquet_texts(tmp_path: Path) -> None:

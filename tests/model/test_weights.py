@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from shipworthy.contract import Contract
-from shipworthy.errors import ModelError, UnsafePickle, WeightsError
+from shipworthy.errors import ModelError, ShipworthyError, UnsafePickle, WeightsError
 from shipworthy.model import load_model, load_weights
 
 Project = Callable[..., Contract]
@@ -220,3 +221,30 @@ def test_a_truncated_archive_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelError):
         load_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["zipped", "legacy", "safetensors"])
+def test_a_damaged_file_is_read_or_refused_in_words(tmp_path: Path, kind: str, effort: float) -> None:
+    """Bytes changed and cut at random: never anything but a state_dict or an error of this package."""
+    state = {"a.weight": torch.randn(5, 4), "a.bias": torch.randn(5)}
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pt")
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zipped")
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(int(6000 * effort)):
+        data = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        path.write_bytes(data[: draw.randrange(len(data))] if draw.random() < 0.2 else data)
+        try:
+            load_weights(path)
+            outcomes["read"] += 1
+        except ShipworthyError as exc:
+            assert exc.reason and exc.remedy
+            outcomes["refused"] += 1
+    assert all(outcomes.values()), outcomes

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shipworthy.evidence import Finding
+from shipworthy.model.post import WithPost
 
 Ask = Callable[..., list[Finding]]
 
@@ -64,6 +65,12 @@ def test_inputs_in_another_order_than_forward_takes_them(ask: Ask) -> None:
     assert "lists mask, ids; forward, which gets them in order, takes ids, mask" in finding.why
     assert ask("input-order", Pair(), {"ids": spec, "mask": spec}) == []
     assert ask("input-order", Pair(), {"left": spec, "right": spec}) == []
+
+
+def test_the_order_is_looked_for_behind_post_too(ask: Ask) -> None:
+    spec = {"dtype": "float32", "shape": ["batch", 4]}
+    model = WithPost(Pair(), nn.ReLU())
+    single(ask("input-order", model, {"mask": spec, "ids": spec}), "input-order", "error")
 
 
 def test_a_live_model_in_training_mode(ask: Ask) -> None:

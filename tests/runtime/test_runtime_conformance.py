@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,13 +180,13 @@ def test_the_file_says_its_signature_and_graph(artifact: Ready) -> None:
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_a_missing_artifact_is_an_engine_error(engine: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_artifact_is_an_engine_error(engine: str, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="there is no artifact here"):
         open_runner(Artifact(engine, "fp32", tmp_path, ZOO["mlp"].contract().signature))
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
-def test_a_damaged_artifact_is_an_engine_error(engine: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_damaged_artifact_is_an_engine_error(engine: str, tmp_path: Path) -> None:
     (tmp_path / ENGINES[engine].entry).write_bytes(b"\x80\x04 this is no graph at all")
     with pytest.raises(EngineError):
         open_runner(Artifact(engine, "fp32", tmp_path, ZOO["mlp"].contract().signature))

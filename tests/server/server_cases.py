@@ -111,7 +111,11 @@ def sentiment(root: Path) -> Predictor:
 
 
 def prices() -> Predictor:
-    return predictor(PRICES, lambda feeds: {"price": feeds["row"].sum(axis=1, keepdims=True)})
+    def run(feeds: Arrays) -> dict[str, Array]:
+        with np.errstate(over="ignore"):
+            return {"price": feeds["row"].sum(axis=1, keepdims=True)}
+
+    return predictor(PRICES, run)
 
 
 def write_tokenizer(root: Path) -> None:

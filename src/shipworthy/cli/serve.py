@@ -24,5 +24,14 @@ def command(
 ) -> None:
     """Serve packages over HTTP; loopback unless told otherwise."""
     from ..server import serve
+    from .show import print_served
 
-    serve(packages, host=host, port=port, allow_code=allow_code, token_file=token_file, no_auth=no_auth)
+    serve(
+        packages,
+        host=host,
+        port=port,
+        allow_code=allow_code,
+        token_file=token_file,
+        no_auth=no_auth,
+        on_ready=print_served,
+    )

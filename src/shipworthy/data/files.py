@@ -11,6 +11,9 @@ from ..errors import DataError
 from .dataset import Dataset
 from .gather import TARGETS, gather, named
 
+_NUMPY = frozenset(["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "F32", "F64"])
+"""Types of safetensors that NumPy has by itself. Others depend on what else the process has imported."""
+
 
 def read_npz(path: Path, contract: Contract) -> Dataset:
     """Arrays [n, ...] named like the inputs, and `label` or `target`. Raises DataError."""
@@ -35,12 +38,16 @@ def read_safetensors(path: Path, contract: Contract) -> Dataset:
     """Tensors [n, ...] named like the inputs, and `label` or `target`. Raises DataError."""
     from safetensors import SafetensorError, safe_open
 
+    remedy = "save float and integer tensors, with safetensors.numpy.save_file"
     try:
         with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in _wanted(list(file.keys()), contract)}
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:
-        # bfloat16 and float8 tensors end in an AttributeError or a TypeError: NumPy has no such types.
-        remedy = "save float32 and integer tensors, with safetensors.numpy.save_file"
+            names = _wanted(list(file.keys()), contract)
+            foreign = {name: kind for name in names if (kind := file.get_slice(name).get_dtype()) not in _NUMPY}
+            if foreign:
+                name, kind = next(iter(foreign.items()))
+                raise DataError(f"{path}: {name}", f"is {kind}, which NumPy does not have", remedy)
+            arrays = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
         raise DataError(str(path), f"cannot be read: {error}", remedy) from error
     return gather([named(arrays, contract, str(path))], contract, str(path))
 

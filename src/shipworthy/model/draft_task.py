@@ -52,8 +52,8 @@ def _from_array(name: str, array: Array) -> Guess:
             "classification", f"every row of {_called(name)} sums to 1: probabilities of {columns} classes", columns
         )
     if inside:
-        why = f"{_called(name)} is within 0..1, and its rows do not sum to 1: probabilities of {columns} labels, each its"
-        return Guess("multilabel", f"{why} own; where they are other numbers, the kind is tensors", columns)
+        why = f"{_called(name)} is within 0..1, and its rows do not sum to 1: one probability for each label"
+        return Guess("multilabel", f"{why}; where they are other numbers, the kind is tensors", columns)
     if any(word in name.lower() for word in _EMBEDDINGS):
         return Guess("embedding", f"{_called(name)} is named as an embedding")
     if np.allclose(np.linalg.norm(array, axis=1), 1, atol=_SUM_TOLERANCE):

@@ -41,7 +41,7 @@ def load_torchscript(path: Path) -> LoadedModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-    except RuntimeError as exc:
+    except Exception as exc:  # a damaged archive raises more than RuntimeError
         raise ModelError(str(path), f"TorchScript cannot read it ({_first_line(exc)})", "save it again") from exc
     taken = take_over(module, str(path), live=False)
     return LoadedModel("torchscript", taken.module, path, notes=taken.notes)

@@ -31,7 +31,7 @@ def file_kind(path: Path) -> FileKind:
         raise ModelError(str(path), "is a Git LFS pointer, not the file itself", "fetch it with: git lfs pull")
     if path.suffix == ".safetensors" or head[8:10] == b'{"':
         return "safetensors"
-    if zipfile.is_zipfile(path):
+    if _is_zip(path):
         return _zip_kind(path)
     if head[:1] == b"\x80":
         contents = _pickles(path, path.read_bytes())
@@ -59,26 +59,21 @@ def _readable(path: Path) -> None:
 
 
 def _zip_kind(path: Path) -> FileKind:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            inner = {name.split("/", 1)[1] for name in names if "/" in name}
-            if any(name.startswith("data/aotinductor/") for name in inner):
-                raise ModelError(
-                    str(path),
-                    "is a compiled AOTInductor package, which cannot be exported again",
-                    "give the ExportedProgram it was compiled from (torch.export.save)",
-                )
-            if "archive_format" in inner or "serialized_exported_program.json" in names:
-                return "exported"
-            if any(name.startswith("code/") for name in inner):
-                return "torchscript"
-            pickle = next((name for name in names if name.endswith("/data.pkl")), None)
-            if pickle is not None:
-                _refuse_module(path, _pickles(path, archive.read(pickle)))
-                return "tensors"
-    except zipfile.BadZipFile as exc:
-        raise ModelError(str(path), f"is a damaged archive ({exc})", "copy or save it again") from exc
+    names, pickle = _members(path)
+    inner = {name.split("/", 1)[1] for name in names if "/" in name}
+    if any(name.startswith("data/aotinductor/") for name in inner):
+        raise ModelError(
+            str(path),
+            "is a compiled AOTInductor package, which cannot be exported again",
+            "give the ExportedProgram it was compiled from (torch.export.save)",
+        )
+    if "archive_format" in inner or "serialized_exported_program.json" in names:
+        return "exported"
+    if any(name.startswith("code/") for name in inner):
+        return "torchscript"
+    if pickle is not None:
+        _refuse_module(path, _pickles(path, pickle))
+        return "tensors"
     raise ModelError(
         str(path),
         "is a zip archive, but not one that PyTorch wrote",
@@ -86,10 +81,31 @@ def _zip_kind(path: Path) -> FileKind:
     )
 
 
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        # It ends like an archive whose other parts are elsewhere: a zip, and a damaged one.
+        return True
+
+
+def _members(path: Path) -> tuple[list[str], bytes | None]:
+    """The names in the archive, and the pickle of torch.save where it has one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            pickle = next((name for name in names if name.endswith("/data.pkl")), None)
+            return names, None if pickle is None else archive.read(pickle)
+    except Exception as exc:  # zipfile raises much else besides BadZipFile for damaged headers
+        raise ModelError(
+            str(path), f"is a damaged archive ({exc or type(exc).__name__})", "copy or save it again"
+        ) from exc
+
+
 def _pickles(path: Path, data: bytes) -> PickleContents:
     try:
         return read_pickle_imports(data)
-    except ValueError as exc:
+    except Exception as exc:  # pickletools raises whatever a damaged opcode leads it to
         raise ModelError(str(path), f"holds a damaged pickle ({exc})", "copy or save it again") from exc
 
 

@@ -61,8 +61,8 @@ def _read_tensors(path: Path) -> object:
             "where it was written, save only the tensors: torch.save(checkpoint['state_dict'], 'weights.pt') "
             "(or torch.save(model.state_dict(), 'weights.pt'))",
         ) from exc
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as exc:
-        first = str(exc).strip().split("\n")[0]
+    except Exception as exc:  # torch's reader raises whatever a damaged file leads it to
+        first = str(exc).strip().split("\n")[0] or type(exc).__name__
         raise ModelError(str(path), f"cannot be read ({first})", "copy or save it again") from exc
 
 

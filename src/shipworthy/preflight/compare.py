@@ -47,7 +47,5 @@ def differing(first: Mapping[str, Array], second: Mapping[str, Array]) -> dict[s
 
 
 def show(gaps: Mapping[str, float]) -> str:
-    """`logits by 0.31, hidden in its shape`."""
-    return ", ".join(
-        f"{name} in its shape" if gap == float("inf") else f"{name} by {gap:.3g}" for name, gap in gaps.items()
-    )
+    """`logits by 0.31, hidden wholly`."""
+    return ", ".join(f"{name} wholly" if gap == float("inf") else f"{name} by {gap:.3g}" for name, gap in gaps.items())

@@ -17,6 +17,7 @@ from ..contract import BATCH, Array, Arrays, Contract, Dim, Signature
 from ..model import LoadedModel, run_eager
 from ..model.dynamic import dynamic_shapes
 from ..model.run import to_tensors
+from .compare import differing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,6 +54,11 @@ class Context:
     def run(self, feeds: Arrays) -> dict[str, Array]:
         return run_eager(self.model, self.signature, feeds)
 
+    @cached_property
+    def unrest(self) -> dict[str, float]:
+        """By how much two runs of the first probe differ, for each output that does. Comparisons need it empty."""
+        return differing(self.run(self.probes[0]), self.run(self.probes[0]))
+
     def tensors(self, feeds: Arrays) -> tuple[Tensor, ...]:
         return to_tensors(self.signature, feeds)
 
@@ -74,16 +80,23 @@ class Context:
     def variants(self) -> tuple[Arrays, ...]:
         """Feeds of the first probe's shapes with other values, so that a branch is taken both ways.
 
-        Whole numbers stay within those of the probe, which are valid; each row takes the values of another."""
+        Whole numbers stay those of the probe, in another order. Values that the model refuses are left out."""
         first = self.probes[0]
         changes = (lambda x: -x, lambda x: x * 0, lambda x: x * 10, lambda x: x + 1, lambda x: x - 1)
         changed = [{name: _changed(array, change) for name, array in first.items()} for change in changes]
         same = [p for p in self.probes[1:] if all(p[name].shape == first[name].shape for name in first)]
-        return (*same, *changed)
+        return tuple(feeds for feeds in (*same, *changed) if self._accepts(feeds))
+
+    def _accepts(self, feeds: Arrays) -> bool:
+        try:
+            self.run(feeds)
+        except Exception:  # noqa: BLE001 - the values are made up; a model may refuse them as it likes
+            return False
+        return True
 
     @cached_property
     def export(self) -> ExportAttempt:
-        """torch.export with the contract's dynamic dimensions, tried once for all rules; a program that is one stays."""
+        """torch.export with the contract's dynamic dimensions, tried once for all rules. An exported program stays."""
         import torch
 
         if self.model.source == "exported":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,21 +61,35 @@ def _load(directory: Path) -> Any:
     import torch
 
     if (directory / "module.pt").exists():
-        return torch.jit.load(str(directory / "module.pt"), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        return load_script(directory / "module.pt")
     if (directory / "module.pt2").exists():
         return torch.export.load(str(directory / "module.pt2")).module()
     return _unpickle(directory / TorchEngine.entry)
+
+
+def load_script(path: Path) -> Any:
+    """A TorchScript module on the CPU. Raises EngineError where the file is none."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise EngineError(str(path), f"cannot be loaded: {first_line(error)}", "export the model again") from error
 
 
 def _unpickle(path: Path) -> Any:
     """Two pickles in a row: the sys.path that the module's classes were imported with, then the module.
 
     Only a build's own work folder holds such a file; a package never does."""
-    with path.open("rb") as file:
-        sys.path.extend(entry for entry in pickle.load(file) if entry not in sys.path)
-        try:
+    try:
+        with path.open("rb") as file:
+            sys.path.extend(entry for entry in pickle.load(file) if entry not in sys.path)
             return pickle.load(file)
-        except (ImportError, AttributeError, TypeError) as error:
-            raise EngineError(
-                str(path), f"the module's class cannot be imported here: {first_line(error)}", "keep its file in place"
-            ) from error
+    except (ImportError, AttributeError) as error:
+        raise EngineError(
+            str(path), f"the module's class cannot be imported here: {first_line(error)}", "keep its file in place"
+        ) from error
+    except Exception as error:  # unpickling what is damaged raises anything
+        raise EngineError(str(path), f"cannot be read: {first_line(error)}", "export the model again") from error

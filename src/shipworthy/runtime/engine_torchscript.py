@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import EngineError
-from .engine_torch import CallableGraph
-from .guarded import GuardedRunner, first_line
+from .engine_torch import CallableGraph, load_script
+from .guarded import GuardedRunner
 from .protocol import Artifact, OperatingPoint, Runner
 from .torch_tensors import ThreadLimit, need_torch
 
@@ -18,10 +17,6 @@ class TorchScriptEngine:
     entry = "model.pt"
 
     def open(self, artifact: Artifact, point: OperatingPoint) -> Runner:
-        torch = need_torch(self.name)
-        path = artifact.directory / self.entry
-        try:
-            module = torch.jit.load(str(path), map_location="cpu")
-        except (RuntimeError, ValueError) as error:
-            raise EngineError(str(path), f"cannot be loaded: {first_line(error)}", "export the model again") from error
+        need_torch(self.name)
+        module = load_script(artifact.directory / self.entry)
         return GuardedRunner(artifact, point, CallableGraph(artifact, module, ThreadLimit(point)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 from asyncio import FIRST_COMPLETED
@@ -70,11 +71,13 @@ class Server:
         self._leave: Callable[[], object] = lambda: None
         self.url = url(host, self._socket)
         """Where it answers, such as http://127.0.0.1:8000."""
+        self.predictors: tuple[Predictor, ...] = ()
+        """What is served, once it is ready."""
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then drain, close, and return. Raises what refuses a package."""
         with ThreadPoolExecutor(1, thread_name_prefix="shipworthy-load") as loader:
-            # Packages are read and proven while the web framework is being imported.
+            # Packages are read and proven while the web server is imported and comes up.
             loading = loader.submit(_load, self._packages, self._allow_code)
             import uvloop
 
@@ -127,6 +130,7 @@ class Server:
             try:
                 predictors = await asyncio.wrap_future(loading)
                 service.open((predictor.manifest.name, predictor) for predictor in predictors)
+                self.predictors = tuple(predictors)
                 self._ready()
                 await asyncio.wait({serving, asyncio.ensure_future(leaving.wait())}, return_when=FIRST_COMPLETED)
                 await _part(service, web)
@@ -181,6 +185,9 @@ def _load(packages: Sequence[str | Path], allow_code: bool) -> list[Predictor]:
 
 def _web_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
     import uvicorn
+
+    # It warns of every malformed form, which is its sender's doing.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
     class WebServer(uvicorn.Server):
         """Leaves signals to `Server`, which drains first."""

@@ -42,6 +42,14 @@ def _no_onnx(match: Match[str]) -> tuple[str, str]:
     )
 
 
+def _no_kernel(match: Match[str]) -> tuple[str, str]:
+    return (
+        f"this ONNX Runtime, or this ONNX, has no operator {match['op']}",
+        "export with an opset that has it, or install a version that does; operators of your own need their library "
+        "registered with SessionOptions",
+    )
+
+
 def _script(match: Match[str]) -> tuple[str, str]:
     return (
         f"TorchScript does not know this part of Python: {match['what'].strip()}",
@@ -57,6 +65,7 @@ CASES: tuple[Case, ...] = (
     case("size", r"Constraints violated \((?P<names>[^)]*)\)", _specialised),
     case("export", r"No ONNX function found for <OpOverload\(op='(?P<op>[\w.]+)'", _no_onnx),
     case("export", r"Exporting the operator '(?P<op>[\w:]+)' to ONNX", _no_onnx),
-    case("export", r"ONNX.*?(?:No Op registered for|is not a registered function/op).*?(?P<op>\w+)", _no_onnx),
-    case("export", r"^(?P<what>[^\n]*?) (?:aren't|isn't|not|is not) supported", _script),
+    case("export", r"(?:No Op registered for|[Cc]ould not find an implementation for) (?P<op>\w+)", _no_kernel),
+    case("export", r"(?P<op>[\w.]+:\w+)\(-?\d+\) is not a registered function/op", _no_kernel),
+    case("export", r"^(?P<what>[^\n]*?) (?:aren't|isn't|not|is not) supported.*<--- HERE", _script),
 )

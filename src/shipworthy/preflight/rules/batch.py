@@ -14,7 +14,7 @@ from ..context import Context
 
 def batch_coupling(context: Context) -> Iterator[Finding]:
     """A sample's answer does not depend on what else is in its batch."""
-    if not context.takes_batches:
+    if not context.takes_batches or context.unrest:
         return
     first = context.probes[0]
     base = _first_rows(context, first)

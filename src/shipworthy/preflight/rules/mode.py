@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ...evidence import Finding
 from ...model import LoadedModel, run_eager
+from ...model.live import private_copy
 from ..compare import differing, show
 from ..context import Context
 
@@ -42,15 +42,14 @@ def train_mode(context: Context) -> Iterator[Finding]:
 def _cost(context: Context) -> str:
     """How far the training mode's answer is from the evaluation mode's on the first probe."""
     feeds = context.probes[0]
-    live = LoadedModel("module", copy.deepcopy(context.module).train())
+    live = LoadedModel("module", private_copy(context.module, "the model").train())
     gaps = differing(context.run(feeds), run_eager(live, context.signature, feeds))
     return f"; its answers there differ: {show(gaps)}" if gaps else ""
 
 
 def repeatable(context: Context) -> Iterator[Finding]:
     """Two runs of the same input give the same answer."""
-    feeds = context.probes[0]
-    gaps = differing(context.run(feeds), context.run(feeds))
+    gaps = context.unrest
     if gaps:
         yield Finding(
             rule="repeatable",

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 
 from ...evidence import Finding
+from ...model.post import WithPost
 from ..context import Context
 from ..explanations import explain
 
@@ -29,9 +30,11 @@ def runs(context: Context) -> Iterator[Finding]:
 
 def input_order(context: Context) -> Iterator[Finding]:
     """The contract lists the inputs in the order of forward's arguments."""
+    module = context.module
+    inner = module.model if isinstance(module, WithPost) else module
     arguments = [
         p.name
-        for p in inspect.signature(context.module.forward).parameters.values()
+        for p in inspect.signature(inner.forward).parameters.values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     named = list(context.contract.inputs)

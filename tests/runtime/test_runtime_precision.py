@@ -1,0 +1,100 @@
+"""The precision that a runner shows is the one that executes, whatever the artifact calls itself."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import Ready
+from shipworthy.runtime import Kernel, OperatingPoint, engine_openvino, open_runner
+from shipworthy.runtime.aoti_source import compiled_kernels
+from shipworthy.runtime.kernels import dtype_words, precision_of, tally, word
+
+Make = Callable[[str, str, str], Ready]
+
+
+def heavy_precisions(made: Ready, **changed: str) -> set[str]:
+    runner = open_runner(replace(made.exported.artifact, **changed))
+    found = {kernel.precision for kernel in runner.kernels() if kernel.heavy}
+    runner.close()
+    return found
+
+
+def test_openvino_that_calls_itself_bf16_and_runs_fp32_is_seen(ready: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ready("openvino", "bf16", "conv")
+    assert heavy_precisions(made) == {"bf16"}
+    monkeypatch.setitem(engine_openvino.HINTS, "bf16", "f32")
+    assert heavy_precisions(made) == {"fp32"}
+
+
+@pytest.mark.parametrize("engine", ["torch", "torchscript", "onnxruntime"])
+def test_an_fp32_file_that_calls_itself_bf16_is_seen(engine: str, ready: Make) -> None:
+    assert heavy_precisions(ready(engine, "fp32", "conv"), precision="bf16") == {"fp32"}
+
+
+def test_what_the_compiled_source_says_is_what_the_profiler_sees(ready: Make) -> None:
+    """The convolutions of an AOTInductor package go through the dispatcher, so that both can be compared."""
+    made = ready("aoti", "bf16", "conv")
+    runner = open_runner(made.exported.artifact)
+    tensors = [torch.from_numpy(array) for array in made.specimen.feeds(2).values()]
+    with torch.profiler.profile(record_shapes=True) as session:
+        runner._graph._loader.boxed_run(tensors)  # type: ignore[attr-defined]
+    events = session.profiler.kineto_results.events()
+    profiled = [event.dtypes()[0] for event in events if event.name() == "aten::mkldnn_convolution"]
+    assert profiled == ["c10::BFloat16"] * 2
+    compiled = [kernel for kernel in runner.kernels() if kernel.op == "convolution"]
+    assert compiled == [Kernel(op="convolution", precision="bf16", count=2, heavy=True)]
+    runner.close()
+
+
+def test_a_package_without_its_source_proves_nothing(ready: Make, tmp_path: Path) -> None:
+    whole = ready("aoti", "bf16", "conv").exported.artifact.directory / "model.pt2"
+    bare = tmp_path / "model.pt2"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(bare, "w") as target:
+        for name in source.namelist():
+            if not name.endswith(".cpp"):
+                target.writestr(name, source.read(name))
+    with pytest.raises(Exception, match="holds no generated source"):
+        compiled_kernels(bare)
+
+
+def test_threads_and_streams_do_not_change_fp32_answers_much(ready: Make) -> None:
+    made = ready("openvino", "fp32", "conv")
+    answers = []
+    for streams, threads in ((1, 1), (1, 2), (2, 2)):
+        runner = open_runner(made.exported.artifact, OperatingPoint(streams=streams, threads=threads))
+        answers.append(runner.run(made.specimen.feeds(4))["output"])
+        runner.close()
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)
+    np.testing.assert_allclose(answers[0], answers[2], atol=1e-5)
+
+
+def test_words_of_all_engines() -> None:
+    names = ["c10::BFloat16", "tensor(float)", "u8", "at::Half", "float", "half", "i32"]
+    assert [word(name) for name in names] == ["bf16", "fp32", "int8", "fp16", "fp32", "fp16", "int32"]
+    assert dtype_words(["float", "Scalar", "", "ScalarList", "long int"]) == ["fp32", "int64"]
+
+
+@pytest.mark.parametrize(
+    ("operands", "precision"),
+    [
+        (["fp32", "int64"], "fp32"),
+        (["fp32", "int8"], "int8"),
+        (["bf16", "fp32"], "bf16"),
+        (["int64", "bool"], "int64"),
+        ([], "unknown"),
+    ],
+)
+def test_the_narrowest_operand_decides(operands: list[str], precision: str) -> None:
+    assert precision_of(operands) == precision
+
+
+def test_kernels_are_counted_heavy_first() -> None:
+    found = tally([("add", "fp32", False), ("mm", "fp32", True), ("add", "fp32", False)])
+    assert [(kernel.op, kernel.count) for kernel in found] == [("mm", 1), ("add", 2)]
