@@ -96,7 +96,7 @@ class Loops(nn.Module):
 
 def test_a_size_that_only_the_export_would_fix(ask: Ask) -> None:
     finding = single(ask("fixed-size", Loops()), "fixed-size", "warning")
-    assert finding.where == "batch" and "fixed to 2" in finding.why
+    assert finding.where == "batch" and "fix its graph to 2" in finding.why
 
 
 def test_a_recurrent_layer_has_its_own_remedy(ask: Ask) -> None:
@@ -112,8 +112,26 @@ def test_a_recurrent_layer_has_its_own_remedy(ask: Ask) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.gru(x)[0][:, -1]
 
-    finding = single(ask("fixed-size", Last(), steps), "fixed-size", "warning")
-    assert "TorchScript" in finding.remedy
+    finding = single(ask("fixed-size", Last(), steps), "fixed-size", "note")
+    assert "unrolls LSTM and GRU" in finding.remedy
+
+
+class Bounded(nn.Module):
+    """Has places for 64 steps, and cuts them to the length of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.zeros(1, 64, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.places[:, : x.shape[1]]).mean(1)
+
+
+def test_a_bound_that_the_contract_does_not_state(ask: Ask) -> None:
+    free = {"x": {"dtype": "float32", "shape": ["batch", "steps", 4]}}
+    finding = single(ask("fixed-size", Bounded(), free), "fixed-size", "warning")
+    assert finding.where == "steps" and "max=64" in finding.why and "name:min..max" in finding.remedy
+    assert ask("fixed-size", Bounded(), {"x": {"dtype": "float32", "shape": ["batch", "steps:1..64", 4]}}) == []
 
 
 def test_a_weight_that_is_no_number(ask: Ask) -> None:

@@ -2,6 +2,7 @@
 
 from .cases import read_cases, write_cases
 from .kernels import precision_refusal
+from .load import busy_share, load_findings
 from .messages import (
     CheckModel,
     CheckReply,
@@ -47,10 +48,12 @@ __all__ = [
     "SurveyTimes",
     "Worker",
     "batch_sizes",
+    "busy_share",
     "compare",
     "gather",
     "is_faster",
     "join",
+    "load_findings",
     "metric_for",
     "misfit",
     "open_graph",

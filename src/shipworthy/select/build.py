@@ -11,7 +11,7 @@ from typing import Any
 from ..contract import Contract
 from ..errors import MeasureError, MissingExtra, ShipworthyError
 from ..evidence import BuildRecord, CandidateResult, Finding, Speed
-from ..measure import CheckModel, CheckReply
+from ..measure import CheckModel, CheckReply, busy_share, load_findings
 from .bench import Bench, Effort
 from .candidates import Plan, plan
 from .final import Final, final
@@ -57,6 +57,7 @@ def build(
         job, folder = prepare(model, contract, data, work=given, mend=mend, effort=effort)
         planned = plan(job.contract, engines)
         shown.begin(len(planned.candidates) + 2)
+        busy = load_findings(busy_share())
         with Store(folder, job.identity) as store, Bench(job, store, effort, shown) as bench:
             checked = _check(bench)
             baseline = measure_baseline(bench)
@@ -64,7 +65,7 @@ def build(
             swept = sweep(bench, planned.candidates, baseline, None if budget is None else start + budget)
             ended = final(bench, swept)
             shown.step("the choice is made")
-            record = _record(bench, checked, planned, swept, ended, time.monotonic() - start)
+            record = _record(bench, (*busy, *_findings(checked)), planned, swept, ended, time.monotonic() - start)
             return BuildReport(record, job.contract, _best(bench, record, ended))
 
 
@@ -89,7 +90,9 @@ def _check(bench: Bench) -> Checked:
     return bench.store.once("check", "model", Checked, measure)
 
 
-def _record(bench: Bench, checked: Checked, planned: Plan, swept: Sweep, ended: Final, seconds: float) -> BuildRecord:
+def _record(
+    bench: Bench, findings: tuple[Finding, ...], planned: Plan, swept: Sweep, ended: Final, seconds: float
+) -> BuildRecord:
     final_form = {tried.candidate.id: tried for tried in ended.finalists}
     tried = [final_form.get(each.candidate.id, each) for each in swept.tried]
     skipped = (*planned.skipped, *swept.skipped)
@@ -98,7 +101,7 @@ def _record(bench: Bench, checked: Checked, planned: Plan, swept: Sweep, ended: 
         contract_digest=bench.contract.digest,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),
-        findings=(*bench.job.splits.findings, *checked.findings, *_check_failure(checked)),
+        findings=(*bench.job.splits.findings, *findings),
         results=(_baseline_row(swept.baseline), *(_row(each, ended) for each in tried), *skipped),
         chosen=None if ended.chosen is None else ended.chosen.candidate.id,
         why=ended.why,
@@ -108,10 +111,11 @@ def _record(bench: Bench, checked: Checked, planned: Plan, swept: Sweep, ended: 
     )
 
 
-def _check_failure(checked: Checked) -> tuple[Finding, ...]:
+def _findings(checked: Checked) -> tuple[Finding, ...]:
     if checked.refusal is None:
-        return ()
+        return checked.findings
     return (
+        *checked.findings,
         Finding(
             rule="check-ended",
             severity="warning",

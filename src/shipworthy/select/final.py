@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..contract import Contract
+from ..errors import MeasureError
 from ..evidence import Speed
 from ..measure import Claim, is_faster, race, size_ratio, speed
 from ..runtime import ENGINES
 from .bench import Bench
 from .candidates import simplicity
 from .judge import judge_proof
-from .results import Playoff, Proof
+from .results import Playoff, Proof, Refusal
 from .sweep import Sweep, Tried
 from .trial import Trial, artifact_of
 
@@ -36,15 +37,32 @@ def final(bench: Bench, sweep: Sweep) -> Final:
     entered = pick_finalists(acceptable, bench.contract, sweep.baseline.candidate.id)
     if not entered:
         return Final((), Playoff(), None, "No candidate meets the contract; the reasons stand with each.")
-    proven = [_prove(bench, tried, sweep.baseline, len(entered)) for tried in entered]
+    return _decide(bench, sweep, [_prove(bench, tried, sweep.baseline, len(entered)) for tried in entered])
+
+
+def _decide(bench: Bench, sweep: Sweep, proven: Sequence[Tried]) -> Final:
+
     standing = sorted((t for t in proven if t.refusal is None), key=lambda t: simplicity(t.candidate))
     if not standing:
         return Final(
             tuple(proven), Playoff(), None, "No finalist passed the proof on the holdout; the reasons stand with each."
         )
-    playoff = _playoff(bench, standing) if len(standing) > 1 else Playoff()
+    try:
+        playoff = _playoff(bench, standing) if len(standing) > 1 else Playoff()
+    except MeasureError as error:
+        return _without(bench, sweep, proven, error)
     chosen = choose(standing, playoff)
     return Final(tuple(proven), playoff, chosen, _why(chosen, standing, playoff, sweep.baseline))
+
+
+def _without(bench: Bench, sweep: Sweep, proven: Sequence[Tried], error: MeasureError) -> Final:
+    """The final again after one finalist died in it; the proofs stand, they are in the store."""
+    refusal = Refusal(gate=error.gate, reason=f"{error.reason} (in the playoff)")
+    after = [replace(t, refusal=refusal) if t.candidate.id == error.culprit else t for t in proven]
+    if after == list(proven):
+        raise error
+    bench.keep()
+    return _decide(bench, sweep, after)
 
 
 def pick_finalists(acceptable: Sequence[Tried], contract: Contract, baseline: str) -> list[Tried]:

@@ -23,13 +23,20 @@ def _data_dependent(match: Match[str]) -> tuple[str, str]:
 
 
 def _specialised(match: Match[str]) -> tuple[str, str]:
-    found = re.findall(
+    fixed = re.findall(
         r"You marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)", match.string
     )
-    names = ", ".join(f"{name} to {size}" for name, size in found) or match["names"]
+    if fixed:
+        names = ", ".join(f"{name} to {size}" for name, size in fixed)
+        return (
+            f"the model fixes a dimension that the contract calls dynamic ({names})",
+            "take sizes from the input (x.shape[0], x.flatten(1)), and loop over no dimension in Python",
+        )
+    suggested = re.search(r"Suggested fixes:\s*\n((?:[ \t]+\w+ = [^\n]*\n?)+)", match.string)
+    fixes = "; ".join(line.strip() for line in suggested[1].strip().splitlines()) if suggested else match["names"]
     return (
-        f"the model fixes a dimension that the contract calls dynamic ({names})",
-        "take sizes from the input (x.shape[0], x.flatten(1), reshape with -1), and loop over no dimension in Python",
+        f"the model bounds or ties a dimension that the contract leaves free: {fixes}",
+        'state the bounds in the contract, as "name:min..max", and give dimensions that are equal one name',
     )
 
 

@@ -57,26 +57,38 @@ def _fault(context: Context, feeds: Arrays, ranks: dict[str, int]) -> str | None
 
 def _specialised(context: Context) -> Iterator[Finding]:
     """torch.export says where code that runs at every size would still become a graph of one size."""
-    message = str(context.export.error or "")
-    for name, size in _SPECIALISED.findall(message):
+    error = context.export.error
+    told = None if error is None else explain(error)
+    if told is None or told.kind != "size":
+        return
+    fixed = _SPECIALISED.findall(str(error))
+    for name, size in fixed:
+        loop = _has_loop_form(context)
+        yield Finding(
+            rule="fixed-size",
+            severity="note" if loop else "warning",
+            where=name,
+            why=f"the model runs at every size of {name}, but torch.export alone would fix its graph to {size}",
+            remedy=_RECURRENT if loop else told.remedy,
+        )
+    if not fixed:
         yield Finding(
             rule="fixed-size",
             severity="warning",
-            where=name,
-            why=f"the model runs at every size of {name}, but its exported graph would be fixed to {size}",
-            remedy=_RECURRENT if _is_recurrent(context) else _LOOPS,
+            where=str(error).split(")")[0].split("(")[-1],
+            why=told.cause,
+            remedy=told.remedy,
         )
 
 
 _SPECIALISED = re.compile(r"You marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)")
-_LOOPS = "loop over no dimension in Python, and convert no size to a number of its own (int, range, list)"
 _RECURRENT = (
-    "torch.export unrolls LSTM, GRU and RNN layers over the steps: let TorchScript keep the length free, "
-    "or fix the length in the contract and pad to it"
+    "nothing: torch.export unrolls LSTM and GRU layers, and is asked for loops instead; "
+    "a length that is fixed in the contract, with padding to it, may be faster"
 )
 
 
-def _is_recurrent(context: Context) -> bool:
+def _has_loop_form(context: Context) -> bool:
     from torch import nn
 
-    return any(isinstance(layer, nn.RNNBase) for layer in context.module.modules())
+    return any(isinstance(layer, nn.LSTM | nn.GRU) for layer in context.module.modules())
