@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from pydantic import Field
+
 from .contract import Strict
 from .contract.spec import Precision
 from .runtime.protocol import Kernel, OperatingPoint
@@ -55,7 +57,7 @@ class MetricEvidence(Strict):
     method: str | None = None
     samples_needed: int | None = None
     """How many samples would prove the limit, where these do not and more could."""
-    per_class: dict[str, float] = {}
+    per_class: dict[str, float] = Field(default_factory=dict)
     """Observed drop of each class' recall."""
 
 
@@ -94,7 +96,7 @@ class Evidence(Strict):
     """All that was measured of a candidate; what was not reached is None or empty."""
 
     parity: tuple[Parity, ...] = ()
-    tolerance: dict[str, float] = {}
+    tolerance: dict[str, float] = Field(default_factory=dict)
     """Golden tolerance (absolute) per output: 4 × the error seen at build."""
     metrics: tuple[MetricEvidence, ...] = ()
     latency: tuple[LatencyPoint, ...] = ()

@@ -266,10 +266,10 @@ def test_code(tmp_path: Path) -> None:
         ("make_data:Failing", r"make_data:Failing: raises KeyError at make_data.py:17: 'the disk is gone'"),
         ("make_data:leaving", r"ends the program \(exit code 3\)"),
         ("make_data:number", r"a int is no data"),
-        ("make_data:array", r"has no 'array'; write 'arrays'"),
-        ("make_dato:arrays", r"there is no module 'make_dato' in .*; write make_data:arrays"),
-        ("broken:f", r"raises SyntaxError"),
-        ("needing:f", r"raises ModuleNotFoundError at needing.py:1: No module named 'not_there'"),
+        ("make_data:array", r"has no attribute 'array'; did you mean 'arrays'"),
+        ("make_dato:arrays", r"there is no module 'make_dato' in .*; did you mean 'make_data'"),
+        ("broken:f", r"broken has a syntax error at .*broken.py:1"),
+        ("needing:f", r"needing imports 'not_there', which is not installed"),
     ],
 )
 def test_code_faults(tmp_path: Path, source: str, said: str) -> None:

@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from export_subject import Make, Subject
 from torch import nn
 
 from shipworthy.contract import Array, Contract, Dim
-from shipworthy.exporters import Exported, export
-from shipworthy.model import LoadedModel, infer_outputs, run_eager
-from shipworthy.runtime import open_runner
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model with its contract and seeded probes."""
-
-    model: LoadedModel
-    contract: Contract
-    probes: tuple[dict[str, Array], ...]
-    directory: Path
-
-    def export(self, engine: str, precision: str = "fp32", **target: Any) -> Exported:
-        contract = self.contract
-        if target:
-            contract = contract.model_copy(update={"target": contract.target.model_copy(update=target)})
-        return export(self.model, contract, engine, precision, self.directory / f"{engine}-{precision}", self.probes)
-
-    def eager(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return run_eager(self.model, self.contract.signature, feeds)
-
-    def assert_like_eager(self, exported: Exported, *cases: Mapping[str, Array], tolerance: float = 1e-4) -> None:
-        runner = open_runner(exported.artifact)
-        for feeds in cases or self.probes:
-            answer = runner.run(feeds)
-            for name, expected in self.eager(feeds).items():
-                np.testing.assert_allclose(answer[name], expected, rtol=tolerance, atol=tolerance, err_msg=name)
-        runner.close()
-
-    def as_source(self, **changed: Any) -> Subject:
-        return replace(self, model=replace(self.model, **changed))
-
-
-Make = Callable[..., Subject]
+from shipworthy.model import LoadedModel, infer_outputs
 
 
 @pytest.fixture
@@ -89,7 +54,3 @@ def subject(tmp_path: Path) -> Make:
 
     torch.manual_seed(11)
     return make
-
-
-def rules(exported: Exported) -> list[str]:
-    return [finding.rule for finding in exported.findings]

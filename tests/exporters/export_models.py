@@ -35,7 +35,7 @@ class UnscriptableRareBranch(SignBranch):
     """Tracing agrees with eager on all probes, scripting cannot take it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        layers = {name: layer for name, layer in self.named_children()}
+        layers = dict(self.named_children())
         return layers["warm" if x.abs().max() > 1e6 else "cold"](x)
 
 
@@ -43,7 +43,7 @@ class UnscriptableBranch(SignBranch):
     """Neither tracing nor scripting is right."""
 
     def forward(self, x: Tensor) -> Tensor:
-        layers = {name: layer for name, layer in self.named_children()}
+        layers = dict(self.named_children())
         return layers["warm" if x.sum() > 0 else "cold"](x)
 
 

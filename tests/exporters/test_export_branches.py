@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from export_models import LengthBranch, RareBranch, SignBranch, UnscriptableBranch, UnscriptableRareBranch
+from export_subject import Make, rules
 
-from conftest import Make, rules
 from shipworthy.contract import Array
 from shipworthy.errors import ExportError
 from shipworthy.runtime import describe, open_runner

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from export_models import Linear, SignBranch
+from export_subject import Make, Subject
 
-from conftest import Make, Subject
 from shipworthy.errors import ExportError
 from shipworthy.exporters import oracle_engine
 from shipworthy.model import LoadedModel

@@ -18,7 +18,9 @@ from shipworthy.measure.bounds import (
 )
 
 
-@pytest.mark.parametrize(("successes", "trials", "confidence"), [(0, 10, 0.95), (3, 50, 0.975), (50, 50, 0.99), (7, 8, 0.9)])
+@pytest.mark.parametrize(
+    ("successes", "trials", "confidence"), [(0, 10, 0.95), (3, 50, 0.975), (50, 50, 0.99), (7, 8, 0.9)]
+)
 def test_binomial_bounds_are_those_of_an_independent_implementation(
     successes: int, trials: int, confidence: float
 ) -> None:
@@ -37,7 +39,9 @@ def test_wins_lower_the_bound_and_losses_raise_it() -> None:
     assert accuracy_drop_upper(5, 15, 1000, 0.95) < base < accuracy_drop_upper(10, 5, 1000, 0.95)
 
 
-@pytest.mark.parametrize(("lost", "won", "samples", "limit"), [(0, 0, 300, 0.005), (2, 1, 500, 0.01), (10, 8, 1000, 0.004)])
+@pytest.mark.parametrize(
+    ("lost", "won", "samples", "limit"), [(0, 0, 300, 0.005), (2, 1, 500, 0.01), (10, 8, 1000, 0.004)]
+)
 def test_the_samples_needed_are_the_least_that_prove(lost: int, won: int, samples: int, limit: float) -> None:
     needed = accuracy_samples_needed(lost, won, samples, limit, 0.95)
     assert needed is not None
@@ -70,7 +74,9 @@ def test_the_exact_bound_covers_at_its_confidence(
     interval = binomtest(covered, trials).proportion_ci(0.999, method="exact")
     assert interval.high >= confidence, f"covered {covered} of {trials}"
     # It must not be empty words either: conservative, but with a reach that data shrinks.
-    assert np.mean([seen[lost, won] for lost, won, _ in counts.tolist()]) < lost_rate - won_rate + 6 / math.sqrt(samples)
+    assert np.mean([seen[lost, won] for lost, won, _ in counts.tolist()]) < lost_rate - won_rate + 6 / math.sqrt(
+        samples
+    )
 
 
 @pytest.mark.long

@@ -17,7 +17,11 @@ from shipworthy.measure.metrics import BUILT_IN
 
 
 def _contract(
-    task: TaskKind, metric: str | None = None, kind: Kind = "logits", root: Path = Path(), labels: tuple[str, ...] | None = None
+    task: TaskKind,
+    metric: str | None = None,
+    kind: Kind = "logits",
+    root: Path = Path(),
+    labels: tuple[str, ...] | None = None,
 ) -> Contract:
     return Contract(
         name="m",
@@ -55,7 +59,9 @@ def classes() -> Array:
 ])  # fmt: skip
 def test_class_metrics(name: str, expected: object, scores: Array, classes: Array) -> None:
     assert callable(expected)
-    assert _score(_metric("classification", name), scores, classes) == pytest.approx(expected(classes, scores.argmax(1)))
+    assert _score(_metric("classification", name), scores, classes) == pytest.approx(
+        expected(classes, scores.argmax(1))
+    )
 
 
 @pytest.mark.parametrize(("name", "expected"), [
@@ -65,7 +71,9 @@ def test_class_metrics(name: str, expected: object, scores: Array, classes: Arra
 def test_value_metrics_do_not_broadcast(name: str, expected: object, scores: Array) -> None:
     assert callable(expected)
     values, targets = scores[:, :1], np.random.default_rng(2).normal(size=200)
-    assert _score(_metric("regression", name, "values"), values, targets) == pytest.approx(expected(targets, values[:, 0]))
+    assert _score(_metric("regression", name, "values"), values, targets) == pytest.approx(
+        expected(targets, values[:, 0])
+    )
 
 
 @pytest.mark.parametrize(("kind", "threshold"), [("logits", 0.0), ("probabilities", 0.5)])
@@ -114,7 +122,9 @@ def test_a_metric_of_the_users_own(tmp_path: Path) -> None:
         "def first(outputs, targets):\n    return (outputs['scores'][:, 0] == targets).mean()\n"
         "def fails(outputs, targets):\n    raise KeyError('nothing')\n"
     )
-    assert _score(_metric("tensors", "own_metric:first", root=tmp_path), np.eye(3), np.array([1, 0, 1])) == pytest.approx(2 / 3)
+    assert _score(
+        _metric("tensors", "own_metric:first", root=tmp_path), np.eye(3), np.array([1, 0, 1])
+    ) == pytest.approx(2 / 3)
     with pytest.raises(DataError, match="raised KeyError"):
         _score(_metric("tensors", "own_metric:fails", root=tmp_path), np.eye(3), np.zeros(3))
     with pytest.raises(ModelError, match="lacking"):
@@ -141,7 +151,12 @@ def test_the_pair_and_the_recall_of_each_class() -> None:
     wrong = truth.copy()
     wrong[95:] = 0
     evidence = compare(
-        metric, "holdout", truth, {"scores": eager}, {"scores": np.eye(3, dtype=np.float32)[wrong]}, claim=Claim(0.1, 0.95, 2)
+        metric,
+        "holdout",
+        truth,
+        {"scores": eager},
+        {"scores": np.eye(3, dtype=np.float32)[wrong]},
+        claim=Claim(0.1, 0.95, 2),
     )
     assert evidence.drop == pytest.approx(0.05)
     assert evidence.per_class == pytest.approx({"a": 0.0, "b": 0.0, "c": 0.5})

@@ -27,7 +27,9 @@ def _open(worker: Worker, artifact: Artifact, feeds: Path) -> float:
     return open_graph(worker, artifact, OperatingPoint(), feeds, (1, 2, 4))
 
 
-def test_a_worker_answers_times_and_leaves(pickled: Pickled, worker_for: WorkerFor, feeds: Path, tmp_path: Path) -> None:
+def test_a_worker_answers_times_and_leaves(
+    pickled: Pickled, worker_for: WorkerFor, feeds: Path, tmp_path: Path
+) -> None:
     worker = worker_for("scale")
     assert _open(worker, pickled("Scale"), feeds) > 0
     worker.ask(RunCases(feeds=feeds, outputs=tmp_path / "out.npz"), Done)
@@ -42,7 +44,9 @@ def test_a_worker_answers_times_and_leaves(pickled: Pickled, worker_for: WorkerF
     assert not psutil.pid_exists(worker.pid)
 
 
-def test_prints_do_not_disturb_the_protocol(pickled: Pickled, worker_for: WorkerFor, feeds: Path, tmp_path: Path) -> None:
+def test_prints_do_not_disturb_the_protocol(
+    pickled: Pickled, worker_for: WorkerFor, feeds: Path, tmp_path: Path
+) -> None:
     worker = worker_for("chatter")
     _open(worker, pickled("Chatter"), feeds)
     worker.ask(RunCases(feeds=feeds, outputs=tmp_path / "out.npz"), Done)

@@ -284,7 +284,7 @@ def test_graph_files(root: Path) -> None:
         ("made:rows", "made:complex_numbers", DataError, "is of dtype complex64; give one of float64, "),
         ("made:rows", "made:nothing", DataError, "made:nothing: returns nothing"),
         ("made:rows", "made:fails", DataError, r"raises OSError at made.py:\d+: the disk is gone"),
-        ("made:rows", "made:rwo", DataError, "has no 'rwo'; write 'row'"),
+        ("made:rows", "made:rwo", DataError, "has no attribute 'rwo'; did you mean 'row'"),
         ("made:rows", "row", DataError, "is neither module:callable nor an .npz file"),
         ("made:rows", "gone.npz", DataError, "gone.npz: there is no such file"),
         ("made:rwos", "made:row", ModelError, "has no attribute 'rwos'"),

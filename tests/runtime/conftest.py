@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
-from engine_zoo import ZOO, Specimen
+from engine_zoo import ZOO, Ready
 
-from shipworthy.contract import Contract
 from shipworthy.contract.spec import Precision
-from shipworthy.exporters import Exported, export
-
-
-@dataclass(frozen=True)
-class Ready:
-    """An artifact of a specimen, with what its tests need."""
-
-    specimen: Specimen
-    contract: Contract
-    exported: Exported
+from shipworthy.exporters import export
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shipworthy.contract import Array, Contract, Dim
+from shipworthy.exporters import Exported
 from shipworthy.model import LoadedModel, infer_outputs
 
 
@@ -131,3 +132,12 @@ ZOO = {
         Specimen("lstm", Recurrent, {"series": ("float32", ["batch", "steps", 5])}, {"steps": (1, 6, 40)}),
     )
 }
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An artifact of a specimen, with what its tests need."""
+
+    specimen: Specimen
+    contract: Contract
+    exported: Exported

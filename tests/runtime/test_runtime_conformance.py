@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_zoo import ZOO
+from engine_zoo import ZOO, Ready
 
-from conftest import Ready
 from shipworthy.contract import Array, Dim, Signature, TensorSpec
 from shipworthy.errors import EngineError, InputError
 from shipworthy.model import run_eager

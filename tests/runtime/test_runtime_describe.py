@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_zoo import ZOO, TokenModel
+from engine_zoo import ZOO, Ready, TokenModel
 from torch.export import Dim as ExportDim
 
-from conftest import Ready
 from shipworthy.contract import Dim
 from shipworthy.errors import EngineError
 from shipworthy.runtime import describe

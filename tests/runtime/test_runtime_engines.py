@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from engine_zoo import Ready
 
-from conftest import Ready
 from shipworthy.errors import EngineError, MissingExtra
 from shipworthy.runtime import ENGINES, OperatingPoint, engine_version, open_runner
 

@@ -81,7 +81,10 @@ def test_compiled_code_needs_vector_extensions_but_not_every_flag() -> None:
         (Requirements(engine="openvino"), None),
         (Requirements(engine="aoti", arch="x86-64", isa=("avx2", "fma")), None),
         (Requirements(engine="aoti", arch="aarch64"), "compiled for aarch64, this host is x86-64"),
-        (Requirements(engine="aoti", isa=("avx2", "amx_tile")), "processors with amx_tile, which this one .Some Processor"),
+        (
+            Requirements(engine="aoti", isa=("avx2", "amx_tile")),
+            "processors with amx_tile, which this one .Some Processor",
+        ),
         (Requirements(engine="onnxruntime", device="cuda"), "needs the device 'cuda'; this host has cpu"),
     ],
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from engine_zoo import Ready
 
-from conftest import Ready
 from shipworthy.runtime import Kernel, OperatingPoint, engine_openvino, open_runner
 from shipworthy.runtime.aoti_source import compiled_kernels
 from shipworthy.runtime.kernels import dtype_words, precision_of, tally, word

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..contract import Contract
 from ..errors import DataError
+from ..usercode import running
 from .dataset import Chunk, Dataset
 from .gather import Entry, as_batch, gather, named, to_array
-from .usercode import project_code
 
 
 def as_dataset(obj: object, contract: Contract, source: str = "data") -> Dataset:
@@ -35,7 +35,7 @@ def as_dataset(obj: object, contract: Contract, source: str = "data") -> Dataset
         raise DataError(source, f"a {type(obj).__name__} is a table", remedy)
     listed = isinstance(obj, Iterable) or (hasattr(obj, "__getitem__") and hasattr(obj, "__len__"))
     if listed and not isinstance(obj, str | bytes):
-        with project_code(contract.root, source):
+        with running(contract.root, source, DataError):
             entries = list(_entries(obj, contract, source))
         return gather(entries, contract, source)
     remedy = "give a dict of arrays, (inputs, targets), a torch Dataset or a DataLoader"

@@ -8,12 +8,12 @@ from pathlib import Path
 from ..contract import Contract, Reference
 from ..contract.faults import nearest, quoted
 from ..errors import DataError
+from ..usercode import resolve, running
 from .dataset import Dataset
 from .files import read_npz, read_safetensors
 from .folder import read_folder
 from .live import as_dataset
 from .table import read_parquet
-from .usercode import imported, project_code
 
 READERS: dict[str, Callable[[Path, Contract], Dataset]] = {
     ".npz": read_npz,
@@ -43,9 +43,9 @@ def read_data(source: str, contract: Contract) -> Dataset:
 
 
 def _from_code(reference: Reference, contract: Contract) -> Dataset:
-    found = imported(reference, contract.root)
+    found = resolve(str(reference), contract.root, DataError)
     if isinstance(found, type) or (callable(found) and not hasattr(found, "__getitem__")):
-        with project_code(contract.root, str(reference)):
+        with running(contract.root, str(reference), DataError):
             found = found()
     return as_dataset(found, contract, str(reference))
 

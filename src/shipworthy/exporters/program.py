@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ def _is_recurrent(module: nn.Module) -> bool:
 _FIXED = re.compile(r"marked (\w+) as dynamic but your code specialized it to be a constant \((\d+)\)")
 _SUGGESTED = re.compile(r"Suggested fixes:\s*\n((?:\s+\w+ = .*\n?)+)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\w+)(?:, code: (.*))?')
-_NOT_THE_USERS = ("/torch/", "/site-packages/", "/shipworthy/")
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
 def explained(error: Exception, signature: Signature) -> NoProgramError:
@@ -137,6 +138,6 @@ def _bounded(fixes: list[str], text: str, signature: Signature) -> NoProgramErro
 def _at(text: str) -> str:
     """Where in the user's code, as far as torch says it."""
     for path, line, function, code in _FRAME.findall(text):
-        if not any(part in path for part in _NOT_THE_USERS):
+        if not path.startswith(_NOT_THE_USERS):
             return f" ({path.rsplit('/', 1)[-1]}:{line} in {function}{': ' + code.strip() if code else ''})"
     return ""

@@ -21,6 +21,8 @@ from .agreement import Gap, gap
 from .job import MAY_FREEZE, Job
 from .positional import example_tensors, positional, valid_names
 
+_TORCH = str(Path(torch.__file__).parent)
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -66,7 +68,7 @@ def frozen_places(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
         dict.fromkeys(
             f"{Path(warning.filename).name}:{warning.lineno}"
             for warning in caught
-            if warning.category.__name__ == "TracerWarning" and "/torch/" not in warning.filename
+            if warning.category.__name__ == "TracerWarning" and not warning.filename.startswith(_TORCH)
         )
     )
 

@@ -110,7 +110,8 @@ def _unpickled(path: Path, root: Path) -> LoadedModel:
     """The live model of this build's own user, which this build itself has written."""
     import pickle
 
-    from ..model import LoadedModel, importing_from
+    from ..model import LoadedModel
+    from ..usercode import importing_from
 
     with importing_from(root), path.open("rb") as stream:
         model = pickle.load(stream)

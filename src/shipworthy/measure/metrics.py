@@ -13,7 +13,7 @@ import numpy as np
 from ..contract import Array, Arrays, Contract
 from ..contract.spec import Kind, TaskKind
 from ..errors import ContractError, DataError
-from ..model import resolve
+from ..usercode import resolve
 
 Score: TypeAlias = Callable[[Array, Array], float]
 """Of (answers, targets), rows in the same order."""

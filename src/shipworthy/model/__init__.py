@@ -1,6 +1,5 @@
 """Load a model from what notebooks leave behind, run it as PyTorch does, and make runs repeatable."""
 
-from .imports import importing_from, resolve
 from .infer import infer_outputs
 from .load import from_module, load_model
 from .loaded import LoadedModel, Source
@@ -13,11 +12,9 @@ __all__ = [
     "SeedReport",
     "Source",
     "from_module",
-    "importing_from",
     "infer_outputs",
     "load_model",
     "load_weights",
-    "resolve",
     "run_eager",
     "set_seed",
 ]

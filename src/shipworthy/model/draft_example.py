@@ -12,8 +12,8 @@ import numpy as np
 
 from ..contract import Array, Reference
 from ..data.gather import TARGETS, to_array
-from ..data.usercode import imported, project_code
 from ..errors import DataError
+from ..usercode import resolve, running
 from .loaded import LoadedModel
 
 
@@ -68,9 +68,9 @@ def _example_value(example_ref: str, root: Path) -> object:
     reference = Reference.parse(example_ref)
     if reference is None:
         raise DataError(example_ref, "is neither module:callable nor an .npz file", 'such as "train:example_input"')
-    found = imported(reference, root)
+    found = resolve(str(reference), root, DataError)
     if callable(found) and not hasattr(found, "shape"):
-        with project_code(root, example_ref):
+        with running(root, example_ref, DataError):
             found = found()
     if found is None:
         raise DataError(example_ref, "returns nothing", "return the input: a tensor, a tuple or a dict")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..contract import Contract
 from ..errors import MissingExtra, ModelError
-from .blame import raised_at
+from ..usercode import importing_from, raised_at, resolve
 from .fit import Fitted, fit_weights
-from .imports import importing_from, resolve
 from .kinds import file_kind
 from .live import take_over
 from .loaded import LoadedModel

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..contract import Contract, Dim
 from ..errors import ModelError
-from .blame import raised_at
+from ..usercode import raised_at
 from .loaded import LoadedModel
 
 

@@ -90,7 +90,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _ask(name: str, find: object) -> list[Finding]:
-    from ..model.blame import raised_at
+    from ..usercode import raised_at
 
     assert callable(find)
     try:

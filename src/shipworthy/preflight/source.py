@@ -10,7 +10,7 @@ from types import FunctionType
 
 from torch import nn
 
-from ..model.blame import is_user_file
+from ..usercode import is_user_file
 
 
 def user_classes(module: nn.Module) -> Iterator[tuple[str, type[nn.Module]]]:

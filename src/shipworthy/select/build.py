@@ -157,6 +157,10 @@ def _row(tried: Tried, ended: Final) -> CandidateResult:
     if tried.candidate.id not in {finalist.candidate.id for finalist in ended.finalists}:
         reason = "meets the contract, but is not among the finalists, and so was not proven on the holdout"
         return row.model_copy(update={"reason": reason})
+    beside = next((s for s in head_to_head if ended.chosen and s.against == ended.chosen.candidate.id), None)
+    if beside is not None:
+        reason = f"meets the contract; {beside.ratio:.2f}× the {beside.objective} of {beside.against} in the playoff"
+        return row.model_copy(update={"reason": reason})
     return row
 
 

@@ -41,7 +41,6 @@ def final(bench: Bench, sweep: Sweep) -> Final:
 
 
 def _decide(bench: Bench, sweep: Sweep, proven: Sequence[Tried]) -> Final:
-
     standing = sorted((t for t in proven if t.refusal is None), key=lambda t: simplicity(t.candidate))
     if not standing:
         return Final(

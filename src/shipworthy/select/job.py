@@ -179,9 +179,9 @@ def environment() -> Environment:
     facts = {
         "cpu": host.cpu,
         "arch": host.arch,
-        "isa": " ".join(sorted(host.isa)),
+        "isa": ", ".join(sorted(host.isa)),
         "cores": str(host.cores),
-        "memory_gb": f"{host.memory / 1e9:.1f}",
+        "memory": f"{host.memory / 1e9:.1f} GB",
         "os": host.os,
         "python": host.python,
         "devices": ", ".join(host.devices),

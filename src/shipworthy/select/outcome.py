@@ -12,7 +12,6 @@ from ..evidence import BuildRecord
 from ..measure import read_cases
 from ..package import Golden, GoldenCase, Requirements, Variant, write_package, write_ship
 from ..runtime import ENGINES, OperatingPoint, engine_version
-from .report import render_card, render_html, render_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,6 +55,8 @@ class Best:
         return Golden(tuple(GoldenCase(inputs, outputs) for (_, inputs), (_, outputs) in pairs))
 
     def _write(self, directory: Path, *, replace: bool) -> Path:
+        from .report import render_card, render_html
+
         return write_package(
             directory,
             contract=self.contract,
@@ -80,10 +81,14 @@ class BuildReport:
 
     def table(self) -> Table:
         """For a terminal: `rich.print(report.table())`."""
+        from .report import render_table
+
         return render_table(self.record)
 
     def html(self) -> str:
         """The whole report as one page that needs no network."""
+        from .report import render_html
+
         return render_html(self.record, self.contract)
 
     def json(self) -> str:

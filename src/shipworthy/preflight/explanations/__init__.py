@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...errors import ShipworthyError
-from ...model.blame import layer_of, user_line
+from ...usercode import layer_of, user_line
 from . import calls, dtypes, files, graphs, places, shapes
 from .explanation import Explanation
 

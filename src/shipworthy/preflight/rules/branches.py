@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from ...contract import Array, Arrays
 from ...evidence import Finding
-from ...model.blame import describe_line, is_user_file
 from ...model.run import named_outputs, to_numpy
+from ...usercode import describe_line, is_user_file
 from ..compare import differing, show
 from ..context import Context
 from ..explanations import explain

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from ...evidence import Finding
-from ...model.blame import describe_line
+from ...usercode import describe_line
 from ..context import Context
 from ..source import forward_nodes, user_classes
 

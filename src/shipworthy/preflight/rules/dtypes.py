@@ -44,7 +44,7 @@ def _promoted(context: Context) -> Iterator[Finding]:
     """Outputs of float64 from inputs and weights that are not: a constant of NumPy's default dtype slipped in."""
     import torch
 
-    from ...model.blame import calling_line
+    from ...usercode import calling_line
     from ..watch import Op, ops_of
 
     wide = [name for name, array in context.run(context.probes[0]).items() if array.dtype == "float64"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...evidence import Finding
-from ...model.blame import is_user_file
+from ...usercode import is_user_file
 from ..context import Context
 from ..source import methods, user_classes
 

@@ -71,7 +71,7 @@ def _origin(context: Context, feeds: Arrays) -> tuple[str, str]:
     """The layer and operation that make the first NaN of numbers; where there is no NaN, the first infinity.
 
     Infinities on the way may be meant, as in the mask of an attention; they count only where no NaN follows."""
-    from ...model.blame import calling_line
+    from ...usercode import calling_line
     from ..watch import ROOT, Op, ops_of
 
     first: dict[str, tuple[str, str]] = {}

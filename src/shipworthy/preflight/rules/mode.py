@@ -95,7 +95,7 @@ def _watch_draws(context: Context, seen: dict[tuple[str, str], str]) -> None:
     """An operation that may draw does so where the generator's state has moved."""
     import torch
 
-    from ...model.blame import calling_line
+    from ...usercode import calling_line
     from ..watch import Op, ops_of
 
     state = torch.get_rng_state()

@@ -4,5 +4,4 @@
 from .charts import chart_png
 from .page import render_html
 
-
 __all__ = ["chart_png","render_html"]

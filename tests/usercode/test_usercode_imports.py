@@ -9,7 +9,8 @@ import pytest
 
 from shipworthy.contract import Contract
 from shipworthy.errors import ModelError
-from shipworthy.model import load_model, resolve
+from shipworthy.model import load_model
+from shipworthy.usercode import resolve
 
 Project = Callable[..., Contract]
 

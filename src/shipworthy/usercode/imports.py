@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import ModelError
+from ..errors import ModelError, ShipworthyError
 from .blame import raised_at
 
 _LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
@@ -39,66 +39,81 @@ def importing_from(root: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def resolve(reference: str, root: Path) -> object:
+@contextmanager
+def running(root: Path, culprit: str, error: type[ShipworthyError] = ModelError) -> Iterator[None]:
+    """Run the user's code as `importing_from` does; what it raises becomes an `error` that names its own line."""
+    with importing_from(root):
+        try:
+            yield
+        except ShipworthyError:
+            raise
+        except SystemExit as exc:
+            remedy = 'put what only a script should run under if __name__ == "__main__":'
+            raise error(culprit, f"ends the program (exit code {exc.code})", remedy) from exc
+        except Exception as exc:  # a user's code may raise anything at all
+            raise error(culprit, f"raises {raised_at(exc)}", "correct it, or run it in Python to see") from exc
+
+
+def resolve(reference: str, root: Path, error: type[ShipworthyError] = ModelError) -> object:
     """The object that `module:attribute` names; the attribute may be dotted.
 
-    Raises ModelError where the module is not found or fails while it is imported, or has no such attribute."""
+    Raises `error` where the module is not found or fails while it is imported, or has no such attribute."""
     module_name, _, attribute = reference.partition(":")
     if not attribute or not module_name:
-        raise ModelError(reference, "is not of the form module:callable", 'write for example "train:build_model"')
+        raise error(reference, "is not of the form module:callable", 'write for example "train:build_model"')
     with importing_from(root):
-        found: object = _import(module_name, reference, root)
+        found: object = _import(module_name, reference, root, error)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise _no_attribute(reference, found, part)
+            raise _no_attribute(reference, found, part, error)
         found = getattr(found, part)
     return found
 
 
-def _import(name: str, reference: str, root: Path) -> ModuleType:
+def _import(name: str, reference: str, root: Path, error: type[ShipworthyError]) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
         if exc.name is not None and (name == exc.name or name.startswith(exc.name + ".")):
-            raise _no_module(reference, name, root) from exc
-        raise ModelError(
+            raise _no_module(reference, name, root, error) from exc
+        raise error(
             reference,
             f"{name} imports {exc.name!r}, which is not installed",
             f"install it, or run from the environment that {name} was written in",
         ) from exc
     except SyntaxError as exc:
-        raise ModelError(
+        raise error(
             reference, f"{name} has a syntax error at {exc.filename}:{exc.lineno} ({exc.msg})", "correct the line"
         ) from exc
     except SystemExit as exc:
-        raise ModelError(
+        raise error(
             reference,
             f"{name} ends the program while it is imported (exit code {exc.code})",
             'put what should only run as a script under if __name__ == "__main__":',
         ) from exc
     except Exception as exc:  # a user's module may raise anything at all while it is imported
-        raise ModelError(
+        raise error(
             reference,
             f"{name} fails while it is imported: {raised_at(exc)}",
             "correct it, or import it in Python to see",
         ) from exc
 
 
-def _no_module(reference: str, name: str, root: Path) -> ModelError:
+def _no_module(reference: str, name: str, root: Path, error: type[ShipworthyError]) -> ShipworthyError:
     here = [p.stem for p in root.glob("*.py")] + [p.parent.name for p in root.glob("*/__init__.py")]
     near = get_close_matches(name, here, n=1)
     there = ", ".join(sorted(here)[:8]) or "no Python modules at all"
     hint = f"did you mean {near[0]!r}?" if near else f"the folder has {there}"
-    return ModelError(reference, f"there is no module {name!r} in {root.resolve()} or among the installed ones", hint)
+    return error(reference, f"there is no module {name!r} in {root.resolve()} or among the installed ones", hint)
 
 
-def _no_attribute(reference: str, found: object, part: str) -> ModelError:
+def _no_attribute(reference: str, found: object, part: str, error: type[ShipworthyError]) -> ShipworthyError:
     names = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
     near = get_close_matches(part, names, n=1)
     own = ", ".join(name for name in names if callable(getattr(found, name)))
     owner = getattr(found, "__name__", type(found).__name__)
     hint = f"did you mean {near[0]!r}?" if near else f"what it has to call: {own or 'nothing'}"
-    return ModelError(reference, f"{owner} has no attribute {part!r}", hint)
+    return error(reference, f"{owner} has no attribute {part!r}", hint)
 
 
 def _forget_others(root: Path) -> None:

@@ -1,0 +1,240 @@
+"""Real builds of a tiny model: the whole way, and candidates that go wrong."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shipworthy.contract import Contract
+from shipworthy.errors import ContractError, MeasureError, ModelError
+from shipworthy.measure import Caps
+from shipworthy.package import read_package
+from shipworthy.select import BuildReport, Effort, build
+
+MakeContract = Callable[..., Contract]
+
+
+@pytest.fixture(scope="module")
+def report(iris: Path, quick: Effort, tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
+    from shipworthy.contract import parse_contract
+
+    contract = parse_contract(
+        {
+            "name": "iris",
+            "model": "flower:build_model",
+            "weights": "flower.safetensors",
+            "inputs": {"measurements": {"dtype": "float32", "shape": ["batch", 4]}},
+            "task": {"kind": "classification", "labels": ["setosa", "versicolor", "virginica"]},
+            "data": {"validation": "validation.npz", "holdout": "holdout.npz"},
+            "limits": {"max_metric_drop": 0.2, "confidence": 0.9},
+            "search": {"precisions": ["fp32", "bf16", "int8"], "engines": ["onnxruntime", "openvino", "torchscript"]},
+        },
+        root=iris,
+    )
+    return build(contract, work=tmp_path_factory.mktemp("work"), progress=False, effort=quick)
+
+
+def test_every_candidate_has_a_row_with_a_verdict_and_a_reason(report: BuildReport) -> None:
+    rows = {row.candidate.id: row for row in report.record.results}
+    assert next(iter(rows)) == "torch-fp32"
+    assert rows["torch-fp32"].verdict == "baseline"
+    assert len(rows) == 10
+    assert {row.verdict for name, row in rows.items() if name.endswith("int8")} == {"skipped"}
+    assert len(report.record.skipped) == 3
+    assert all(row.reason for row in rows.values())
+    for row in rows.values():
+        assert (row.gate is not None) == (row.verdict == "rejected")
+
+
+def test_the_evidence_is_whole(report: BuildReport) -> None:
+    row = next(row for row in report.record.results if row.candidate.id == "openvino-fp32")
+    evidence = row.evidence
+    assert evidence.parity[0].max_abs < 1e-3
+    assert evidence.parity[0].top1_agreement == 1.0
+    assert 0 < evidence.tolerance["logits"] < 1e-2
+    assert [point.batch for point in evidence.latency] == [1, 2, 4, 8, 16, 32]
+    assert all(0 < point.p50_ms <= point.p99_ms for point in evidence.latency)
+    assert {point.point.streams for point in evidence.throughput} == {1, 2}
+    assert evidence.best in [point.point for point in evidence.throughput]
+    assert any(kernel.heavy and kernel.precision == "fp32" for kernel in evidence.kernels)
+    assert evidence.load_s is not None
+    assert evidence.load_s > 0
+    assert 20 < (evidence.rss_mb or 0) < 1000
+    assert 0.2 < (evidence.size_mb or 0) < 2
+    assert evidence.speed[0].against == "torch-fp32"
+    assert evidence.speed[0].lower <= evidence.speed[0].ratio <= evidence.speed[0].upper
+    assert evidence.metrics[0].split == "validation"
+    assert evidence.metrics[0].samples == 45
+    assert set(evidence.metrics[0].per_class) == {"setosa", "versicolor", "virginica"}
+
+
+def test_a_faster_engine_is_chosen_and_proven(report: BuildReport) -> None:
+    chosen = next(row for row in report.record.results if row.candidate.id == report.record.chosen)
+    assert chosen.verdict == "chosen"
+    assert chosen.candidate.engine in ("onnxruntime", "openvino")
+    proof = next(metric for metric in chosen.evidence.metrics if metric.split == "holdout")
+    assert proof.confidence is not None
+    assert proof.confidence > 0.9, "shared among the finalists"
+    assert (proof.drop_upper or 1) <= 0.2
+    assert report.record.chosen in report.record.pareto
+    assert str(report.record.chosen) in report.record.why
+
+
+def test_the_report_reads_and_shows_itself(report: BuildReport) -> None:
+    from shipworthy.evidence import BuildRecord
+
+    assert BuildRecord.model_validate_json(report.json()) == report.record
+    assert "openvino-fp32" in report.html()
+    assert report._repr_html_().startswith("<iframe")
+    assert report.table().row_count >= 10
+
+
+@pytest.mark.parametrize("name", ["iris", "iris.ship"])
+def test_the_best_is_packed_with_its_golden_cases(name: str, report: BuildReport, tmp_path: Path) -> None:
+    assert report.best is not None
+    path = report.best.save(tmp_path / name)
+    with read_package(path) as package:
+        assert package.manifest.variants[0].id == report.record.chosen
+        assert all(variant.points for variant in package.manifest.variants)
+        assert len(package.golden.cases) >= 4
+        assert {len(case.inputs["measurements"]) for case in package.golden.cases} >= {1, 2, 3, 8}
+        assert package.record == report.record
+    from shipworthy.predict import load
+
+    with load(path) as predictor:
+        answer = predictor.predict({"measurements": [5.1, 3.5, 1.4, 0.2]})
+    assert answer["label"] == "setosa"
+
+
+def test_a_live_module_needs_no_files(quick: Effort, tmp_path: Path) -> None:
+    import torch
+
+    class Live(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x).softmax(-1)
+
+    contract = {
+        "name": "live",
+        "inputs": {"x": {"dtype": "float32", "shape": ["batch", 4]}},
+        "search": {"precisions": ["fp32"]},
+    }
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    report = build(
+        Live(), contract, validation={"x": x}, engines=["onnxruntime"], work=tmp_path, progress=False, effort=quick
+    )
+    rows = {row.candidate.id: row for row in report.record.results}
+    assert set(rows) == {"torch-fp32", "onnxruntime-fp32"}
+    assert rows["onnxruntime-fp32"].evidence.parity[0].max_abs < 1e-5
+    assert rows["onnxruntime-fp32"].evidence.metrics == ()
+
+
+_WILD = """
+import ctypes, os, time
+from torch import nn
+from flower import build_model as build_flower
+
+
+def build_model():
+    # The worker's own log says which candidate is being exported.
+    log = os.readlink("/proc/self/fd/2")
+    if "onnxruntime-fp32-export" in log:
+        ctypes.string_at(0)
+    if "openvino-fp32-export" in log:
+        time.sleep(1000)
+    if "torchscript-fp32-export" in log:
+        held = []
+        while True:
+            held.append(bytearray(os.urandom(1 << 20) * 64))
+    return build_flower()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the model finds out by /proc who is building it")
+def test_a_candidate_that_goes_wild_is_a_row_and_the_rest_go_on(
+    iris: Path, iris_contract: MakeContract, quick: Effort, tmp_path: Path
+) -> None:
+    (iris / "wild.py").write_text(textwrap.dedent(_WILD))
+    contract = iris_contract(
+        model="wild:build_model",
+        search={"precisions": ["fp32", "bf16"], "engines": ["onnxruntime", "openvino", "torchscript"]},
+    )
+    caps = Caps(export_s=25, step_s=120, memory_mb=2500)
+    report = build(contract, work=tmp_path, progress=False, effort=Effort(caps, quick.times, quick.course))
+    rows = {row.candidate.id: row for row in report.record.results}
+    found = {name: (row.verdict, row.gate) for name, row in rows.items()}
+    assert found["onnxruntime-fp32"] == ("rejected", "crash")
+    assert found["openvino-fp32"] == ("rejected", "hang")
+    assert found["torchscript-fp32"] == ("rejected", "memory")
+    assert "SIGSEGV" in rows["onnxruntime-fp32"].reason
+    assert "within 25 s" in rows["openvino-fp32"].reason
+    assert "above the cap of 2,500 MB" in rows["torchscript-fp32"].reason
+    assert rows["openvino-bf16"].evidence.best is not None, "the others are measured as ever"
+
+
+def test_limits_that_none_meets_leave_reasons_and_a_pareto_set(
+    iris_contract: MakeContract, quick: Effort, tmp_path: Path
+) -> None:
+    contract = iris_contract(limits={"rss_mb": 5})
+    report = build(contract, engines=["openvino"], work=tmp_path, progress=False, effort=quick)
+    row = report.record.results[1]
+    assert (row.verdict, row.gate) == ("rejected", "limits")
+    assert "peak memory" in row.reason
+    assert report.record.chosen is None
+    assert report.best is None
+    assert report.record.pareto == ("openvino-fp32",)
+    assert "No candidate" in report.record.why
+
+    loose = build(
+        iris_contract(limits={"rss_mb": 5000}), engines=["openvino"], work=tmp_path, progress=False, effort=quick
+    )
+    assert loose.record.results[1].gate != "limits"
+    assert loose.record.results[1].evidence == row.evidence, "judged anew without being measured anew"
+
+
+def test_a_budget_ends_the_sweep_between_candidates(iris_contract: MakeContract, quick: Effort, tmp_path: Path) -> None:
+    contract = iris_contract(search={"precisions": ["fp32"], "budget": "0.5s"})
+    report = build(contract, engines=["onnxruntime", "openvino"], work=tmp_path, progress=False, effort=quick)
+    assert [row.verdict for row in report.record.results] == ["baseline", "skipped", "skipped"]
+    assert report.record.skipped[0] == "onnxruntime-fp32: the budget of 0.5s was used up"
+    assert report.best is None
+
+
+def test_progress_goes_to_standard_error_as_lines(
+    iris_contract: MakeContract, quick: Effort, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    build(iris_contract(), engines=["openvino"], work=tmp_path, effort=quick)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "torch-fp32: export …" in err
+    assert "[2/3] openvino-fp32: " in err
+
+
+@pytest.mark.parametrize(("arguments", "error", "words"), [
+    ((object(),), ContractError, "a live module needs a contract"),
+    (("nowhere.toml",), ContractError, "nowhere.toml"),
+    ((object(), {"name": "n", "inputs": {"x": {"dtype": "float32", "shape": ["batch"]}}}), ModelError, "an nn.Module"),
+])  # fmt: skip
+def test_what_cannot_be_built_is_refused_in_words(
+    arguments: Any, error: type[Exception], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=words):
+        build(*arguments, work=tmp_path, progress=False)
+
+
+def test_a_model_that_itself_crashes_has_no_baseline(iris: Path, iris_contract: MakeContract, tmp_path: Path) -> None:
+    (iris / "crash.py").write_text(
+        "import ctypes, os\nfrom flower import build_model as inner\n\n\ndef build_model():\n"
+        "    if 'torch-fp32-export' in os.readlink('/proc/self/fd/2'):\n        ctypes.string_at(0)\n"
+        "    return inner()\n"
+    )
+    with pytest.raises(MeasureError, match="torch-fp32: died of SIGSEGV"):
+        build(iris_contract(model="crash:build_model"), work=tmp_path, progress=False)
