@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import settings
+
+from shipworthy.contract import Contract
 
 # Generated examples are the same in every run: a failure can be repeated, and a green run is no luck.
 settings.register_profile("seeded", derandomize=True, deadline=None)
@@ -18,3 +24,48 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def effort(request: pytest.FixtureRequest) -> float:
     """Share of a long proof that is run: 1.0 with --full, else a twentieth."""
     return 1.0 if request.config.getoption("--full") else 0.05
+
+
+NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, features=4, classes=3):
+        super().__init__()
+        self.body = nn.Linear(features, 8)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(self.drop(torch.relu(self.body(x))))
+
+
+def build_model():
+    torch.manual_seed(0)
+    return Net()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., Contract]:
+    """Write `source` as train.py into a folder of its own, and give a contract that names its build_model."""
+
+    def make(source: str = NET, folder: str = "project", **contract: Any) -> Contract:
+        root = tmp_path / folder
+        root.mkdir(exist_ok=True)
+        (root / "train.py").write_text(source)
+        settings: dict[str, Any] = {
+            "name": "net",
+            "model": "train:build_model",
+            "inputs": {"x": {"dtype": "float32", "shape": ["batch", 4]}},
+        }
+        return Contract(**{**settings, **contract}).model_copy(update={"root": root})
+
+    return make
+
+
+@pytest.fixture
+def net() -> str:
+    return NET

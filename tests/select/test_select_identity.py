@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -39,33 +38,41 @@ from pathlib import Path
 from shipworthy.contract import Contract, InputSpec
 from shipworthy.model import load_model
 from shipworthy.select.identity import model_digest
-contract = Contract(name="n", model=sys.argv[2], root=Path(sys.argv[1]),
-    inputs={"x": InputSpec(dtype="float32", shape=("batch", 2))})
-print(model_digest(load_model(contract), contract))
+for folder in sys.argv[1:]:
+    contract = Contract(name="n", model="identity_net:build", root=Path(folder),
+        inputs={"x": InputSpec(dtype="float32", shape=("batch", 2))})
+    print(model_digest(load_model(contract), contract))
 """
 
 
-def _digest(folder: Path, *, seed: int = 0, gain: float = 1.0, change: str = "", factor: int = 2) -> str:
-    """In a process of its own, as a resumed build would be."""
-    folder.mkdir(exist_ok=True)
+def _write(folder: Path, *, seed: int = 0, gain: float = 1.0, change: str = "", factor: int = 2) -> Path:
+    folder.mkdir()
     (folder / "identity_net.py").write_text(
         _MODEL.format(helper="identity_factor", seed=seed, gain=gain, change=change)
     )
     (folder / "identity_factor.py").write_text(f"def factor():\n    return {factor}\n")
-    command = [sys.executable, "-c", textwrap.dedent(_PROGRAM), str(folder), "identity_net:build"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return folder
+
+
+def _digests(folders: list[Path]) -> list[str]:
+    """In a process of its own, as a resumed build would be."""
+    command = [sys.executable, "-c", _PROGRAM, *map(str, folders)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
 def test_a_model_is_the_same_in_every_process_until_something_changes(tmp_path: Path) -> None:
-    same = _digest(tmp_path / "a")
-    assert _digest(tmp_path / "b") == same, "the folder does not matter"
-    others = [
-        _digest(tmp_path / "a", seed=1),
-        _digest(tmp_path / "a", gain=2.0),
-        _digest(tmp_path / "a", change="+ 1"),
-        _digest(tmp_path / "a", factor=3),
+    folders = [
+        _write(tmp_path / "base"),
+        _write(tmp_path / "copy"),
+        _write(tmp_path / "weights", seed=1),
+        _write(tmp_path / "attribute", gain=2.0),
+        _write(tmp_path / "forward", change="+ 1"),
+        _write(tmp_path / "import", factor=3),
     ]
-    assert len({same, *others}) == 5
+    first = _digests(folders)
+    assert _digests(folders) == first
+    assert first[0] == first[1], "the folder does not matter"
+    assert len(set(first)) == 5
 
 
 def test_a_class_without_a_file_is_told_by_its_code() -> None:

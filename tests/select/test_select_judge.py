@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shipworthy.contract import Contract, InputSpec, Limits, Signature, TargetSpec
+from shipworthy.contract import Contract, InputSpec, Limits, Signature, TargetSpec, TaskSpec
 from shipworthy.contract.spec import Precision
 from shipworthy.evidence import Candidate, MetricEvidence, Parity, Speed, ThroughputPoint
 from shipworthy.measure import ExportReply
@@ -24,7 +24,8 @@ _POINT = OperatingPoint(streams=2, threads=2, batch=8)
 def _contract(objective: str = "throughput", **limits: Any) -> Contract:
     inputs = {"x": InputSpec(dtype="float32", shape=("batch", 2))}
     target = TargetSpec.model_validate({"objective": objective})
-    return Contract(name="n", inputs=inputs, limits=Limits(**limits), target=target)
+    task = TaskSpec(kind="classification")
+    return Contract(name="n", inputs=inputs, task=task, limits=Limits(**limits), target=target)
 
 
 def _exported(engine: str = "openvino", size_mb: float = 1.0) -> Exported:
