@@ -69,7 +69,7 @@ def test_onnxruntime_shares_a_session_only_where_it_has_no_threads(
 ) -> None:
     point = OperatingPoint(streams=streams, threads=threads)
     runner = open_runner(ready("onnxruntime", "fp32", "mlp").exported.artifact, point)
-    idle = list(runner._graph._idle.queue)  # type: ignore[attr-defined]
+    idle = runner._graph._idle  # type: ignore[attr-defined]
     assert len(idle) == streams
     assert len(set(map(id, idle))) == sessions
     assert idle[0].get_session_options().intra_op_num_threads == max(1, threads // streams)

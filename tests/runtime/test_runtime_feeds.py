@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from shipworthy.contract import Dim, Signature, TensorSpec
 from shipworthy.errors import InputError
-from shipworthy.runtime.feeds import accept, empty_outputs, example_feeds
+from shipworthy.runtime.feeds import Gate, empty_outputs, example_feeds
 
 BATCH, TOKENS = Dim("batch"), Dim("tokens", 1, 8)
 SIGNATURE = Signature(
@@ -27,7 +27,7 @@ SIGNATURE = Signature(
 
 def reasons(feeds: object) -> dict[str, str]:
     with pytest.raises(InputError) as caught:
-        accept(SIGNATURE, feeds)  # type: ignore[arg-type]
+        Gate(SIGNATURE).accept(feeds)  # type: ignore[arg-type]
     return {problem.field: problem.reason for problem in caught.value.problems}
 
 
@@ -49,14 +49,18 @@ def test_what_is_no_array() -> None:
     }
 
 
+def test_what_is_no_mapping() -> None:
+    assert reasons([np.zeros((2, 3), "int64")]) == {"inputs": "expected arrays by name, got list"}
+
+
 def test_a_scalar_stays_a_scalar() -> None:
     signature = Signature(inputs={"level": TensorSpec(dtype="float32", shape=())})
-    assert accept(signature, {"level": np.array(1, "float32")})["level"].shape == ()
+    assert Gate(signature).accept({"level": np.array(1, "float32")})["level"].shape == ()
 
 
 def test_examples_fit_and_empty_outputs_have_the_fed_sizes() -> None:
     feeds = example_feeds(SIGNATURE)
-    assert accept(SIGNATURE, feeds).keys() == feeds.keys()
+    assert Gate(SIGNATURE).accept(feeds).keys() == feeds.keys()
     empty = empty_outputs(SIGNATURE, {name: np.zeros((0, 5), "int64") for name in SIGNATURE.inputs})
     assert {name: array.shape for name, array in empty.items()} == {"logits": (0, 2), "keep": (5,)}
 
@@ -73,7 +77,7 @@ def test_examples_fit_and_empty_outputs_have_the_fed_sizes() -> None:
 )
 def test_whatever_is_fed_is_accepted_whole_or_refused_as_input(feeds: dict[str, object]) -> None:
     try:
-        accepted = accept(SIGNATURE, feeds)  # type: ignore[arg-type]
+        accepted = Gate(SIGNATURE).accept(feeds)  # type: ignore[arg-type]
     except InputError as error:
         assert error.problems
         return

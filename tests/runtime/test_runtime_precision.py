@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine_zoo import Ready
+from engine_zoo import Ready, Specimen
 
+from shipworthy.errors import EngineError
+from shipworthy.exporters import export
 from shipworthy.runtime import Kernel, OperatingPoint, engine_openvino, open_runner
 from shipworthy.runtime.aoti_source import compiled_kernels
 from shipworthy.runtime.kernels import dtype_words, precision_of, tally, word
@@ -62,6 +64,23 @@ def test_a_package_without_its_source_proves_nothing(ready: Make, tmp_path: Path
                 target.writestr(name, source.read(name))
     with pytest.raises(Exception, match="holds no generated source"):
         compiled_kernels(bare)
+
+
+class Fragile(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.inv(x)
+
+
+def test_kernels_of_a_graph_that_fails_on_ones_are_an_engine_error(tmp_path: Path) -> None:
+    specimen = Specimen("fragile", Fragile, {"x": ("float32", ["batch", 2, 2])})
+    exported = export(specimen.model(), specimen.contract(), "torchscript", "fp32", tmp_path, specimen.probes())
+    runner = open_runner(exported.artifact)
+    with pytest.raises(EngineError, match="cannot show its kernels"):
+        runner.kernels()
+    with pytest.raises(EngineError, match=r"failed on x \[1, 2, 2\]: .*singular"):
+        runner.run({"x": np.zeros((1, 2, 2), "float32")})
+    assert runner.run(specimen.feeds(2))["output"].shape == (2, 2, 2)
+    runner.close()
 
 
 def test_threads_and_streams_do_not_change_fp32_answers_much(ready: Make) -> None:

@@ -20,23 +20,18 @@ MakeContract = Callable[..., Contract]
 
 
 @pytest.fixture(scope="module")
-def report(iris: Path, quick: Effort, tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
-    from shipworthy.contract import parse_contract
-
-    contract = parse_contract(
-        {
-            "name": "iris",
-            "model": "flower:build_model",
-            "weights": "flower.safetensors",
-            "inputs": {"measurements": {"dtype": "float32", "shape": ["batch", 4]}},
-            "task": {"kind": "classification", "labels": ["setosa", "versicolor", "virginica"]},
-            "data": {"validation": "validation.npz", "holdout": "holdout.npz"},
-            "limits": {"max_metric_drop": 0.2, "confidence": 0.9},
-            "search": {"precisions": ["fp32", "bf16", "int8"], "engines": ["onnxruntime", "openvino", "torchscript"]},
-        },
-        root=iris,
+def report(iris_contract: MakeContract, quick: Effort, tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
+    contract = iris_contract(
+        limits={"max_metric_drop": 0.2, "confidence": 0.9},
+        search={"precisions": ["fp32", "bf16", "int8"], "engines": ["onnxruntime", "openvino", "torchscript"]},
     )
     return build(contract, work=tmp_path_factory.mktemp("work"), progress=False, effort=quick)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For builds that differ only in how they judge: what one has measured, the next one need not."""
+    return tmp_path_factory.mktemp("shared")
 
 
 def test_every_candidate_has_a_row_with_a_verdict_and_a_reason(report: BuildReport) -> None:
@@ -59,7 +54,7 @@ def test_the_evidence_is_whole(report: BuildReport) -> None:
     assert 0 < evidence.tolerance["logits"] < 1e-2
     assert [point.batch for point in evidence.latency] == [1, 2, 4, 8, 16, 32]
     assert all(0 < point.p50_ms <= point.p99_ms for point in evidence.latency)
-    assert {point.point.streams for point in evidence.throughput} == {1, 2}
+    assert {point.point.streams for point in evidence.throughput} == {1}, "latency is of one request at a time"
     assert evidence.best in [point.point for point in evidence.throughput]
     assert any(kernel.heavy and kernel.precision == "fp32" for kernel in evidence.kernels)
     assert evidence.load_s is not None
@@ -79,7 +74,8 @@ def test_a_faster_engine_is_chosen_and_proven(report: BuildReport) -> None:
     assert chosen.candidate.engine in ("onnxruntime", "openvino")
     proof = next(metric for metric in chosen.evidence.metrics if metric.split == "holdout")
     assert proof.confidence is not None
-    assert proof.confidence > 0.9, "shared among the finalists"
+    finalists = [row for row in report.record.results if any(m.split == "holdout" for m in row.evidence.metrics)]
+    assert proof.confidence == pytest.approx(1 - 0.1 / len(finalists)), "the error is shared by the finalists"
     assert (proof.drop_upper or 1) <= 0.2
     assert report.record.chosen in report.record.pareto
     assert str(report.record.chosen) in report.record.why
@@ -139,7 +135,6 @@ def test_a_live_module_needs_no_files(quick: Effort, tmp_path: Path) -> None:
 
 _WILD = """
 import ctypes, os, time
-from torch import nn
 from flower import build_model as build_flower
 
 
@@ -148,9 +143,9 @@ def build_model():
     log = os.readlink("/proc/self/fd/2")
     if "onnxruntime-fp32-export" in log:
         ctypes.string_at(0)
-    if "openvino-fp32-export" in log:
-        time.sleep(1000)
     if "torchscript-fp32-export" in log:
+        time.sleep(1000)
+    if "aoti-fp32-export" in log:
         held = []
         while True:
             held.append(bytearray(os.urandom(1 << 20) * 64))
@@ -163,28 +158,25 @@ def test_a_candidate_that_goes_wild_is_a_row_and_the_rest_go_on(
     iris: Path, iris_contract: MakeContract, quick: Effort, tmp_path: Path
 ) -> None:
     (iris / "wild.py").write_text(textwrap.dedent(_WILD))
-    contract = iris_contract(
-        model="wild:build_model",
-        search={"precisions": ["fp32", "bf16"], "engines": ["onnxruntime", "openvino", "torchscript"]},
-    )
-    caps = Caps(export_s=25, step_s=120, memory_mb=2500)
-    report = build(contract, work=tmp_path, progress=False, effort=Effort(caps, quick.times, quick.course))
+    caps = Caps(export_s=20, step_s=120, memory_mb=2500)
+    effort = Effort(caps, quick.times, quick.course)
+    report = build(iris_contract(model="wild:build_model"), work=tmp_path, progress=False, effort=effort)
     rows = {row.candidate.id: row for row in report.record.results}
     found = {name: (row.verdict, row.gate) for name, row in rows.items()}
     assert found["onnxruntime-fp32"] == ("rejected", "crash")
-    assert found["openvino-fp32"] == ("rejected", "hang")
-    assert found["torchscript-fp32"] == ("rejected", "memory")
+    assert found["torchscript-fp32"] == ("rejected", "hang")
+    assert found["aoti-fp32"] == ("rejected", "memory")
     assert "SIGSEGV" in rows["onnxruntime-fp32"].reason
-    assert "within 25 s" in rows["openvino-fp32"].reason
-    assert "above the cap of 2,500 MB" in rows["torchscript-fp32"].reason
-    assert rows["openvino-bf16"].evidence.best is not None, "the others are measured as ever"
+    assert "within 20 s" in rows["torchscript-fp32"].reason
+    assert "above the cap of 2,500 MB" in rows["aoti-fp32"].reason
+    assert rows["openvino-fp32"].evidence.best is not None, "the others are measured as ever"
 
 
 def test_limits_that_none_meets_leave_reasons_and_a_pareto_set(
-    iris_contract: MakeContract, quick: Effort, tmp_path: Path
+    iris_contract: MakeContract, quick: Effort, work: Path
 ) -> None:
     contract = iris_contract(limits={"rss_mb": 5})
-    report = build(contract, engines=["openvino"], work=tmp_path, progress=False, effort=quick)
+    report = build(contract, engines=["openvino"], work=work, progress=False, effort=quick)
     row = report.record.results[1]
     assert (row.verdict, row.gate) == ("rejected", "limits")
     assert "peak memory" in row.reason
@@ -193,25 +185,23 @@ def test_limits_that_none_meets_leave_reasons_and_a_pareto_set(
     assert report.record.pareto == ("openvino-fp32",)
     assert "No candidate" in report.record.why
 
-    loose = build(
-        iris_contract(limits={"rss_mb": 5000}), engines=["openvino"], work=tmp_path, progress=False, effort=quick
-    )
+    loose = build(iris_contract(limits={"rss_mb": 5000}), engines=["openvino"], work=work, progress=False, effort=quick)
     assert loose.record.results[1].gate != "limits"
-    assert loose.record.results[1].evidence == row.evidence, "judged anew without being measured anew"
+    assert loose.record.results[1].evidence.speed == row.evidence.speed, "judged anew, not measured anew"
 
 
-def test_a_budget_ends_the_sweep_between_candidates(iris_contract: MakeContract, quick: Effort, tmp_path: Path) -> None:
+def test_a_budget_ends_the_sweep_between_candidates(iris_contract: MakeContract, quick: Effort, work: Path) -> None:
     contract = iris_contract(search={"precisions": ["fp32"], "budget": "0.5s"})
-    report = build(contract, engines=["onnxruntime", "openvino"], work=tmp_path, progress=False, effort=quick)
+    report = build(contract, engines=["onnxruntime", "openvino"], work=work, progress=False, effort=quick)
     assert [row.verdict for row in report.record.results] == ["baseline", "skipped", "skipped"]
     assert report.record.skipped[0] == "onnxruntime-fp32: the budget of 0.5s was used up"
     assert report.best is None
 
 
 def test_progress_goes_to_standard_error_as_lines(
-    iris_contract: MakeContract, quick: Effort, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    iris_contract: MakeContract, quick: Effort, work: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    build(iris_contract(), engines=["openvino"], work=tmp_path, effort=quick)
+    build(iris_contract(), engines=["openvino"], work=work, effort=quick)
     out, err = capfd.readouterr()
     assert out == ""
     assert "torch-fp32: export …" in err

@@ -55,11 +55,18 @@ def tried(job: Job, name: str, make: Callable[[Job], Any]) -> Way:
         with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             module = make(job.as_precision("fp32"))
-            answers = [_answers(module, job, case.feeds.values()) for case in job.cases]
-    except Exception as error:  # noqa: BLE001 TorchScript's compiler and interpreter raise many classes
+    except Exception as error:  # noqa: BLE001 TorchScript's compiler raises many classes
         return Way(name, make, error=compiler_reason(error))
-    places = frozen_places(caught)
-    return Way(name, make, module, gap=gap(job.cases, answers, low_precision=False), frozen_at=places)
+    return Way(name, make, module, gap=_gap(module, job), frozen_at=frozen_places(caught))
+
+
+def _gap(module: Any, job: Job) -> Gap | None:
+    try:
+        with torch.no_grad():
+            answers = [_answers(module, job, case.feeds.values()) for case in job.cases]
+    except Exception as error:  # noqa: BLE001 the interpreter raises many classes; eager took the same feeds
+        return Gap(f"fails where eager does not: {compiler_reason(error)}", gross=True)
+    return gap(job.cases, answers, low_precision=False)
 
 
 def frozen_places(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
@@ -191,12 +198,12 @@ def _nodes(block: Any) -> Iterator[Any]:
 
 def _depends(node: Any) -> bool:
     if node.kind() == "prim::Loop":
-        return any(_varies(operand, {}) for operand in list(node.inputs())[:2])
+        return _vary(list(node.inputs())[:2])
     if node.kind() != "prim::If":
         return False
     if any(inner.kind() == "prim::RaiseException" for block in node.blocks() for inner in _nodes(block)):
         return False
-    return _varies(next(iter(node.inputs())), {})
+    return _vary(list(node.inputs()))
 
 
 _FIXED_KINDS = """
@@ -206,16 +213,19 @@ _FIXED = frozenset(_FIXED_KINDS.split())
 """What a contract fixes of a tensor (rank, dtype, device), attributes, and whether two names mean one value."""
 
 
-def _varies(value: Any, seen: dict[int, bool]) -> bool:
-    """Whether a value depends on anything but constants and what the contract fixes."""
-    key = value.unique()
-    if key not in seen:
-        seen[key] = False
+def _vary(values: list[Any]) -> bool:
+    """Whether any of the values comes from an input, past what the contract fixes of it."""
+    seen: set[int] = set()
+    while values:
+        value = values.pop()
         node = value.node()
-        if node.kind() not in _FIXED:
-            inputs = list(node.inputs())
-            seen[key] = node.kind() == "prim::Param" or any(_varies(operand, seen) for operand in inputs)
-    return seen[key]
+        if value.unique() in seen or node.kind() in _FIXED:
+            continue
+        if node.kind() == "prim::Param":
+            return True
+        seen.add(value.unique())
+        values.extend(node.inputs())
+    return False
 
 
 def chosen_way(job: Job) -> tuple[Way, tuple[Way, ...]]:

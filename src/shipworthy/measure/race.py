@@ -86,9 +86,8 @@ class _Slice:
 
 
 def _slice(racer: Racer, course: Course, *, warm_s: float) -> _Slice:
-    loop = say.TimeLoop(
-        case=str(racer.point.batch), streams=racer.point.streams, seconds=course.slice_s, warm_s=warm_s, warm_runs=2
-    )
+    case, streams = str(racer.point.batch), racer.point.streams
+    loop = say.TimeLoop(case=case, streams=streams, seconds=course.slice_s, least=2, warm_s=warm_s, warm_runs=1)
     reply = racer.worker.ask(loop, say.TimeReply)
     return _Slice(reply.rate, reply.times, sum(reply.times) / racer.point.streams)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import queue
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,9 +59,8 @@ class _Sessions:
         self._spin = point.streams == 1
         sessions = [_open(path, self._options()) for _ in range(count)]
         self._inputs, self._outputs = _bind(path, sessions[0], signature)
-        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
-        for session in itertools.islice(itertools.cycle(sessions), point.streams):
-            self._idle.put(session)
+        # The guard lets no more runs in than there are entries.
+        self._idle = list(itertools.islice(itertools.cycle(sessions), point.streams))
 
     def _options(self) -> Any:
         import onnxruntime as ort
@@ -77,11 +75,11 @@ class _Sessions:
         return options
 
     def execute(self, feeds: dict[str, Array]) -> Sequence[Array]:
-        session = self._idle.get()
+        session = self._idle.pop()
         try:
             outputs: list[Array] = session.run(self._outputs, {name: feeds[name] for name in self._inputs})
         finally:
-            self._idle.put(session)
+            self._idle.append(session)
         return outputs
 
     def kernels(self) -> tuple[Kernel, ...]:
@@ -97,7 +95,7 @@ class _Sessions:
         return tally(_executed(events))
 
     def release(self) -> None:
-        self._idle = queue.LifoQueue()
+        self._idle = []
 
 
 def _open(path: Path, options: Any) -> Any:

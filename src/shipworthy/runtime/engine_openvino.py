@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -61,6 +60,7 @@ class _Compiled:
     """A compiled model with one infer request per stream; a request's buffers belong to one run at a time."""
 
     def __init__(self, core: Any, model: Any, artifact: Artifact, point: OperatingPoint) -> None:
+        self._tensor = need_openvino("running a graph").Tensor
         self._core = core
         self._model = model
         self._config = {
@@ -71,18 +71,21 @@ class _Compiled:
         self._compiled = core.compile_model(model, "CPU", self._config)
         self._inputs = _bind_inputs(self._compiled, artifact.signature, artifact.directory)
         self._outputs = _bind_outputs(self._compiled, artifact.signature)
-        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
-        for _ in range(point.streams):
-            self._idle.put(self._compiled.create_infer_request())
+        # The guard lets no more runs in than there are requests.
+        self._idle = [self._compiled.create_infer_request() for _ in range(point.streams)]
 
     def execute(self, feeds: dict[str, Array]) -> Sequence[Array]:
-        request = self._idle.get()
+        request = self._idle.pop()
         try:
-            # Inputs are read in place; outputs are copied, because the next run overwrites them.
-            results = request.infer({i: feeds[name] for i, name in self._inputs}, share_inputs=True)
-            return [results[index] for index in self._outputs]
+            # Inputs are read in place; outputs are copied, because the next run overwrites them. Setting tensors one
+            # by one takes two thirds of the time that infer() takes with arguments. start_async would be as quick,
+            # but hands the run to another thread, which waits where the processors are busy.
+            for index, name in self._inputs:
+                request.set_input_tensor(index, self._tensor(feeds[name], shared_memory=True))
+            request.infer({}, share_outputs=True)
+            return [request.get_output_tensor(index).data.copy() for index in self._outputs]
         finally:
-            self._idle.put(request)
+            self._idle.append(request)
 
     def kernels(self) -> tuple[Kernel, ...]:
         """The runtime model's layers, and those of the bodies of its branches and loops."""
@@ -99,7 +102,7 @@ class _Compiled:
             yield from self._layers(self._core.compile_model(body, "CPU", self._config), body)
 
     def release(self) -> None:
-        self._idle = queue.LifoQueue()
+        self._idle = []
         self._compiled = self._model = self._core = None
 
 

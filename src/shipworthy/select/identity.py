@@ -96,18 +96,28 @@ def _structure(module: torch.nn.Module) -> Iterator[str]:
     for name, part in module.named_modules():
         yield f"{name}: {type(part).__module__}.{type(part).__qualname__}"
         for attribute, value in sorted(vars(part).items()):
-            if not attribute.startswith("_") and isinstance(value, int | float | str | tuple | type(None)):
+            if not attribute.startswith("_") and _is_plain(value):
                 yield f"{name}.{attribute} = {value!r}"
 
 
+def _is_plain(value: object) -> bool:
+    """Whether its repr is equal from run to run."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float | str | type(None))
+
+
 def _sources(module: torch.nn.Module, root: Path) -> Iterator[str]:
-    """The sources of the user's classes, with every file under the contract's folder that they import."""
+    """The sources of the user's classes, with every file under the contract's folder that they import.
+
+    `__main__` may be a script, or a program such as a notebook's kernel that runs the user's code: its classes are
+    the user's in both cases."""
     seen: set[str] = set()
     for kind in sorted(
         {type(part) for part in module.modules()}, key=lambda kind: (kind.__module__, kind.__qualname__)
     ):
         home = sys.modules.get(kind.__module__)
-        if home is None or not _is_library(home):
+        if home is None or home.__name__ == "__main__" or not _is_library(home):
             yield _class_source(kind)
             if home is not None:
                 yield from _files(home, root, seen)
@@ -117,7 +127,7 @@ def _files(module: ModuleType, root: Path, seen: set[str]) -> Iterator[str]:
     if module.__name__ in seen:
         return
     seen.add(module.__name__)
-    if module.__name__ != "__main__":
+    if not _is_library(module):
         yield f"{module.__name__} {file_digest(Path(str(module.__file__)))}"
     homes = {_home(value) for value in vars(module).values()} - {None}
     for home in sorted(filter(None, homes)):
@@ -135,7 +145,7 @@ def _home(value: object) -> str | None:
 def _is_library(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     if file is None:
-        return module.__name__ != "__main__"
+        return True
     path = Path(file).resolve()
     return "site-packages" in path.parts or path.is_relative_to(Path(json.__file__).resolve().parents[1])
 

@@ -145,7 +145,7 @@ class Trial:
     def _refusal(self, error: ShipworthyError, stage: str) -> Refusal:
         if isinstance(error, MeasureError):
             return Refusal(gate=error.gate, reason=error.reason)
-        gate = "export" if stage == "export" else "parity" if self._loaded and stage != "pace" else "load"
+        gate = "export" if stage == "export" else "parity" if self._loaded else "load"
         prefix = "" if error.culprit == self._candidate.id else f"{error.culprit}: "
         return Refusal(gate=gate, reason=f"{prefix}{error.reason}" + (f"; {error.remedy}" if error.remedy else ""))
 
