@@ -143,7 +143,7 @@ def _why(chosen: Tried, standing: Sequence[Tried], playoff: Playoff, baseline: T
     if ties:
         text += f" It is simpler than {', '.join(ties)}, not proven to be more than 3 % better."
     if len(standing) == 1:
-        text += " No other finalist stands."
+        text += " It is the only finalist that stands."
     return text
 
 

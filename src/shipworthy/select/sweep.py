@@ -10,9 +10,10 @@ from ..errors import MissingExtra
 from ..evidence import Candidate, CandidateResult, Evidence
 from .bench import Bench
 from .candidates import parent, skip
+from .contest import Rival
 from .judge import judge_pace, judge_quality
 from .results import Exported, Pace, Proof, Quality, Refusal
-from .trial import Rival, Trial, artifact_of
+from .trial import Trial, artifact_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Tried:
         """It as something that others are compared with; None where it was not measured."""
         if self.pace.best is None:
             return None
-        return Rival(self.candidate.id, artifact_of(self.exported), self.pace.best, self.exported.size_mb)
+        return Rival(self.candidate.id, artifact_of(self.exported), self.exported.size_mb, self.pace.best)
 
     def evidence(self) -> Evidence:
         metrics = (self.quality.metric, self.proof.metric)

@@ -5,47 +5,34 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from ..contract import Contract
 from ..errors import DataError, MeasureError, MissingExtra, ShipworthyError
-from ..evidence import Candidate, Speed, ThroughputPoint
+from ..evidence import Candidate
 from ..measure import (
     Claim,
     Done,
     ExportModel,
     ExportReply,
     KernelsReply,
-    Lap,
-    MemoryReply,
-    Objective,
     ParityJudge,
-    Racer,
     ReadKernels,
-    ReadMemory,
     RunCases,
     Worker,
     batch_sizes,
     open_graph,
-    race,
-    ranked,
     read_cases,
-    size_ratio,
-    speed,
-    survey,
 )
 from ..runtime.protocol import Artifact, OperatingPoint
 from .answers import metric_on
 from .bench import Bench
+from .contest import Entrant, Rival, pace_of
 from .results import Exported, Pace, Proof, Quality, Refusal, Stage
 
 S = TypeVar("S", bound=Stage)
-
-_CLOSER_LOOKS = 2
-"""Operating points that are raced, until one keeps the latency limit there too."""
 
 _DOING = {
     "export": "export",
@@ -53,16 +40,6 @@ _DOING = {
     "pace": "latency and throughput",
     "proof": "proof on the holdout",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Rival:
-    """Something simpler that was measured already, for a candidate to be compared with."""
-
-    id: str
-    artifact: Artifact
-    point: OperatingPoint
-    size_mb: float
 
 
 class Trial:
@@ -99,8 +76,13 @@ class Trial:
 
     def pace(self, exported: Exported, rivals: Sequence[Rival]) -> Pace:
         """The operating points, then a race against the rivals at the best of them."""
-        artifact, names = artifact_of(exported), [rival.id for rival in rivals]
-        return self._once("pace", Pace, lambda _: self._pace(artifact, exported.size_mb, rivals), depends=names)
+        own, names = (
+            Entrant(self._candidate.id, artifact_of(exported), exported.size_mb),
+            [rival.id for rival in rivals],
+        )
+        return self._once(
+            "pace", Pace, lambda _: pace_of(self._bench, own, self._opened(own.artifact), rivals), depends=names
+        )
 
     def proof(self, exported: Exported, claim: Claim) -> Proof:
         """The metric on the holdout."""
@@ -208,65 +190,6 @@ class Trial:
         kept = all(self._bench.answers(self._candidate.id, split).exists() for split in splits)
         return kept or not self._is_baseline
 
-    def _pace(self, artifact: Artifact, size_mb: float, rivals: Sequence[Rival]) -> Pace:
-        bench, contract = self._bench, self._bench.contract
-        seen = survey(self._opened(artifact), artifact, contract, bench.timing(), times=bench.effort.times)
-        limit = contract.limits.p99_ms
-        pace = Pace(latency=seen.latency, throughput=seen.throughput)
-        for point in self._worth_racing(seen.throughput):
-            raced = self._race(artifact, point.point, rivals)
-            closer = raced.laps[self._candidate.id].throughput()
-            points = tuple(closer if old.point == closer.point else old for old in pace.throughput)
-            pace = pace.model_copy(update={"throughput": points})
-            if limit is None or closer.p99_ms <= limit or self._is_baseline:
-                found = {"best": point.point, "load_s": raced.load_s, "rss_mb": raced.rss_mb}
-                return pace.model_copy(update={**found, "speed": self._speeds(raced.laps, size_mb, rivals)})
-        return pace
-
-    def _worth_racing(self, points: Sequence[ThroughputPoint]) -> list[ThroughputPoint]:
-        """The best few, and last the one with the lowest p99: only if that one is too slow are all of them."""
-        contract = self._bench.contract
-        found = ranked(points, contract.target, contract.limits.p99_ms)
-        if not found:
-            # Eager is raced even where it is too slow for the contract.
-            return ranked(points, contract.target, None)[:1] if self._is_baseline else []
-        surest = min(found, key=lambda point: point.p99_ms)
-        return list(dict.fromkeys((*found[:_CLOSER_LOOKS], surest)))
-
-    def _race(self, artifact: Artifact, point: OperatingPoint, rivals: Sequence[Rival]) -> _Raced:
-        bench, mine = self._bench, self._candidate.id
-        bench.retire(mine)
-        own, load_s = bench.racer(mine, artifact, point)
-        laps = self._laps(own, rivals)
-        return _Raced(laps, load_s, own.worker.ask(ReadMemory(), MemoryReply).peak_mb)
-
-    def _laps(self, own: Racer, rivals: Sequence[Rival]) -> dict[str, Lap]:
-        """A rival that dies here had passed its own trial: it is opened anew, once."""
-        bench = self._bench
-        for last_time in (False, True):
-            try:
-                racers = [bench.racer(rival.id, rival.artifact, rival.point)[0] for rival in rivals]
-                return race([*racers, own], _rate(bench.contract), bench.effort.course)
-            except MeasureError as error:
-                if error.culprit == own.id or last_time:
-                    raise
-                bench.retire(error.culprit)
-        raise AssertionError("the second time returns or raises")
-
-    def _speeds(self, laps: dict[str, Lap], size_mb: float, rivals: Sequence[Rival]) -> tuple[Speed, ...]:
-        contract, own = self._bench.contract, laps[self._candidate.id]
-        speeds = [speed(own, laps[rival.id], _rate(contract)) for rival in rivals]
-        if contract.target.objective == "size":
-            speeds += [size_ratio(size_mb, rival.size_mb, rival.id) for rival in rivals]
-        return tuple(speeds)
-
-
-@dataclass(frozen=True, slots=True)
-class _Raced:
-    laps: dict[str, Lap]
-    load_s: float | None
-    rss_mb: float
-
 
 def artifact_of(exported: Exported) -> Artifact:
     assert exported.reply is not None, "only an export that succeeded is taken further"
@@ -275,11 +198,6 @@ def artifact_of(exported: Exported) -> Artifact:
 
 def _is_there(exported: Exported) -> bool:
     return exported.reply is None or exported.reply.artifact.directory.is_dir()
-
-
-def _rate(contract: Contract) -> Objective:
-    """What a race compares: where size is the objective, throughput is still of interest."""
-    return "latency" if contract.target.objective == "latency" else "throughput"
 
 
 def _with_classes(contract: Contract) -> frozenset[str]:
