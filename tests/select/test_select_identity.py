@@ -95,6 +95,7 @@ def test_a_class_without_a_file_is_told_by_its_code() -> None:
     assert made("(lambda y: y + 1)(x)") == made("(lambda y: y + 1)(x)"), "no address of an object gets in"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_file_is_told_by_its_bytes(tmp_path: Path) -> None:
     import torch
 

@@ -55,15 +55,18 @@ class Worker:
         caps: Caps | None = None,
         threads: int | None = None,
         paths: Sequence[Path] = (),
+        preload: str | None = None,
     ) -> None:
-        """`subject` names it in errors; `log` takes its standard error; `paths` become importable in it."""
+        """`subject` names it in errors; `log` takes its standard error; `paths` become importable in it.
+
+        It imports the module `preload` while it waits for its first command."""
         self.subject = subject
         self._log = log
         self._caps = caps or Caps()
         self._memory_mb = self._caps.memory_mb or 0.8 * available_mb()
         self._unread = b""
         log.parent.mkdir(parents=True, exist_ok=True)
-        settings = {"processors": processors_for(threads)}
+        settings = {"processors": processors_for(threads), "preload": preload}
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "shipworthy.measure.worker", json.dumps(settings)],

@@ -6,12 +6,14 @@ standard error. In the same way descriptor 0 is taken away from code that would 
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import json
 import os
 import queue
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import BinaryIO
 
 from pydantic import ValidationError
@@ -28,6 +30,10 @@ def main() -> None:
     settings = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
     if settings.get("processors"):
         keep_to(settings["processors"])
+    if settings.get("preload"):
+        # A module that is missing is told when it is needed.
+        with suppress(ImportError):
+            importlib.import_module(settings["preload"])
     lines: queue.Queue[bytes] = queue.Queue()
     leaving = threading.Event()
     threading.Thread(target=_listen, args=(commands, lines, leaving), daemon=True).start()

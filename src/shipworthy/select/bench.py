@@ -22,6 +22,7 @@ from ..measure import (
     timing_cases,
     write_cases,
 )
+from ..runtime import ENGINES
 from ..runtime.protocol import Artifact, OperatingPoint
 from .progress import Progress
 from .store import Store
@@ -64,6 +65,7 @@ class Bench:
     effort: Effort
     progress: Progress
     _racers: dict[str, Racer] = field(default_factory=dict)
+    _expected: dict[str, Worker] = field(default_factory=dict)
 
     @property
     def baseline(self) -> Candidate:
@@ -74,15 +76,21 @@ class Bench:
     def contract(self) -> Contract:
         return self.job.contract
 
-    def worker(self, subject: str, stage: str, *, pinned: bool = True) -> Worker:
-        """A fresh process; `pinned` keeps it to the target's threads."""
+    def worker(self, subject: str, stage: str, *, pinned: bool = True, engine: str | None = None) -> Worker:
+        """A fresh process; `pinned` keeps it to the target's threads, and it may import its engine at once."""
         return Worker(
             subject,
             self.store.log(f"{subject}-{stage}"),
             caps=self.effort.caps,
             threads=self.contract.target.threads if pinned else None,
             paths=(self.contract.root,),
+            preload=None if engine is None else ENGINES[engine].module,
         )
+
+    def expect_racer(self, subject: str, engine: str) -> None:
+        """Start the process of a later race now, while something runs that is not timed."""
+        self.retire(subject)
+        self._expected[subject] = self.worker(subject, "race", engine=engine)
 
     def probes(self) -> Path:
         return self._cases("probes", ((f"{number:06d}", feeds) for number, feeds in enumerate(self.job.probes)))
@@ -114,8 +122,9 @@ class Bench:
         live = self._racers.get(subject)
         if live is not None and live.point == point:
             return live, None
+        worker = self._expected.pop(subject, None)
         self.retire(subject)
-        worker = self.worker(subject, "race")
+        worker = worker or self.worker(subject, "race", engine=artifact.engine)
         self._racers[subject] = Racer(subject, worker, point)
         load_s = open_graph(worker, artifact, point, self.timing(), (point.batch,))
         return self._racers[subject], load_s
@@ -126,15 +135,19 @@ class Bench:
             racer = self._racers.pop(subject, None)
             if racer is not None:
                 racer.worker.close()
+            expected = self._expected.pop(subject, None)
+            if expected is not None:
+                expected.kill()
 
     def keep(self, *subjects: str) -> None:
         """End the workers of all others: models in memory cost what the candidates may need."""
-        self.retire(*(subject for subject in tuple(self._racers) if subject not in subjects))
+        self.retire(*({*self._racers, *self._expected} - {*subjects}))
 
     def __enter__(self) -> Bench:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for racer in self._racers.values():
-            racer.worker.kill()
+        for worker in (*(racer.worker for racer in self._racers.values()), *self._expected.values()):
+            worker.kill()
         self._racers.clear()
+        self._expected.clear()

@@ -72,7 +72,6 @@ def _worth_racing(bench: Bench, own: Entrant, points: Sequence[ThroughputPoint])
 
 
 def _race(bench: Bench, own: Entrant, point: OperatingPoint, rivals: Sequence[Rival]) -> _Raced:
-    bench.retire(own.id)
     racer, load_s = bench.racer(own.id, own.artifact, point)
     laps = _laps(bench, racer, rivals)
     return _Raced(laps, load_s, racer.worker.ask(ReadMemory(), MemoryReply).peak_mb)

@@ -76,9 +76,10 @@ def sweep(bench: Bench, candidates: Sequence[Candidate], baseline: Tried, deadli
             skipped.append(skip(candidate, str(missing), gate="extra"))
             bench.progress.step(f"{candidate.id}: skipped, {missing}")
             continue
+        finally:
+            bench.keep(baseline.candidate.id, candidate.id)
         tried.append(outcome)
         bench.progress.step(f"{candidate.id}: {_word(outcome, baseline)}")
-        bench.keep(baseline.candidate.id, candidate.id)
     return Sweep(baseline, tuple(tried), tuple(skipped))
 
 

@@ -142,17 +142,23 @@ class Trial:
             probes=self._bench.probes(),
         )
         with self._bench.worker(self._candidate.id, "export", pinned=False) as worker:
+            # What comes after the export starts beside it: an engine may take seconds to import.
+            self._worker = self._start()
+            self._bench.expect_racer(self._candidate.id, self._candidate.engine)
             reply = worker.ask(command, ExportReply)
         size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
         return Exported(reply=reply, size_mb=size / 1e6)
 
     def _opened(self, artifact: Artifact) -> Worker:
-        if self._worker is None:
-            self._worker = self._bench.worker(self._candidate.id, "trial")
+        self._worker = self._worker or self._start()
+        if not self._loaded:
             point = OperatingPoint(threads=self._bench.contract.target.threads)
             open_graph(self._worker, artifact, point, self._bench.timing(), batch_sizes(self._bench.contract)[:1])
             self._loaded = True
         return self._worker
+
+    def _start(self) -> Worker:
+        return self._bench.worker(self._candidate.id, "trial", engine=self._candidate.engine)
 
     def _quality(self, artifact: Artifact) -> Quality:
         bench, judge = self._bench, ParityJudge(_with_classes(self._bench.contract))
