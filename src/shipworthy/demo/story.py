@@ -105,15 +105,12 @@ def _project(directory: Path, console: Console) -> Contract:
 
 
 def _built(contract: Contract, console: Console) -> BuildReport:
-    from ..preflight import check_contract
     from ..select import build
 
-    findings = check_contract(contract).findings
-    console.print(f"[bold]Checked[/] before the export: {len(findings)} findings")
-    for finding in findings:
-        console.print(f"  {finding.severity} {finding.rule}: {finding.why}", markup=False)
-    console.print("[bold]Building[/]: every engine and precision, each in a process of its own")
+    console.print("[bold]Checking and building[/]: every engine and precision, each in a process of its own")
     built = build(contract)
+    for finding in built.record.findings:
+        console.print(f"{finding.severity} {finding.rule}: {finding.why}", markup=False)
     console.print(built.table())
     console.print(built.record.why, markup=False)
     return built

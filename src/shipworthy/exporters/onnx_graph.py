@@ -11,12 +11,13 @@ import torch
 from ..contract import Dim
 from ..errors import EngineError, ExportError, MissingExtra
 from ..evidence import Finding
+from ..model.dynamic import dynamic_axes
 from ..runtime.describe import SIGNATURE_KEY
 from ..runtime.guarded import first_line
 from .agreement import gap_of_artifact
 from .job import Done, Job
 from .positional import example_tensors, positional
-from .program import dynamic_shapes, to_program
+from .program import to_program
 from .routes import Route, first_agreeing
 from .script import compiler_reason, frozen_places, may_freeze, scripted
 
@@ -78,7 +79,7 @@ def write_exported(job: Job) -> tuple[Finding, ...]:
             program,
             (),
             dynamo=True,
-            dynamic_shapes=(dynamic_shapes(job.signature),),
+            dynamic_shapes=(dynamic_axes(job.signature),),
             opset_version=job.contract.target.opset,
             verbose=False,
             external_data=False,

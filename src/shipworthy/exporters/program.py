@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..contract import Dim, Signature
+from ..model.dynamic import dynamic_axes
 from ..runtime.guarded import first_line
 from .job import Job, NoProgramError
 from .positional import example_tensors, positional
@@ -24,7 +25,7 @@ def to_program(job: Job) -> torch.export.ExportedProgram:
     if job.model.source == "torchscript":
         raise NoProgramError("torch.export", "does not take TorchScript", "give the nn.Module that it was made from")
     module, example = positional(job), example_tensors(job)
-    shapes = (tuple(_dynamic_shapes(job.signature)),)
+    shapes = (dynamic_axes(job.signature),)
     first: Exception | None = None
     for strict, patches in ((False, _no_patches), (True, _no_patches), (False, _recurrent_loops)):
         if patches is _recurrent_loops and not _is_recurrent(module):
@@ -36,24 +37,6 @@ def to_program(job: Job) -> torch.export.ExportedProgram:
             first = first or error
     assert first is not None
     raise explained(first, job.signature) from first
-
-
-def _dynamic_shapes(signature: Signature) -> Iterator[dict[int, Any]]:
-    dims = {dim.name: _export_dim(dim) for dim in signature.dynamic()}
-    for spec in signature.inputs.values():
-        yield {axis: dims[size.name] for axis, size in enumerate(spec.shape) if isinstance(size, Dim)}
-
-
-def _export_dim(dim: Dim) -> Any:
-    """None makes a dimension with room for one size only a constant."""
-    if dim.max is not None and dim.max <= max(dim.min, 1):
-        return None
-    return torch.export.Dim(dim.name, min=dim.min, max=dim.max)
-
-
-def dynamic_shapes(signature: Signature) -> tuple[dict[int, Any], ...]:
-    """What torch.export's dynamic_shapes takes for the inputs, in their order."""
-    return tuple(_dynamic_shapes(signature))
 
 
 @contextlib.contextmanager

@@ -12,23 +12,28 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def dynamic_shapes(module: nn.Module, signature: Signature) -> tuple[Any, ...]:
-    """`dynamic_shapes` for torch.export.export(module, tensors in the order of the inputs).
-
-    A name that several inputs share is one dimension. Inputs that forward collects with *args are nested, as
-    torch.export asks for."""
+def dynamic_axes(signature: Signature) -> tuple[dict[int, Any], ...]:
+    """For each input, its dynamic axes and their torch.export.Dim. A name that several inputs share is one dimension;
+    one with room for a single size is a constant."""
     import torch
 
     dims = {
         dim.name: torch.export.Dim(dim.name, min=dim.min, max=dim.max)
         for dim in signature.dynamic()
-        if dim.max is None or dim.max > dim.min
+        if dim.max is None or dim.max > max(dim.min, 1)
     }
-    axes = [_axes(spec.shape, dims) for spec in signature.inputs.values()]
+    return tuple(_axes(spec.shape, dims) for spec in signature.inputs.values())
+
+
+def dynamic_shapes(module: nn.Module, signature: Signature) -> tuple[Any, ...]:
+    """`dynamic_shapes` for torch.export.export(module, tensors in the order of the inputs).
+
+    Inputs that forward collects with *args are nested, as torch.export asks for."""
+    axes = dynamic_axes(signature)
     for position, parameter in enumerate(inspect.signature(module.forward).parameters.values()):
         if parameter.kind is parameter.VAR_POSITIONAL:
-            return (*axes[:position], tuple(axes[position:]))
-    return tuple(axes)
+            return (*axes[:position], axes[position:])
+    return axes
 
 
 def _axes(shape: Shape, dims: dict[str, Any]) -> dict[int, Any]:
