@@ -16,6 +16,9 @@ settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
 
+pytest_plugins = ["without_torch"]
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run long proofs in full, not a twentieth of them")
 
