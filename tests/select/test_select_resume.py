@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from shipworthy.select import read_journal
 _BUILD = """
 import json, sys
 from pathlib import Path
+from typing import Any
 from shipworthy.contract import read_contract
 from shipworthy.measure import Course, SurveyTimes
 from shipworthy.select import Effort, build
@@ -44,20 +45,34 @@ def test_a_killed_build_resumes(
     path.write_text(contract_toml(contract))
     script = tmp_path / "build_it.py"
     script.write_text(textwrap.dedent(_BUILD))
-    work, kills, random = tmp_path / "work", max(2, int(30 * effort)), np.random.default_rng(os.getpid())
-    for _ in range(kills):
-        process = _start(script, path, work, tmp_path / "killed.json")
-        time.sleep(float(random.uniform(2.0, 14.0)))
-        _kill(process)
-    first = _finish(script, path, work, tmp_path / "first.json")
-    assert first["rows"]["torch-fp32"] == ["baseline", None]
-    assert first["chosen"] in ("onnxruntime-fp32", "openvino-fp32")
-    _nothing_finished_was_started_again(work)
+    other = _finish(script, path, tmp_path / "undisturbed", tmp_path / "other.json")
+    assert other["rows"]["torch-fp32"] == ["baseline", None]
+    assert other["chosen"] in ("onnxruntime-fp32", "openvino-fp32")
 
-    before = len([entry for entry in read_journal(work) if entry.event == "started"])
-    assert _finish(script, path, work, tmp_path / "again.json") == first
-    assert len([entry for entry in read_journal(work) if entry.event == "started"]) == before
-    assert _finish(script, path, tmp_path / "undisturbed", tmp_path / "other.json") == first
+    wanted, kills, random = max(2, int(30 * effort)), 0, np.random.default_rng(os.getpid())
+    while kills < wanted:
+        work = tmp_path / f"killed-after-{kills}"
+        while kills < wanted and _killed(
+            _start(script, path, work, tmp_path / "killed.json"), random.uniform(3.0, 12.0)
+        ):
+            kills += 1
+        assert _finish(script, path, work, tmp_path / "resumed.json") == other
+        _nothing_finished_was_started_again(work)
+        started = len([entry for entry in read_journal(work) if entry.event == "started"])
+        assert _finish(script, path, work, tmp_path / "again.json") == other
+        assert len([entry for entry in read_journal(work) if entry.event == "started"]) == started
+
+
+def _killed(process: subprocess.Popen[bytes], after: float) -> bool:
+    """Kill it after so many seconds; False where it was done before."""
+    try:
+        process.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return True
+    assert process.returncode == 0
+    return False
 
 
 def _start(script: Path, contract: Path, work: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -65,16 +80,11 @@ def _start(script: Path, contract: Path, work: Path, out: Path) -> subprocess.Po
     return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-
-
-def _finish(script: Path, contract: Path, work: Path, out: Path) -> dict[str, object]:
+def _finish(script: Path, contract: Path, work: Path, out: Path) -> dict[str, Any]:
     process = _start(script, contract, work, out)
     _, words = process.communicate(timeout=240)
     assert process.returncode == 0, words.decode()
-    found: dict[str, object] = json.loads(out.read_text())
+    found: dict[str, Any] = json.loads(out.read_text())
     return found
 
 

@@ -46,7 +46,9 @@ def _templates() -> jinja2.Environment:
     except ImportError as error:
         raise MissingExtra("the report", "jinja2", "build") from error
     loader = jinja2.PackageLoader("shipworthy.select.report", "templates")
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    return jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
 
 
 @cache
@@ -56,7 +58,8 @@ def _vega() -> str:
         import vl_convert
     except ImportError as error:
         raise MissingExtra("the report", "vl_convert", "build") from error
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub forgets the default
+    return bundle.replace("</script", "<\\/script")
 
 
 def _script_json(value: Any) -> str:

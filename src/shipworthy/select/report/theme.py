@@ -11,8 +11,20 @@ if TYPE_CHECKING:
 
 FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', 'Liberation Sans', sans-serif"
 
-COLOURS = {"chosen": "#0d9b7c", "accepted": "#3a7bd0", "baseline": "#8a919c", "rejected": "#d0603f", "skipped": "#b4b9c0"}
-SHAPES = {"chosen": "diamond", "accepted": "circle", "baseline": "square", "rejected": "cross", "skipped": "triangle-down"}
+COLOURS = {
+    "chosen": "#0d9b7c",
+    "accepted": "#3a7bd0",
+    "baseline": "#8a919c",
+    "rejected": "#d0603f",
+    "skipped": "#b4b9c0",
+}
+SHAPES = {
+    "chosen": "diamond",
+    "accepted": "circle",
+    "baseline": "square",
+    "rejected": "cross",
+    "skipped": "triangle-down",
+}
 
 # On the page, the style sheet overrides the ink of text, axes and grids, so that they follow light and dark.
 INK, MUTED, LINE = "#1f2733", "#667080", "#e4e1da"
@@ -35,8 +47,23 @@ def config() -> dict[str, Any]:
         "labelFont": FONT,
         "titleFont": FONT,
     }
-    legend = {"labelColor": MUTED, "labelFont": FONT, "labelFontSize": 12, "title": None, "orient": "top", "symbolSize": 90, "columnPadding": 18}
-    return {"background": "transparent", "font": FONT, "view": {"stroke": None}, "axis": axis, "legend": legend, "text": {"color": INK, "font": FONT}}
+    legend = {
+        "labelColor": MUTED,
+        "labelFont": FONT,
+        "labelFontSize": 12,
+        "title": None,
+        "orient": "top",
+        "symbolSize": 90,
+        "columnPadding": 18,
+    }
+    return {
+        "background": "transparent",
+        "font": FONT,
+        "view": {"stroke": None},
+        "axis": axis,
+        "legend": legend,
+        "text": {"color": INK, "font": FONT},
+    }
 
 
 def verdict_colour(*, legend: bool) -> alt.Color:

@@ -21,6 +21,8 @@ class Row:
     pareto: bool
     metric: MetricEvidence | None
     """On the holdout where that was reached, else on the validation data."""
+    searched: MetricEvidence | None
+    """On the validation data, which every candidate saw, so that candidates can be compared; else as `metric`."""
     throughput: ThroughputPoint | None
     """At the best operating point."""
     latency: LatencyPoint | None
@@ -74,13 +76,18 @@ def ranked(record: BuildRecord) -> list[Row]:
 
 
 def headline(record: BuildRecord, contract: Contract) -> Headline:
-    counted = Counter(result.verdict for result in record.results)
+    counted: Counter[str] = Counter(result.verdict for result in record.results)
     named = ", ".join(f"{counted[verdict]} {verdict}" for verdict in VERDICTS if counted[verdict])
     counts = f"{len(record.results)} candidates: {named}. Built in {figures.duration(record.seconds)}."
     chosen = next((row for row in rows(record) if row.id == record.chosen), None)
     if chosen is None:
         return Headline("No candidate meets the contract", record.why, counts, ())
-    tiles = (_speed_tile(chosen), _metric_tile(chosen, contract), _latency_tile(chosen, contract), _size_tile(record, chosen, contract))
+    tiles = (
+        _speed_tile(chosen),
+        _metric_tile(chosen, contract),
+        _latency_tile(chosen, contract),
+        _size_tile(record, chosen, contract),
+    )
     return Headline(chosen.id, record.why, counts, tuple(tile for tile in tiles if tile is not None))
 
 
@@ -96,6 +103,7 @@ def _row(result: CandidateResult, record: BuildRecord, baseline: str | None) -> 
         result=result,
         pareto=result.candidate.id in record.pareto,
         metric=metrics.get("holdout", metrics.get("validation")),
+        searched=metrics.get("validation", metrics.get("holdout")),
         throughput=_best_throughput(result),
         latency=min(evidence.latency, key=lambda point: point.batch, default=None),
         speed=next((speed for speed in evidence.speed if speed.against == baseline), None),

@@ -1,0 +1,149 @@
+"""The report: complete for every verdict, offline, safe with hostile words, and really drawn."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from report_records import digits_contract, full_record, none_chosen, unmeasured
+from rich.console import Console
+
+from shipworthy.errors import MissingExtra
+from shipworthy.evidence import BuildRecord
+from shipworthy.select.report import chart_png, render_card, render_html, render_table
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> `code` | *bold*"
+RECORDS = {"full": full_record, "none chosen": none_chosen, "unmeasured": unmeasured}
+
+
+@pytest.fixture(scope="module", params=list(RECORDS))
+def record(request: pytest.FixtureRequest) -> BuildRecord:
+    return RECORDS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render_html(full_record(), digits_contract())
+
+
+def terminal(record: BuildRecord, width: int = 80) -> str:
+    console = Console(width=width, record=True, force_terminal=False)
+    with console.capture() as captured:
+        console.print(render_table(record))
+    return captured.get()
+
+
+def test_the_page_has_every_candidate_with_its_verdict_and_reason(record: BuildRecord) -> None:
+    text = render_html(record, digits_contract())
+    for result in record.results:
+        assert result.candidate.id in text
+        assert html.escape(result.reason, quote=False).split("'")[0] in html.unescape(text) or result.reason in (
+            html.unescape(text)
+        )
+        assert f"chip {result.verdict}" in text
+
+
+def test_the_headline_says_what_ships(page: str) -> None:
+    record = full_record()
+    assert re.search(rf"<h1>{record.chosen} ships</h1>", page)
+    assert html.escape(record.why) in page or record.why in html.unescape(page)
+    assert "No candidate meets the contract" in render_html(none_chosen(), digits_contract())
+
+
+def test_the_page_asks_no_other_host_for_anything(page: str) -> None:
+    assert re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//[^"'>\s]+""", page.split("<script")[0]) == []
+    assert re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", page) == []
+    assert "url(" not in page.split("<script")[0]
+    assert "default-src 'none'" in page
+
+
+def test_the_chart_library_is_inside_once(page: str) -> None:
+    assert page.count("vegaEmbed=") <= 2
+    assert 500_000 < len(page) < 2_000_000
+
+
+def test_hostile_words_stay_words() -> None:
+    record = full_record()
+    first = record.results[0].model_copy(update={"reason": HOSTILE})
+    hostile = record.model_copy(update={"results": (first, *record.results[1:]), "why": HOSTILE, "name": HOSTILE})
+    text = render_html(hostile, digits_contract())
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    card = render_card(hostile, digits_contract())
+    assert "<script>" not in card
+    assert r"\<script\>" in card
+
+
+def test_the_card_is_complete(record: BuildRecord) -> None:
+    card = render_card(record, digits_contract())
+    assert card.startswith(f"# {record.name}\n")
+    for result in record.results:
+        assert f"| {result.candidate.id} | {result.verdict} |" in card
+    assert "max_metric_drop: 0.01" in card
+    assert "float32" in card
+    assert ("shipworthy.load" in card) == (record.chosen is not None)
+
+
+def test_the_card_names_what_executed_and_the_bound() -> None:
+    card = render_card(full_record(), digits_contract())
+    assert "## Evidence for openvino-fp32" in card
+    assert "at most" in card
+    assert "only with `--allow-code`" in card
+
+
+def test_the_table_fits_a_narrow_terminal(record: BuildRecord) -> None:
+    text = terminal(record)
+    assert max(map(len, text.splitlines())) <= 80
+    for result in record.results:
+        assert result.candidate.id in text
+        assert result.verdict in text
+
+
+def test_the_table_gives_the_reason_of_each_refusal() -> None:
+    text = " ".join(terminal(full_record(), width=200).split())
+    for result in full_record().results:
+        if result.verdict == "rejected":
+            assert " ".join(result.reason.split())[:60] in text
+            assert f"rejected by {result.gate}" in text
+
+
+def test_a_picture_can_be_had_as_png() -> None:
+    png = chart_png(full_record(), "tradeoff")
+    assert png.startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="no data for the picture 'speed'"):
+        chart_png(unmeasured(), "speed")
+
+
+@pytest.mark.parametrize("module", ["altair", "vl_convert", "jinja2"])
+def test_a_missing_library_is_said_with_its_extra(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shipworthy.select.report import page
+
+    page._vega.cache_clear()
+    page._templates.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=r"shipworthy\[build\]"):
+        render_html(full_record(), digits_contract())
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium (the Debian package chromium)")
+def test_the_charts_are_drawn_in_a_browser(page: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command += [
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        f"--user-data-dir={tmp_path / 'user'}",
+    ]
+    command += ["--virtual-time-budget=15000", "--dump-dom", file.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    drawn = re.findall(r'<svg[^>]*class="marks"', done.stdout)
+    placed = re.findall(r'class="chart[^"]*" id="', page)
+    assert len(drawn) == len(placed) > 4
+    assert "mark-symbol" in done.stdout
