@@ -42,9 +42,7 @@ def test_the_page_has_every_candidate_with_its_verdict_and_reason(record: BuildR
     text = render_html(record, digits_contract())
     for result in record.results:
         assert result.candidate.id in text
-        assert html.escape(result.reason, quote=False).split("'")[0] in html.unescape(text) or result.reason in (
-            html.unescape(text)
-        )
+        assert result.reason in html.unescape(text)
         assert f"chip {result.verdict}" in text
 
 
@@ -56,9 +54,9 @@ def test_the_headline_says_what_ships(page: str) -> None:
 
 
 def test_the_page_asks_no_other_host_for_anything(page: str) -> None:
-    assert re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//[^"'>\s]+""", page.split("<script")[0]) == []
-    assert re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", page) == []
-    assert "url(" not in page.split("<script")[0]
+    markup = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert re.findall(r'(?:src|href|action)\s*=\s*"(?!#)', markup) == []
+    assert re.findall(r"url\(|@import|http", markup) == []
     assert "default-src 'none'" in page
 
 

@@ -19,7 +19,7 @@ def render_table(record: BuildRecord) -> Table:
     table.title_justify, table.title_style = "left", "bold"
     table.add_column("candidate", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for head in ("× eager", "p50", "p99", "drop", "size"):
+    for head in ("× eager", "p50", "drop", "size"):
         table.add_column(head, justify="right", no_wrap=True)
     for row in ranked(record):
         table.add_row(*_cells(row))
@@ -35,7 +35,6 @@ def _cells(row: Row) -> list[Text]:
         row.verdict,
         figures.MISSING if row.speed is None else figures.ratio(row.speed.ratio),
         figures.milliseconds(None if latency is None else latency.p50_ms),
-        figures.milliseconds(None if latency is None else latency.p99_ms),
         figures.drop(None if row.metric is None else row.metric.drop),
         figures.megabytes(row.size_mb),
     ]
