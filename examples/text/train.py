@@ -26,7 +26,7 @@ LENGTH = 128
 VOCABULARY = 4000
 TRAIN = 0.75
 """Share of the texts; the others are for the build to measure with."""
-EPOCHS = 8
+EPOCHS = 6
 BUCKET = 16
 """The data is padded to multiples of so many tokens."""
 

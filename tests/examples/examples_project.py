@@ -66,7 +66,10 @@ class Example:
             return package
         contract = self.contract
         search = contract.search.model_copy(update={"precisions": ("fp32",)})
-        report = build(contract.model_copy(update={"search": search}), engines=engines, progress=False, effort=QUICK)
+        # The 99th percentile of a few runs on a busy host says nothing.
+        limits = contract.limits.model_copy(update={"p99_ms": None})
+        contract = contract.model_copy(update={"search": search, "limits": limits})
+        report = build(contract, engines=engines, progress=False, effort=QUICK)
         assert report.best is not None, report.record.why
         return report.best.save(package)
 
