@@ -104,7 +104,9 @@ def _open(path: Path, options: Any) -> Any:
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exception classes share no base but this one
-        raise EngineError(str(path), f"ONNX Runtime refuses it: {first_line(error)}", "use another engine") from error
+        # The engine quotes the whole path, which says nothing on the host that reads this later.
+        words = first_line(error).replace(f"{path.parent}/", "")
+        raise EngineError(str(path), f"ONNX Runtime refuses it: {words}", "use another engine") from error
 
 
 def _bind(path: Path, session: Any, signature: Signature) -> tuple[list[str], list[str]]:
