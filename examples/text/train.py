@@ -62,7 +62,7 @@ class Library(nn.Module):
         n, tokens, width = x.shape
         parts = self.queries_keys_values(x).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         # -1e4 and not -inf: a text whose mask is 0 throughout would become NaN.
-        hidden = torch.where(real, 0.0, -1e4)[:, None, None, :]
+        hidden = torch.where(real, 0.0, -1e4).to(x.dtype)[:, None, None, :]
         y = nn.functional.scaled_dot_product_attention(parts[0], parts[1], parts[2], attn_mask=hidden)
         return self.mixed(y.transpose(1, 2).reshape(n, tokens, width))
 

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Literal
 
 from .runtime import ENGINES, Host, engine_version, this_host
 
-# Extra, distribution that it brings, and what a user cannot do without it.
-_EXTRAS = (
-    ("build", "torch", "load, check, export and measure models"),
-    ("build", "onnxscript", "export to ONNX"),
-    ("build", "altair", "write the HTML report"),
-    ("build", "pyarrow", "read .parquet data"),
-    ("openvino", "openvino", "run OpenVINO variants"),
-    ("onnxruntime", "onnxruntime", "run ONNX variants"),
-    ("images", "pillow", "accept images"),
-    ("text", "tokenizers", "accept texts"),
-    ("demo", "scikit-learn", "run the demo"),
-)
+# What a user cannot do without an extra; what each extra brings is in the distribution's own metadata.
+_USES = {
+    "build": "load, check, export and measure models, and write the report",
+    "openvino": "run OpenVINO variants",
+    "onnxruntime": "run ONNX variants",
+    "images": "accept images",
+    "text": "accept texts",
+    "demo": "run the demo",
+}
+_REQUIREMENT = re.compile(r"""([\w.-]+).*extra\s*==\s*['"](\w+)['"]""")
 
 # CPU flag as the kernel names it, and what it speeds up.
 _INSTRUCTIONS = (
@@ -97,8 +96,12 @@ def _devices() -> list[Line]:
 
 def _extras() -> list[Line]:
     lines = []
-    for extra, distribution, use in _EXTRAS:
-        found = _distribution(distribution)
+    for requirement in requires("shipworthy") or ():
+        match = _REQUIREMENT.match(requirement)
+        if match is None or match[2] not in _USES:
+            continue
+        distribution, extra = match[1], match[2]
+        found, use = _distribution(distribution), _USES[extra]
         state: Literal["ok", "missing"] = "ok" if found else "missing"
         detail = f"{found}: {use}" if found else f"to {use}: pip install 'shipworthy[{extra}]'"
         lines.append(Line("extra", f"{extra} ({distribution})", state, detail))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -193,3 +194,43 @@ def test_serve_says_what_it_serves_and_where(tmp_path: Path) -> None:
         assert server.wait(20) == 0
     assert "iris: served by onnxruntime-fp32" in lines[0]
     assert health["model_loaded"] is True
+
+
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_a_place_that_cannot_be_written_is_found_before_the_build(
+    run, option: str, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shipworthy.toml").write_text(
+        'name = "x"\nmodel = "no:where"\n[inputs.x]\ndtype = "float32"\nshape = ["batch", 4]\n', encoding="utf-8"
+    )
+    code, _, err = run("build", option, "no/such/folder/x.ship")
+    assert code == 2
+    assert "there is no folder no/such/folder" in err
+
+
+def test_json_from_standard_input_need_not_be_text(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8", errors="strict"))
+    code, _, err = run("predict", STORED, "-")
+    assert code == 2
+    assert "is no JSON" in err
+
+
+def test_inspect_shows_the_evidence_and_the_graphs(run) -> None:
+    assert "evidence, measured at the build" in run("inspect", STORED)[1]
+    graphs = json.loads(run("inspect", STORED, "--json", "--graph")[1])["graphs"]
+    assert set(graphs) == {"onnxruntime-fp32", "openvino-fp32"}
+    assert all(graphs.values())
+
+
+def test_doctor_lists_what_every_extra_brings(run) -> None:
+    names = {line["name"] for line in json.loads(run("doctor", "--json")[1])["lines"] if line["kind"] == "extra"}
+    assert {"build (torch)", "build (jinja2)", "demo (httpx)", "images (pillow)"} <= names
+
+
+def test_the_demo_leaves_a_folder_of_the_users_own_alone(run, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("mine = True\n", encoding="utf-8")
+    code, _, err = run("demo", "--once", "--directory", tmp_path)
+    assert code == 2
+    assert "is not the demo's" in err
+    assert (tmp_path / "train.py").read_text(encoding="utf-8") == "mine = True\n"

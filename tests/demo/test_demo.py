@@ -152,5 +152,5 @@ def test_a_taken_port_is_said_without_a_traceback(project: Path) -> None:
         command = [sys.executable, "-m", "shipworthy", "demo", "--once", "--port", str(taken.getsockname()[1])]
         done = subprocess.run(command, cwd=project.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "did not start" in done.stderr
+    assert "in use" in done.stderr
     assert "Traceback" not in done.stderr

@@ -30,9 +30,14 @@ def command(
 
     from ..contract import read_contract
     from ..select import build
+    from .places import check_place
 
     spec = read_contract(contract)
+    out = out or contract.parent / f"{spec.name}.ship"
+    for place in filter(None, (out, report)):
+        check_place(place)
     built = build(spec, work=work, engines=engine or None, mend=mend, progress=not quiet)
+    path = None if built.best is None else built.best.save(out)
     if report is not None:
         report.write_text(built.html(), encoding="utf-8")
     if as_json:
@@ -40,7 +45,6 @@ def command(
     else:
         Console().print(built.table())
         typer.echo(built.record.why)
-    if built.best is None:
+    if path is None:
         raise typer.Exit(NOTHING_CHOSEN)
-    path = built.best.save(out or contract.parent / f"{spec.name}.ship")
     typer.echo(f"wrote {path}; next: shipworthy serve {path}", err=as_json)

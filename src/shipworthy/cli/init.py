@@ -21,9 +21,11 @@ def command(
 ) -> None:
     """Write a first contract by running the model on an example."""
     from ..model.draft import draft_contract
+    from .places import check_place
 
     if out.exists() and not force:
         raise ContractError(str(out), "exists already", "give another --out, or --force to overwrite it")
+    check_place(out)
     draft = draft_contract(model, example, out.parent.resolve(), name)
     out.write_text(draft.toml, encoding="utf-8")
     for note in draft.notes:

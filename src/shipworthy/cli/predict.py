@@ -42,7 +42,13 @@ def _read(path: Path) -> bytes:
 
 
 def _json(source: str, path: Path | None) -> object:
-    text = sys.stdin.read() if source == "-" else source if path is None else _read(path).decode("utf-8", "replace")
+    text = (
+        sys.stdin.buffer.read().decode("utf-8", "replace")
+        if source == "-"
+        else source
+        if path is None
+        else _read(path).decode("utf-8", "replace")
+    )
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -75,7 +75,8 @@ def print_description(description: Description, *, graph: bool, as_json: bool) -
 def print_package(package: Package, *, graph: bool, as_json: bool) -> None:
     manifest = package.manifest
     if as_json:
-        typer.echo(manifest.model_dump_json(indent=2, exclude={"files"}))
+        out = manifest.model_dump(mode="json", exclude={"files"})
+        typer.echo(json.dumps({**out, "graphs": _graphs(package)} if graph else out, indent=2))
         return
     typer.echo(f"{manifest.name}: package format {manifest.format}, made {manifest.created}")
     print_tensors("inputs", manifest.signature.inputs)
@@ -91,16 +92,37 @@ def print_package(package: Package, *, graph: bool, as_json: bool) -> None:
         version = f"{variant.requires.engine} {variant.requires.engine_version or ''}".strip()
         table.add_row(variant.id, version, variant.precision, ", ".join(needs), point)
     Console().print(table)
+    _print_evidence(package)
     if graph:
-        _print_graphs(package)
+        for name, text in _graphs(package).items():
+            typer.echo(f"\n# {name}\n{text}")
 
 
-def _print_graphs(package: Package) -> None:
+def _print_evidence(package: Package) -> None:
+    table = _table("evidence, measured at the build", "candidate", "verdict", "faster than", "drop of the metric", "MB")
+    for result in package.record.results:
+        evidence = result.evidence
+        speed = ", ".join(f"{one.against} {one.ratio:.2f}×" for one in evidence.speed[:1])
+        drop = ", ".join(f"{one.name} {one.drop:+.4f} ({one.split})" for one in evidence.metrics[-1:])
+        size = "" if evidence.size_mb is None else f"{evidence.size_mb:.3f}"
+        table.add_row(result.candidate.id, result.verdict, speed, drop, size)
+    Console().print(table)
+    if package.record.why:
+        typer.echo(package.record.why)
+
+
+def _graphs(package: Package) -> dict[str, str]:
+    """The graph of each variant as text; of an engine that this version does not know, only that."""
     from ..runtime import ENGINES, describe
 
+    texts = {}
     for variant in package.manifest.variants:
-        entry = package.root / variant.directory / ENGINES[variant.requires.engine].entry
-        typer.echo(f"\n# {variant.id}\n{describe(entry).text}")
+        engine = ENGINES.get(variant.requires.engine)
+        if engine is None:
+            texts[variant.id] = f"this version does not know the engine {variant.requires.engine!r}"
+        else:
+            texts[variant.id] = describe(package.root / variant.directory / engine.entry).text
+    return texts
 
 
 def print_verification(report: VerifyReport, *, as_json: bool) -> None:

@@ -31,7 +31,11 @@ class ServedPackage:
         self._started = time.perf_counter()
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, text=True)
-        self.url = self._await_ready()
+        try:
+            self.url = self._await_ready()
+        except BaseException:
+            self.stop()
+            raise
         """Such as http://127.0.0.1:8000."""
 
     def client(self) -> httpx.Client:
@@ -67,7 +71,6 @@ class ServedPackage:
         self._process.wait()
         self._errors.seek(0)
         said = self._errors.read().strip() or f"exit status {self._process.returncode}"
-        self.stop()
         raise ServeError("the demo's server", f"did not start: {said}", "give another --port, such as 0")
 
     def __enter__(self) -> ServedPackage:

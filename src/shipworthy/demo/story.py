@@ -17,6 +17,7 @@ from rich.console import Console
 from ..contract import FILE_NAME, Contract, read_contract
 from ..errors import MissingExtra, ShipworthyError
 from ..predict import load
+from ..server.sockets import bind
 from .asking import Classes, ask_http, ask_predictor
 from .serving import ServedPackage
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _PROJECT = ("train.py", FILE_NAME)
 _TRAINED = "digits.safetensors"
+_MARKER = ".shipworthy-demo"
 _NEEDED = (
     ("torch", "build"),
     ("altair", "build"),
@@ -61,6 +63,8 @@ def run_demo(directory: Path, *, once: bool = False, port: int = 8000) -> DemoRe
 
     A second run in the same folder takes up what is there. Raises MissingExtra where an extra is not installed."""
     _look_for_extras()
+    # Found now, not after minutes of building.
+    bind("127.0.0.1", port).close()
     console = Console(stderr=once, highlight=False)
     contract = _project(directory, console)
     built = _built(contract, console)
@@ -88,10 +92,11 @@ def _look_for_extras() -> None:
 
 def _project(directory: Path, console: Console) -> Contract:
     """Copy the project, and train it unless that was done before."""
-    directory.mkdir(parents=True, exist_ok=True)
+    _claim(directory)
     with as_file(files(__package__) / "digits") as source:
         for name in _PROJECT:
-            shutil.copyfile(source / name, directory / name)
+            if not (directory / name).exists():
+                shutil.copyfile(source / name, directory / name)
     if (directory / _TRAINED).exists():
         console.print(f"[bold]Trained before[/]: {directory / _TRAINED} (delete the folder to begin anew)")
     else:
@@ -102,6 +107,18 @@ def _project(directory: Path, console: Console) -> Contract:
         if done.returncode != 0:
             raise ShipworthyError(f"{directory}/train.py", f"ended with exit status {done.returncode}")
     return read_contract(directory / FILE_NAME)
+
+
+def _claim(directory: Path) -> None:
+    """Make the folder, or know it again; a folder of the user's own is left alone."""
+    if (
+        directory.exists()
+        and not (directory / _MARKER).exists()
+        and (not directory.is_dir() or any(directory.iterdir()))
+    ):
+        raise ShipworthyError(str(directory), "is there already, and is not the demo's", "give another --directory")
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / _MARKER).touch()
 
 
 def _built(contract: Contract, console: Console) -> BuildReport:
@@ -131,6 +148,8 @@ def _asked(contract: Contract, record: BuildRecord, package: Path, served: Serve
         over_http = ask_http(client, images)
     with load(package, allow_code=True) as predictor:
         in_process = ask_predictor(predictor, images)
+    if over_http != in_process:
+        raise ShipworthyError("the demo's server", "classifies other than the same package does in this process")
     chosen = next(result for result in record.results if result.candidate.id == record.chosen)
     baseline = record.results[0].candidate.id
     return DemoResult(

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from ..contract import Array, Contract, Dim, InputSpec
-from ..errors import ContractError, InputError, Problem
+from ..errors import ContractError, InputError, MissingExtra, Problem
 from .faults import MAX_UNKNOWN, FieldError, brief, kind
 from .forms import Forms, forms_of
 from .images import ImageCodec
+from .text import TextCodec
 
 
 class Codec:
@@ -31,6 +32,27 @@ class Codec:
         }
         self.accepts_image: str | None = next(iter(self._images), None) if len(self._inputs) == 1 else None
         """The input that a bare image feeds; None where it accepts none, or where the model has others too."""
+        self.notes: tuple[str, ...] = ()
+        """What callers cannot send here, and why; known when the codec is open."""
+
+    def open(self) -> None:
+        """Load what the encoders need, which they otherwise do when they are first asked.
+
+        An optional library that is missing goes into `notes`, because every input can be sent as a tensor too.
+        Raises ContractError where a tokenizer file is missing or unreadable."""
+        notes = []
+        for name, forms in self._forms.items():
+            for form in forms:
+                if isinstance(form, TextCodec | ImageCodec):
+                    try:
+                        form.open()
+                    except MissingExtra as missing:
+                        notes.append(
+                            f"{name!r} is taken as a tensor only: {missing}"
+                            if name in self._inputs
+                            else f"{name!r} is not taken: {missing}"
+                        )
+        self.notes = tuple(notes)
 
     @property
     def fields(self) -> tuple[str, ...]:

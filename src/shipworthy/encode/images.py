@@ -48,6 +48,10 @@ class ImageCodec:
         """From base64, alone or in a data URL, or from the bytes of a file."""
         return {self.feeds[0]: self.decode(value if isinstance(value, bytes) else _from_base64(value))}
 
+    def open(self) -> None:
+        """MissingExtra where there is no library that decodes."""
+        _pillow()
+
     def decode(self, data: bytes) -> Array:
         """From the bytes of a PNG or JPEG file to [C, H, W] or [H, W, C]."""
         if not data:
@@ -106,12 +110,19 @@ def _from_base64(text: str) -> bytes:
         raise FieldError(f"{brief(text, 20)} is not base64 (RFC 4648, no line breaks) of a PNG or JPEG file") from error
 
 
-def _open(data: bytes, mode: str) -> Image.Image:
-    """Decode, turn upright, convert."""
+def _pillow() -> None:
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        import PIL.Image
+        import PIL.ImageOps  # noqa: F401
     except ImportError as error:
         raise MissingExtra("image input", "PIL", "images") from error
+
+
+def _open(data: bytes, mode: str) -> Image.Image:
+    """Decode, turn upright, convert."""
+    _pillow()
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images and of damaged metadata; both are judged here.

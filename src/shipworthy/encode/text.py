@@ -44,7 +44,7 @@ class TextCodec:
 
     def encode(self, value: Any) -> dict[str, Array]:
         """Arrays by input name. MissingExtra without `tokenizers`, ContractError where its file is unreadable."""
-        tokenizer = self._open()
+        tokenizer = self.open()
         try:
             encoding = tokenizer.encode(value)
         except (TypeError, UnicodeEncodeError) as error:
@@ -62,7 +62,8 @@ class TextCodec:
             raise FieldError(f"the text has a token id that {spec.dtype} does not hold")
         return column
 
-    def _open(self) -> Tokenizer:
+    def open(self) -> Tokenizer:
+        """Read the tokenizer file, unless that is done. Errors as those of `encode`."""
         with self._lock:
             if self._tokenizer is None:
                 self._tokenizer = self._load()

@@ -1,6 +1,7 @@
 """The wall between build and production: packages of format 1, written, audited, read, chosen from and replayed."""
 
 from .choice import Choice, choose_variant, none_usable, obstacle
+from .encoders import open_codec
 from .golden import Golden, GoldenCase, ReplayReport, replay
 from .manifest import FORMAT, FileEntry, Manifest, Requirements, Variant
 from .read import Package, read_package
@@ -25,6 +26,7 @@ __all__ = [
     "choose_variant",
     "none_usable",
     "obstacle",
+    "open_codec",
     "read_package",
     "replay",
     "verify",

@@ -27,7 +27,7 @@ class Package:
     path: Path
     """What was opened: a folder or a `.ship` file."""
     root: Path
-    """The folder with the members."""
+    """The folder with the members; absolute, so that it stays the same when the process changes its folder."""
     manifest: Manifest
     digest: str
     """sha256 of manifest.json: it names this package and no other."""
@@ -64,10 +64,10 @@ def read_package(path: str | Path) -> Package:
     path = Path(path)
     with open_tree(path) as tree:
         if isinstance(tree, Folder):
-            return _assemble(path, path, audit(tree), None)
+            return _assemble(path, path.resolve(), audit(tree), None)
         unpacked = tempfile.TemporaryDirectory(prefix="shipworthy-")
         try:
-            root = Path(unpacked.name)
+            root = Path(unpacked.name).absolute()
             return _assemble(path, root, audit(tree, keep=root), unpacked)
         except OSError as error:
             unpacked.cleanup()

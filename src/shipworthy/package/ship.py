@@ -76,6 +76,9 @@ class ShipFile:
             raise unreadable(self.where, error) from None
         try:
             self._entries = {entry.name: entry for entry in self._audit_headers()}
+        except struct.error:
+            self._file.close()
+            raise self._not_canonical("its headers hold a number that no .ship file has") from None
         except BaseException:
             self._file.close()
             raise
@@ -160,6 +163,8 @@ def _parse(directory: bytes, count: int, where: str) -> Iterator[Entry]:
         raw = directory[at + _CENTRAL.size : at + _CENTRAL.size + name_length]
         name = raw.decode("latin-1")
         entry = Entry(name, size, crc, offset)
+        if entry.end > _MAX_BYTES:
+            raise TamperedPackage(f"{where}/{name!r}", "lies beyond the 4 GiB that a .ship file can have")
         if not name.isascii() or name <= last:
             raise TamperedPackage(f"{where}/{name!r}", "is no plain name, or not in the canonical order")
         if entry.central() != head + raw:
@@ -180,7 +185,7 @@ class ShipWriter:
     def add(self, name: str, size: int, chunks: Iterator[bytes]) -> None:
         """Append a member of `size` bytes. Raises PackageError beyond what a zip without extra fields can hold."""
         offset = self._entries[-1].end if self._entries else 0
-        if offset + size > _MAX_BYTES or len(self._entries) >= _MAX_MEMBERS:
+        if Entry(name, size, 0, offset).end > _MAX_BYTES or len(self._entries) >= _MAX_MEMBERS:
             raise PackageError(name, "a .ship file holds less than 4 GiB", "keep this package as a folder")
         start = Entry(name, size, 0, offset)
         self._file.write(start.local())

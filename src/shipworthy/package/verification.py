@@ -10,6 +10,7 @@ from ..errors import GoldenMismatch, ShipworthyError
 from ..runtime import Artifact, Host, open_runner, this_host
 from ..runtime.protocol import OperatingPoint
 from .choice import obstacle
+from .encoders import open_codec
 from .golden import ReplayReport, replay
 from .manifest import Variant
 from .read import Package, read_package
@@ -46,9 +47,12 @@ class VerifyReport:
 def verify(path: str | Path, *, replay: bool = True, allow_code: bool = False) -> VerifyReport:
     """Audit a package, and replay its golden cases with every variant that may and can run here.
 
-    Raises TamperedPackage, UnknownFormat or PackageError where it is not whole, and GoldenMismatch, naming each one,
+    Raises TamperedPackage, UnknownFormat or PackageError where it is not whole or its encoders
+    cannot be used, and GoldenMismatch, naming each one,
     where variants that should run here do not open or do not reproduce the golden answers."""
     with read_package(path) as package:
+        if replay:
+            open_codec(package.contract, package.root, str(path))
         host = this_host()
         failed: list[str] = []
         rows = [_row(package, variant, host, replay, allow_code, failed) for variant in package.manifest.variants]

@@ -14,6 +14,7 @@ from ..contract import Contract
 from ..errors import PackageError
 from ..evidence import BuildRecord
 from .audit import audit, open_tree
+from .encoders import open_codec
 from .format1 import manifest_bytes, parse_manifest, tokenizers_of, variant_faults
 from .golden import Golden, check_golden, save_golden
 from .manifest import FileEntry, Manifest, Variant
@@ -119,7 +120,7 @@ def _add_variant(build: Path, variant: Variant, source: Path) -> Variant:
 
 
 def _add_assets(build: Path, contract: Contract, assets: dict[str, Path]) -> Contract:
-    """Copy the assets, and return the contract with its tokenizers pointing to them."""
+    """Copy the assets, and return the contract with its tokenizers pointing to them, which have been opened."""
     encodes = dict(contract.encode)
     for key, tokenizer in tokenizers_of(contract).items():
         source = assets.pop(tokenizer, contract.path(tokenizer))
@@ -131,7 +132,9 @@ def _add_assets(build: Path, contract: Contract, assets: dict[str, Path]) -> Con
         if reason is not None:
             raise PackageError(f"asset {name!r}", reason, "rename it")
         _copy(source, build / ASSETS / name)
-    return contract.model_copy(update={"encode": encodes})
+    packed = contract.model_copy(update={"encode": encodes})
+    open_codec(packed, build, f"the package of {contract.name!r}")
+    return packed
 
 
 def _plain(name: str) -> str:

@@ -172,7 +172,7 @@ def _rounded(value: Any, digits: int) -> Any:
     if isinstance(value, float):
         return round(value, digits)
     if isinstance(value, list):
-        return [_rounded(item, digits) for item in value]
+        return [round(item, digits) if type(item) is float else _rounded(item, digits) for item in value]
     if isinstance(value, Mapping):
         return {key: _rounded(item, digits) for key, item in value.items()}
     return value

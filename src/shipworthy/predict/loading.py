@@ -1,11 +1,22 @@
-"""From a package to a predictor: audit, choose, open, replay, warm."""
+"""From a package to a predictor: audit, open the encoders, choose, open, replay, warm."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ..encode import Codec
 from ..errors import NoUsableVariant, ShipworthyError
-from ..package import Package, Variant, artifact_of, best_point, none_usable, obstacle, read_package, replay
+from ..package import (
+    Package,
+    Variant,
+    artifact_of,
+    best_point,
+    none_usable,
+    obstacle,
+    open_codec,
+    read_package,
+    replay,
+)
 from ..runtime import Host, open_runner, this_host
 from ..runtime.protocol import OperatingPoint
 from .predictor import Predictor, warm
@@ -21,13 +32,14 @@ def load(
 ) -> Predictor:
     """Open a package (a folder or a `.ship` file) for use.
 
-    The package is audited whole; then each variant in the package's order that may and can run here is opened, and must
+    The package is audited whole, and its encoders are opened; then each variant in the package's order that may and can run here is opened, and must
     reproduce the golden answers; the first that does is warmed and taken. `variant` allows only that one. `point` is
     used instead of the best measured operating point. Raises TamperedPackage, UnknownFormat or PackageError where the
     package is refused, and NoUsableVariant, with the reason of each, where no variant serves."""
     package = read_package(path)
     try:
-        return _first_ready(package, this_host(), allow_code, variant, point, version)
+        codec = open_codec(package.contract, package.root, str(package.path))
+        return _first_ready(package, codec, this_host(), allow_code, variant, point, version)
     except BaseException:
         package.close()
         raise
@@ -35,6 +47,7 @@ def load(
 
 def _first_ready(
     package: Package,
+    codec: Codec,
     host: Host,
     allow_code: bool,
     wanted: str | None,
@@ -46,7 +59,7 @@ def _first_ready(
         reason = obstacle(variant, host, allow_code=allow_code)
         if reason is None:
             try:
-                return _ready(package, variant, point or best_point(variant, host), passed, version)
+                return _ready(package, codec, variant, point or best_point(variant, host), passed, version)
             except ShipworthyError as error:
                 reason = str(error)
         passed.append((variant.id, reason))
@@ -65,12 +78,17 @@ def _wanted(package: Package, wanted: str | None) -> tuple[Variant, ...]:
 
 
 def _ready(
-    package: Package, variant: Variant, point: OperatingPoint, passed: list[tuple[str, str]], version: str | None
+    package: Package,
+    codec: Codec,
+    variant: Variant,
+    point: OperatingPoint,
+    passed: list[tuple[str, str]],
+    version: str | None,
 ) -> Predictor:
     runner = open_runner(artifact_of(package, variant), point)
     try:
         replay(runner, variant, package.golden)
-        predictor = Predictor(package, variant, runner, point=point, passed_over=passed, version=version)
+        predictor = Predictor(package, variant, runner, point=point, passed_over=passed, version=version, codec=codec)
         warm(predictor)
     except BaseException:
         runner.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -30,6 +30,7 @@ class Predictor:
         point: OperatingPoint,
         passed_over: Sequence[tuple[str, str]] = (),
         version: str | None = None,
+        codec: Codec | None = None,
     ) -> None:
         """Takes over `package` and `runner`: closing the predictor closes both.
 
@@ -44,17 +45,25 @@ class Predictor:
         """Id and reason of each variant that was preferred, and could not or may not be used."""
         self.version = version if version is not None else package.digest[:12]
         """The registry's version; for a package from elsewhere, the first 12 digits of its digest."""
-        self.codec = Codec(self.contract, package.root)
+        self.codec = Codec(self.contract, package.root) if codec is None else codec
         self.batch_sizes = measured_batches(variant)
         """Batch sizes that were measured, rising; `run` never uses a larger one than the last."""
         self._runner = runner
         self._answers = Answers(self.contract, version=self.version, variant=variant.id)
         self._in_chunks = all(is_batched(spec) for spec in self.contract.outputs.values())
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What callers cannot send here, and why: the library for a text or an image is not installed."""
+        return self.codec.notes
+
     def run(self, feeds: Arrays) -> dict[str, Array]:
         """Outputs by name for inputs [batch, ...] by name; a batch beyond the largest measured one is run in chunks.
 
         Raises InputError where names, dtypes or shapes do not fit, EngineError where the engine fails."""
+        if not isinstance(feeds, Mapping) or not all(isinstance(array, np.ndarray) for array in feeds.values()):
+            # The runner's gate says what is wrong with them.
+            return self._runner.run(feeds)
         sizes = {len(array) for array in feeds.values() if array.ndim}
         rows, most = max(sizes, default=0), self.batch_sizes[-1]
         if rows <= most or len(sizes) != 1 or not self._in_chunks:

@@ -28,7 +28,16 @@ def read_request(value: object, contract: Contract, fields: Sequence[str]) -> Re
     * a mapping is one instance; `{"instances": [...]}` is many
     * a list of mappings is many
     * anything else is the value of the only field that can take it, where the model has one: one instance if it is
-      nested as deep as the input (a text, an image's bytes, [4.9, 3.0]), many if it is one level deeper"""
+      nested as deep as the input (a text, an image's bytes, [4.9, 3.0]), many if it is one level deeper
+
+    Raises InputError where the form is none of these, and where there is no instance."""
+    request = _told_apart(value, contract, fields)
+    if not request.instances:
+        raise InputError([Problem(0, MANY, "there is none")])
+    return request
+
+
+def _told_apart(value: object, contract: Contract, fields: Sequence[str]) -> Request:
     if isinstance(value, Mapping):
         return _mapping(value, fields)
     if isinstance(value, list | tuple) and all(isinstance(item, Mapping) for item in value):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contract import Array, Signature
-from ..errors import EngineError, MissingExtra
+from ..errors import EngineError
 from .feeds import example_feeds
 from .guarded import GuardedRunner, first_line
 from .kernels import precision_of, tally, word
@@ -29,10 +29,6 @@ class OnnxRuntimeEngine:
     optimised = True
 
     def open(self, artifact: Artifact, point: OperatingPoint) -> Runner:
-        try:
-            import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise MissingExtra(f"the engine {self.name!r}", self.module, self.extra) from error
         path = artifact.directory / self.entry
         return GuardedRunner(artifact, point, _Sessions(path, artifact.signature, point, self.optimised))
 
@@ -63,7 +59,7 @@ class _Sessions:
         self._idle = list(itertools.islice(itertools.cycle(sessions), point.streams))
 
     def _options(self) -> Any:
-        import onnxruntime as ort
+        import onnxruntime as ort  # type: ignore[import-untyped]
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads

@@ -33,6 +33,8 @@ def need_openvino(use: str) -> Any:
     try:
         import openvino  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
+        if error.name != "openvino":
+            raise
         raise MissingExtra(use, "openvino", "openvino") from error
     return openvino
 

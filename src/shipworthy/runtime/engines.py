@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from importlib import metadata, util
 
-from ..errors import EngineError
+from ..errors import EngineError, MissingExtra, ShipworthyError
 from .engine_aoti import AotiEngine
 from .engine_onnxruntime import OnnxReferenceEngine, OnnxRuntimeEngine
 from .engine_openvino import OpenVinoEngine
 from .engine_torch import TorchEngine
 from .engine_torchscript import TorchScriptEngine
+from .guarded import first_line
 from .protocol import Artifact, Engine, OperatingPoint, Runner
 
 ENGINES: dict[str, Engine] = {
@@ -38,11 +39,22 @@ def engine_named(name: str) -> Engine:
 def open_runner(artifact: Artifact, point: OperatingPoint | None = None) -> Runner:
     """Open a graph for running at an operating point (one stream on one thread where none is given).
 
-    Raises MissingExtra where the engine is not installed, EngineError where it refuses the file."""
+    Raises MissingExtra where the engine is not installed, EngineError where it is broken or refuses the file."""
     engine = engine_named(artifact.engine)
     if not artifact.directory.is_dir() or not any(artifact.directory.iterdir()):
         raise EngineError(str(artifact.directory), "there is no artifact here", "export the model again")
-    return engine.open(artifact, point or OperatingPoint())
+    try:
+        return engine.open(artifact, point or OperatingPoint())
+    except ShipworthyError:
+        raise
+    except Exception as error:  # a broken installation raises anything when it is imported
+        if isinstance(error, ModuleNotFoundError) and error.name == engine.module:
+            raise MissingExtra(f"the engine {engine.name!r}", engine.module, engine.extra) from error
+        raise EngineError(
+            f"the engine {engine.name!r}",
+            f"cannot be opened: {first_line(error)}",
+            f"install it again: pip install --force-reinstall 'shipworthy[{engine.extra}]'",
+        ) from error
 
 
 def engine_version(engine: str) -> str | None:
