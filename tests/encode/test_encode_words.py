@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,20 @@ def test_record_of_the_inputs_own_name() -> None:
     codec = Codec(contract({"x": {"dtype": "float32", "shape": ("batch", 2)}}, encode))
     assert codec.instance({"x": {"a": 1, "b": 2}})["x"].tolist() == [1, 2]
     assert codec.instance({"x": [1, 2]})["x"].tolist() == [1, 2]
+
+
+def test_open_reads_the_tokenizer_and_names_one_that_is_none(tokenizer_folder: Path, tmp_path: Path) -> None:
+    codec = Codec(text_contract(tokenizer_folder))
+    codec.open()
+    assert codec.notes == ()
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ContractError, match="tokenizer"):
+        Codec(text_contract(tmp_path)).open()
+
+
+def test_open_notes_a_missing_library(tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    codec = Codec(text_contract(tokenizer_folder))
+    codec.open()
+    (note,) = codec.notes
+    assert "'text' is not taken" in note and "shipworthy[text]" in note

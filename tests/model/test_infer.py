@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from shipworthy.contract import Contract
+from shipworthy.data import probes
 from shipworthy.errors import ContractError, ModelError
 from shipworthy.model import from_module, infer_outputs
 
@@ -89,3 +90,20 @@ def test_stated_outputs_are_kept_and_compared() -> None:
         found(lambda x: x[:, :2], contract(["batch", 4], outputs=stated), (2, 4), (3, 4))
     with pytest.raises(ModelError, match=r"has 2 outputs \(output_0, output_1\); the contract has y"):
         found(lambda x: (x, x), contract(["batch", 4], outputs=stated), (2, 4), (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("shape", "compute", "expected"),
+    [
+        (["batch:4..", 6], lambda x: x[:, :3], "float32 [batch, 3]"),
+        (["batch:2..8", "tokens:1..9"], lambda x: x[:, :1] * torch.ones(5), "float32 [batch, 5]"),
+        (["batch:1..1", 6], lambda x: x[:, :3], "float32 [batch, 3]"),
+        (["batch", 3, "height", "width"], lambda x: x[:, :2], "float32 [batch, 2, height, width]"),
+        (["batch", "width", "height"], lambda x: x.transpose(1, 2), "float32 [batch, height, width]"),
+    ],
+    ids=["least batch", "bounded batch", "batch of one", "two free sizes", "two free sizes, swapped"],
+)
+def test_each_axis_is_named_by_the_input_that_it_follows(shape: list[Any], compute: Any, expected: str) -> None:
+    given = contract(shape)
+    filled = infer_outputs(from_module(Computes(compute)), given, *probes(given, None))
+    assert filled.outputs["output"].show() == expected

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from shipworthy.errors import PackageError, TamperedPackage
 from shipworthy.package import read_package
 from shipworthy.package.audit import audit, open_tree
-from shipworthy.package.ship import ShipFile
+from shipworthy.package.ship import ShipFile, ShipWriter
 
 PLAIN = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -124,6 +126,75 @@ def test_truncated_lengthened_or_garbage_ship_is_refused(
     ship = tmp_path / "broken.ship"
     ship.write_bytes(changed)
     assert "broken.ship" in refusal(ship)
+
+
+NUMBERS = st.sampled_from([0, 1, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFF0, 0xFFFF_FFFE, 0xFFFF_FFFF]) | st.integers(
+    0, 0xFFFF_FFFF
+)
+
+
+@settings(PLAIN, max_examples=300)
+@given(data=st.data())
+def test_edits_of_several_header_fields_are_refused(stored_ship: Path, tmp_path: Path, data: st.DataObject) -> None:
+    whole = stored_ship.read_bytes()
+    with ShipFile(stored_ship) as opened:
+        local = [entry.offset for entry in opened._entries.values()]
+        lengths = [46 + len(name) for name in opened._entries]
+        start = max(entry.end for entry in opened._entries.values())
+    central = [start + sum(lengths[:index]) for index in range(len(lengths))]
+    # Checksum, both sizes, length of the name; of the directory also the offset; of the end its counts, size and start.
+    fields = [at + field for at in local for field in (14, 18, 22, 26)]
+    fields += [at + field for at in central for field in (16, 20, 24, 28, 42)]
+    fields += [len(whole) - 22 + field for field in (8, 10, 12, 16)]
+    changed = bytearray(whole)
+    for at in data.draw(st.lists(st.sampled_from(fields), min_size=1, max_size=6)):
+        width = 2 if at >= len(whole) - 14 and at < len(whole) - 10 else 4
+        changed[at : at + width] = data.draw(NUMBERS).to_bytes(4, "little")[:width]
+    if changed == whole:
+        return
+    ship = tmp_path / "edited.ship"
+    ship.write_bytes(changed)
+    assert "edited.ship" in refusal(ship)
+
+
+def crafted(sizes: list[int], crcs: list[int]) -> bytes:
+    """Members without bytes, a directory that gives them these sizes one behind the other, and an end that fits."""
+    directory, offset = b"", 0
+    for index, (size, crc) in enumerate(zip(sizes, crcs, strict=True)):
+        name = f"m{index:03}".encode()
+        head = (b"PK\1\2", (3 << 8) | 20, 20, 0, 0, 0, 33, crc, size, size, len(name), 0, 0, 0, 0, 0o100644 << 16)
+        directory += struct.pack("<4s6H3I5H2I", *head, offset & 0xFFFF_FFFF) + name
+        offset += 30 + len(name) + size
+    count = len(sizes)
+    return directory + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(directory), 0, 0)
+
+
+@PLAIN
+@given(data=st.data())
+def test_directories_with_sizes_of_any_kind_are_refused(tmp_path: Path, data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(NUMBERS, min_size=1, max_size=5))
+    ship = tmp_path / "crafted.ship"
+    ship.write_bytes(crafted(sizes, [data.draw(NUMBERS) for _ in sizes]))
+    assert "crafted.ship" in refusal(ship)
+
+
+def test_a_member_beyond_the_limit_is_refused_by_name(tmp_path: Path) -> None:
+    ship = tmp_path / "crafted.ship"
+    ship.write_bytes(crafted([0xFFFF_FFF0, 1], [0, 0]))
+    assert "crafted.ship/'m000': lies beyond the 4 GiB" in refusal(ship)
+    with pytest.raises(PackageError, match="less than 4 GiB"):
+        ShipWriter(io.BytesIO()).add("m000", 0xFFFF_FFF0, iter([]))
+
+
+def test_no_number_of_a_header_escapes_as_an_error_of_struct(
+    stored_ship: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: ShipFile) -> None:
+        struct.pack("<I", 1 << 32)
+
+    monkeypatch.setattr(ShipFile, "_audit_headers", fail)
+    with pytest.raises(TamperedPackage, match=r"format1\.ship: its headers hold a number"):
+        ShipFile(stored_ship)
 
 
 @PLAIN

@@ -89,12 +89,18 @@ def test_evidence_keeps_numbers_that_json_lacks(tmp_path: Path, onnx_only: dict[
         assert math.isnan(read.max_abs) and read.max_rel == math.inf and read.sqnr_db == -math.inf
 
 
+def tokenizer(file: Path, word: str) -> str:
+    """A tokenizer file that knows one word; its text."""
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers.Tokenizer(tokenizers.models.WordLevel({word: 0}, unk_token=word)).save(str(file))
+    return file.read_text()
+
+
 def test_tokenizers_become_assets(tmp_path: Path, onnx_only: dict[str, Any]) -> None:
     ids = InputSpec(dtype="int64", shape=("batch", "tokens"))
     root = tmp_path / "project"
     (root / "my files").mkdir(parents=True)
-    (root / "my files" / "tokenizer.json").write_text("one")
-    (tmp_path / "two.json").write_text("two")
+    one, two = tokenizer(root / "my files" / "tokenizer.json", "one"), tokenizer(tmp_path / "two.json", "two")
     contract = mlp.contract(
         inputs={"ids": ids, "more": ids},
         encode={
@@ -110,10 +116,24 @@ def test_tokenizers_become_assets(tmp_path: Path, onnx_only: dict[str, Any]) -> 
         write(tmp_path / "package", onnx_only, contract=contract, golden=golden, assets=assets)
     ) as package:
         packed = {name: package.contract.path(encode.tokenizer) for name, encode in package.contract.encode.items()}
-        assert {name: path.read_text() for name, path in packed.items()} == {"text": "one", "title": "two"}
+        assert {name: path.read_text() for name, path in packed.items()} == {"text": one, "title": two}
         assert all(path.parent == package.assets for path in packed.values())
-        assert (package.assets / "words" / "list.txt").read_text() == "two"
+        assert (package.assets / "words" / "list.txt").read_text() == two
         assert package.manifest.contract_digest == contract.digest
+
+
+def test_a_tokenizer_file_that_is_none_is_refused(tmp_path: Path, onnx_only: dict[str, Any]) -> None:
+    pytest.importorskip("tokenizers")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    contract = mlp.contract(
+        inputs={"ids": InputSpec(dtype="int64", shape=("batch", "tokens"))},
+        encode={"text": TextEncode(kind="text", tokenizer="tokenizer.json", feeds=("ids",))},
+        root=tmp_path,
+    )
+    golden = Golden((GoldenCase({"ids": np.zeros((2, 3), np.int64)}, {"logits": mlp.eager(mlp.features(2))}),))
+    with pytest.raises(PackageError, match=r"encode\.text\.tokenizer: .*tokenizer\.json: "):
+        write(tmp_path / "package", onnx_only, contract=contract, golden=golden)
+    assert not (tmp_path / "package").exists()
 
 
 def test_a_missing_tokenizer_is_named(tmp_path: Path, onnx_only: dict[str, Any]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +15,9 @@ import numpy as np
 import pytest
 
 from shipworthy.contract import Contract, ImageAccept, InputSpec, OutputSpec, TaskSpec, TextEncode
-from shipworthy.errors import InputError
-from shipworthy.package import Golden, GoldenCase, read_package, write_package, write_ship
-from shipworthy.predict import Predictor, load
+from shipworthy.errors import InputError, MissingExtra, PackageError
+from shipworthy.package import Golden, GoldenCase, read_package, verify, write_package, write_ship
+from shipworthy.predict import Predictor, load, loading
 
 pytest.importorskip("onnxruntime")
 
@@ -146,3 +150,50 @@ def test_an_image_in_every_form(image: Predictor) -> None:
 def test_what_is_no_image(image: Predictor) -> None:
     with pytest.raises(InputError):
         image.predict_image(b"garbage")
+
+
+def test_encoders_are_open_before_the_first_request(text: Predictor, image: Predictor) -> None:
+    assert text.notes == image.notes == ()
+    (form,) = text.codec._forms["text"]
+    assert form._tokenizer is not None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("content", ["{}", "garbage", ""])
+def test_a_tokenizer_file_that_is_none_is_refused_at_load(
+    text: Predictor, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(text.package.root, tmp_path / "copy"))
+    name = "assets/text-tokenizer.json"
+    (folder / name).write_text(content)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["files"][name] = {"sha256": hashlib.sha256(content.encode()).hexdigest(), "size": len(content)}
+    sealed = json.dumps(manifest).encode()
+    (folder / "manifest.json").write_bytes(sealed)
+    (folder / "DIGEST").write_text(hashlib.sha256(sealed).hexdigest() + "\n")
+    monkeypatch.setattr(loading, "open_runner", lambda *given: pytest.fail("opened"))
+    for open_it in (load, verify):
+        with pytest.raises(PackageError, match=r"encode\.text\.tokenizer: .*text-tokenizer\.json") as caught:
+            open_it(folder)
+        assert type(caught.value) is PackageError
+
+
+def test_without_tokenizers_the_package_takes_tensors(text: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with load(text.package.root) as predictor:
+        (note,) = predictor.notes
+        assert note.startswith("'text' is not taken: ") and "shipworthy[text]" in note
+        assert predictor.predict({"ids": [1, 2]})["value"] == 3.0
+        with pytest.raises(MissingExtra):
+            predictor.predict({"text": "set sail"})
+
+
+def test_without_pillow_the_package_takes_tensors(image: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = png(np.zeros((2, 3), np.uint8))
+    for module in ("PIL", "PIL.Image", "PIL.ImageOps"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with load(image.package.root) as predictor:
+        (note,) = predictor.notes
+        assert note.startswith("'image' is taken as a tensor only: ") and "shipworthy[images]" in note
+        assert predictor.predict({"image": [[[1, 0, 0], [0, 0, 1]]]})["value"] == 2.0
+        with pytest.raises(MissingExtra):
+            predictor.predict_image(data)

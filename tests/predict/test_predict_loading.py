@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -179,3 +180,58 @@ def test_every_field_of_the_stamp_comes_from_the_package(stored: Path) -> None:
         answer = json.loads(json.dumps(predictor.predict([1.0, 2, 3, 4])))
         assert answer["model"] == package.manifest.name
         assert answer["version"] == package.digest[:12]
+
+
+BROKEN = """
+import json, sys
+from shipworthy.errors import GoldenMismatch
+from shipworthy.package import verify
+from shipworthy.predict import load
+
+with load(sys.argv[1]) as predictor:
+    said = [predictor.variant.id, predictor.passed_over, predictor.predict([5.1, 3.5, 1.4, 0.2])["label"]]
+try:
+    verify(sys.argv[1])
+except GoldenMismatch as error:
+    said.append(str(error))
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'raise ImportError("libstdc++.so.6: version `GLIBCXX_3.4.99\' not found")',
+        "import onnxruntime_part_that_is_gone",
+        "raise OSError('cannot map its memory')",
+        "",
+    ],
+)
+def test_an_engine_whose_installation_is_broken_gives_way(source: str, stored_ship: Path, tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text(source)
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, str(stored_ship)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    chosen, passed, label, mismatch = json.loads(done.stdout)
+    assert chosen == "openvino-fp32" and label in mlp.LABELS
+    ((name, reason),) = passed
+    assert name == "onnxruntime-fp32" and "onnxruntime" in reason and "not installed" not in reason
+    assert "onnxruntime-fp32: " in mismatch
+
+
+def test_the_package_stays_found_when_the_process_changes_its_folder(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(stored, tmp_path / "copy")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with load("copy") as predictor:
+        monkeypatch.chdir(tmp_path / "other")
+        assert predictor.package.root == (tmp_path / "copy").resolve()
+        assert predictor.codec.notes == predictor.notes == ()
+        assert predictor.contract.root.is_dir()

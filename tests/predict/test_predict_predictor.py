@@ -70,7 +70,10 @@ def test_many_instances(predictor: Predictor) -> None:
 
 
 def test_no_instances(predictor: Predictor) -> None:
-    assert predictor.predict({"instances": []}) == {"predictions": []}
+    for value in ({"instances": []}, [], (), np.zeros((0, 4), np.float32)):
+        with pytest.raises(InputError, match="there is none") as caught:
+            predictor.predict(value)
+        assert caught.value.problems[0].field == "instances"
 
 
 def test_rounding(predictor: Predictor) -> None:
@@ -117,7 +120,20 @@ def test_a_large_batch_is_that_of_its_chunks(predictor: Predictor) -> None:
 
 
 @pytest.mark.parametrize(
-    "feeds", [{}, {"features": np.zeros(4, np.float32)}, {"features": np.zeros((20, 5), np.float32)}]
+    "feeds",
+    [
+        {},
+        {"features": np.zeros(4, np.float32)},
+        {"features": np.zeros((20, 5), np.float32)},
+        {"features": [[1.0, 2.0]]},
+        {"features": None},
+        {"features": [[1.0] * 4] * 20},
+        {1: np.zeros((2, 4), np.float32)},
+        [1],
+        None,
+        "features",
+        np.zeros((2, 4), np.float32),
+    ],
 )
 def test_run_refuses_what_does_not_fit(predictor: Predictor, feeds: Arrays) -> None:
     with pytest.raises(InputError):

@@ -36,9 +36,7 @@ FLAT = contract({"features": InputSpec(dtype="float32", shape=("batch", 2))})
     [
         ({"features": [1, 2]}, [{"features": [1, 2]}], False),
         ({"instances": [{"features": [1, 2]}]}, [{"features": [1, 2]}], True),
-        ({"instances": []}, [], True),
         ([{"features": [1, 2]}, {}], [{"features": [1, 2]}, {}], True),
-        ([], [], True),
         ([1, 2], [{"features": [1, 2]}], False),
         ([[1, 2], [3, 4]], [{"features": [1, 2]}, {"features": [3, 4]}], True),
         (((1, 2), (3, 4)), [{"features": (1, 2)}, {"features": (3, 4)}], True),
@@ -91,6 +89,12 @@ def test_deep_nesting_does_not_exhaust_the_stack() -> None:
         value = [value]
     (instance,), many = read(value, FLAT)
     assert instance["features"] is value and not many
+
+
+@pytest.mark.parametrize("value", [[], (), {"instances": []}, {"instances": ()}, np.zeros((0, 2), np.float32)])
+def test_no_instance_at_all(value: object) -> None:
+    with pytest.raises(InputError, match="there is none"):
+        read(value, FLAT)
 
 
 @pytest.mark.parametrize("value", [{"instances": 5}, {"instances": {}}, {"instances": [], "other": 1}])

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -129,3 +130,32 @@ def test_openvino_is_imported_with_its_telemetry_off() -> None:
         "assert 'telemetry_stub' in telemetry_utils.tm.__name__, telemetry_utils.tm"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            'raise ImportError("libstdc++.so.6: version GLIBCXX_3.4.99 not found\\nsecond line")',
+            "GLIBCXX_3.4.99 not found;",
+        ),
+        ("import a_part_that_is_gone", "No module named 'a_part_that_is_gone'"),
+        ('raise OSError("no memory")', "no memory"),
+        ("", "has no attribute"),
+    ],
+)
+def test_a_broken_engine_is_an_engine_error(
+    engine: str, source: str, said: str, ready: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = ready(engine, "fp32", "mlp").exported.artifact
+    (tmp_path / f"{engine}.py").write_text(source)
+    for name in [name for name in sys.modules if name.split(".")[0] == engine]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EngineError) as caught:
+        open_runner(artifact)
+    # What was imported from there must not stay for other tests.
+    sys.modules.pop(engine, None)
+    assert type(caught.value) is EngineError
+    assert said in str(caught.value) and "second line" not in str(caught.value)

@@ -7,6 +7,7 @@ import pytest
 from shipworthy.contract import Contract, InputSpec, SearchSpec
 from shipworthy.errors import ContractError
 from shipworthy.evidence import Candidate
+from shipworthy.runtime import this_host
 from shipworthy.select import candidates
 from shipworthy.select.candidates import parent, plan, simplicity
 
@@ -63,3 +64,26 @@ def test_the_simpler_brings_no_code_and_then_keeps_fp32() -> None:
 def test_what_a_candidate_was_derived_from(candidate: Candidate, expected: str | None) -> None:
     found = parent(candidate)
     assert (None if found is None else found.id) == expected
+
+
+def test_a_recipe_that_there_is_not_is_a_skipped_row() -> None:
+    given = {"precisions": ["fp32"], "prune": [0.0, 0.3], "distill": "train:student"}
+    contract = Contract(name="x", inputs={"x": {"dtype": "float32", "shape": ["batch", 4]}}, search=given)
+    skipped = {result.candidate.recipe: result.reason for result in plan(contract).skipped}
+    assert skipped == {
+        "prune30": "no recipe of this build gives prune30",
+        "distill": "no recipe of this build gives distill",
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [({"device": "cuda"}, "target.device: 'cuda' cannot be measured yet"), ({"arch": "elsewhere"}, "is not this host")],
+    ids=["cuda", "arch"],
+)
+def test_a_target_that_cannot_be_measured_here_is_refused(target: dict[str, str], said: str) -> None:
+    if "arch" in target:
+        target = {"arch": next(arch for arch in ("x86-64", "aarch64") if arch != this_host().arch)}
+    contract = Contract(name="x", inputs={"x": {"dtype": "float32", "shape": ["batch", 4]}}, target=target)
+    with pytest.raises(ContractError, match=said):
+        plan(contract)

@@ -38,7 +38,7 @@ def _plans(contract: Contract, dataset: Dataset | None) -> Iterator[dict[str, in
     batch = dims.pop(BATCH)
     choices = {name: _choices(dim, contract, dataset) for name, dim in dims.items()}
     middle = {name: sizes[len(sizes) // 2] for name, sizes in choices.items()}
-    batches = [size for size in _BATCHES if batch.holds(size)] or [batch.min]
+    batches = _batches(batch)
     plans = [{BATCH: size, **middle} for size in batches]
     for name, sizes in choices.items():
         plans += [{BATCH: batches[0], **middle, name: size} for size in sizes]
@@ -48,6 +48,13 @@ def _plans(contract: Contract, dataset: Dataset | None) -> Iterator[dict[str, in
         if plan not in seen:
             seen.append(plan)
             yield plan
+
+
+def _batches(batch: Dim) -> list[int]:
+    """At least two sizes where the bounds have room for two: one alone does not show what follows the batch."""
+    usual = [size for size in _BATCHES if batch.holds(size)]
+    near = (batch.min, batch.min + 1, 2 * batch.min)
+    return usual if len(usual) > 1 else [size for size in dict.fromkeys((*usual, *near)) if batch.holds(size)]
 
 
 def _choices(dim: Dim, contract: Contract, dataset: Dataset | None) -> list[int]:

@@ -56,7 +56,7 @@ class ImageCodec:
         """From the bytes of a PNG or JPEG file to [C, H, W] or [H, W, C]."""
         if not data:
             raise FieldError("the image is empty")
-        pixels = np.asarray(self._resize(_open(data, self._accept.mode)), dtype=np.uint8)
+        pixels = np.asarray(self._resize(self._open(data)), dtype=np.uint8)
         values = self._lookup(pixels)
         return np.ascontiguousarray(values.transpose(2, 0, 1)) if self._accept.layout == "CHW" else values
 
@@ -66,6 +66,9 @@ class ImageCodec:
         values: Array = self._values[planes, np.arange(planes.shape[2])]
         return values
 
+    def _open(self, data: bytes) -> Image.Image:
+        return _open(data, self._accept.mode, self._accept.size if self._accept.resize == "exact" else None)
+
     def _resize(self, image: Image.Image) -> Image.Image:
         from PIL import Image
 
@@ -73,7 +76,7 @@ class ImageCodec:
         if image.size == (width, height):
             return image
         if self._accept.resize == "exact":
-            raise FieldError(f"expected an image of {width} x {height} pixels, got {image.width} x {image.height}")
+            raise _wrong_size(image, (height, width))
         if self._accept.resize == "stretch":
             return image.resize((width, height), Image.Resampling.BILINEAR)
         covering = _cover(image.size, (width, height))
@@ -118,8 +121,8 @@ def _pillow() -> None:
         raise MissingExtra("image input", "PIL", "images") from error
 
 
-def _open(data: bytes, mode: str) -> Image.Image:
-    """Decode, turn upright, convert."""
+def _open(data: bytes, mode: str, size: tuple[int, int] | None) -> Image.Image:
+    """Decode, turn upright, convert. What has not `size` (height, width), whichever way up, is not decoded."""
     _pillow()
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -129,6 +132,9 @@ def _open(data: bytes, mode: str) -> Image.Image:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
             _refuse_huge(image)
+            # An orientation may swap the sides. PNG can have it behind the pixels, so it is not asked for here.
+            if size is not None and sorted(image.size) != sorted(size):
+                raise _wrong_size(image, size)
             return _convert(ImageOps.exif_transpose(image), mode)
     except FieldError:
         raise
@@ -144,6 +150,11 @@ def _open(data: bytes, mode: str) -> Image.Image:
 def _refuse_huge(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise FieldError(f"the image has {image.width} x {image.height} pixels; at most {MAX_PIXELS} are decoded")
+
+
+def _wrong_size(image: Image.Image, size: tuple[int, int]) -> FieldError:
+    height, width = size
+    return FieldError(f"expected an image of {width} x {height} pixels, got {image.width} x {image.height}")
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:

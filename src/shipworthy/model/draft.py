@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..contract import Contract, Dim, InputSpec, KeyPath, Reference, TaskSpec, TensorSpec, contract_toml
 from .draft_example import argument_names, example_feeds
-from .draft_sizes import Feeds, Sizes, find_sizes, resized, with_batch
+from .draft_sizes import Axis, Feeds, Sizes, find_sizes, resized, with_batch
 from .draft_task import Guess, guess_task
 from .draft_trial import Trial, dtype_of
 from .infer import infer_outputs
@@ -71,9 +71,18 @@ def _slug(model_ref: str) -> str:
 
 def _with_task(contract: Contract, model: LoadedModel, feeds: Feeds, sizes: Sizes) -> tuple[Contract, Guess]:
     small, large = with_batch(feeds, 2), resized(with_batch(feeds, 3), sizes.other)
+    alone = (resized(small, axes) for axes in _axes_by_dimension(sizes))
     guess = guess_task(run_eager(model, contract.signature, with_batch(feeds, max(4, len(next(iter(feeds.values())))))))
     contract = contract.model_copy(update={"task": TaskSpec(kind=guess.kind)})
-    return infer_outputs(model, contract, small, large), guess
+    return infer_outputs(model, contract, small, large, *alone), guess
+
+
+def _axes_by_dimension(sizes: Sizes) -> list[dict[Axis, int]]:
+    """For each dynamic dimension behind the batch, another size of all the axes that have its name."""
+    named: dict[str, dict[Axis, int]] = {}
+    for (name, axis), size in sizes.other.items():
+        named.setdefault(str(sizes.shapes[name][axis]), {})[name, axis] = size
+    return list(named.values())
 
 
 def _dynamic(contract: Contract) -> Iterator[str]:

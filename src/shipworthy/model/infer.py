@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast, get_args
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, cast, get_args
 
 import numpy as np
 
@@ -14,32 +14,35 @@ from ..errors import ContractError, ModelError
 from .loaded import LoadedModel
 from .run import run_eager
 
+Sizes: TypeAlias = tuple[int, ...]
+"""Of one dimension, run by run."""
+
 _TOLERANCE = 1e-3
 
 
-def infer_outputs(model: LoadedModel, contract: Contract, feeds_small: Arrays, feeds_large: Arrays) -> Contract:
-    """The contract with its outputs filled in, from two runs whose dynamic dimensions all differ in size.
+def infer_outputs(model: LoadedModel, contract: Contract, *feeds: Arrays) -> Contract:
+    """The contract with its outputs filled in, from runs in which every dynamic dimension has different sizes.
 
-    A dimension whose size follows one of the inputs gets its name; one that changes otherwise gets a name of its own;
-    the rest is fixed. Outputs that the contract states already are compared with what the runs give.
-    Raises ModelError where the two runs differ in their outputs, ContractError where the stated ones do not fit."""
-    signature = contract.signature
-    small = run_eager(model, signature, feeds_small)
-    large = run_eager(model, signature, feeds_large)
-    if list(small) != list(large):
-        raise ModelError(
-            "the model's result",
-            f"is {', '.join(small)} for one input and {', '.join(large)} for another",
-            "return the same outputs for every input",
-        )
+    A dimension of an output that has the size of one of the inputs' dimensions in every run gets its name, which two
+    of them can only both have if no run tells them apart; one that changes otherwise gets a name of its own; the rest
+    is fixed. Outputs that the contract states already are compared with what the runs give.
+    Raises ModelError where the runs differ in their outputs, ContractError where the stated ones do not fit."""
+    runs = [run_eager(model, contract.signature, one) for one in feeds]
+    for run in runs[1:]:
+        if list(run) != list(runs[0]):
+            raise ModelError(
+                "the model's result",
+                f"is {', '.join(runs[0])} for one input and {', '.join(run)} for another",
+                "return the same outputs for every input",
+            )
     if contract.outputs:
-        _compare(contract, small)
-        _compare(contract, large)
+        for run in runs:
+            _compare(contract, run)
         return contract
-    sizes = {name: (_size(contract, feeds_small, name), _size(contract, feeds_large, name)) for name in _dims(contract)}
-    specs = {name: _spec(contract, name, small[name], large[name], sizes) for name in small}
-    specs = _with_kinds(contract, specs, large)
-    return contract.model_copy(update={"outputs": _renamed(specs)})
+    sizes = {name: tuple(_size(contract, one, name) for one in feeds) for name in _dims(contract)}
+    specs = {name: _spec(contract, name, [run[name] for run in runs], sizes) for name in runs[0]}
+    specs = _with_kinds(contract, specs, max(runs, key=lambda run: sum(array.size for array in run.values())))
+    return contract.with_outputs(_renamed(specs))
 
 
 def _compare(contract: Contract, found: Mapping[str, Array]) -> None:
@@ -63,36 +66,37 @@ def _size(contract: Contract, feeds: Arrays, dim: str) -> int:
     raise AssertionError(f"{dim} is no dimension of the inputs")
 
 
-def _spec(
-    contract: Contract, name: str, small: Array, large: Array, sizes: Mapping[str, tuple[int, int]]
-) -> OutputSpec:
-    if small.ndim != large.ndim or small.dtype != large.dtype:
+def _spec(contract: Contract, name: str, arrays: Sequence[Array], sizes: Mapping[str, Sizes]) -> OutputSpec:
+    first = arrays[0]
+    for other in arrays[1:]:
+        if first.ndim != other.ndim or first.dtype != other.dtype:
+            raise ModelError(
+                f"output {name}",
+                f"is {first.dtype} {list(first.shape)} for one input and {other.dtype} {list(other.shape)} for another",
+                "return the same dtype and number of dimensions for every input (squeeze() drops a batch of one)",
+            )
+    if first.dtype.name not in get_args(DType):
         raise ModelError(
             f"output {name}",
-            f"is {small.dtype} {list(small.shape)} for one input and {large.dtype} {list(large.shape)} for another",
-            "return the same dtype and number of dimensions for every input (squeeze() drops a batch of one)",
-        )
-    if small.dtype.name not in get_args(DType):
-        raise ModelError(
-            f"output {name}",
-            f"is of dtype {small.dtype}, which no package holds",
+            f"is of dtype {first.dtype}, which no package holds",
             "cast it in task.post, as with .float()",
         )
-    pairs = enumerate(zip(small.shape, large.shape, strict=True))
-    shape = tuple(_dim(contract, name, axis, pair, sizes) for axis, pair in pairs)
-    return OutputSpec(dtype=cast(DType, small.dtype.name), shape=shape)
+    found = zip(*(array.shape for array in arrays), strict=True)
+    shape = tuple(_dim(contract, name, axis, tuple(seen), sizes) for axis, seen in enumerate(found))
+    return OutputSpec(dtype=cast(DType, first.dtype.name), shape=shape)
 
 
-def _dim(
-    contract: Contract, output: str, axis: int, pair: tuple[int, int], sizes: Mapping[str, tuple[int, int]]
-) -> int | Dim:
-    matching = [name for name, both in sizes.items() if both == pair and both[0] != both[1]]
-    if axis == 0 and BATCH in matching:
+def _dim(contract: Contract, output: str, axis: int, seen: Sizes, sizes: Mapping[str, Sizes]) -> int | Dim:
+    """What an output's axis is, whose size was `seen` in each run."""
+    if axis == 0 and seen == sizes[BATCH]:
         return Dim(BATCH)
-    if matching:
-        given = {dim.name: dim for dim in contract.signature.dynamic()}
-        return given[next((name for name in matching if name != BATCH), matching[0])]
-    return pair[0] if pair[0] == pair[1] else Dim(f"{output}_{axis}")
+    if len(set(seen)) == 1:
+        return seen[0]
+    given = {dim.name: dim for dim in contract.signature.dynamic()}
+    following = [name for name, of_input in sizes.items() if of_input == seen]
+    if not following:
+        return Dim(f"{output}_{axis}")
+    return given[next((name for name in following if name != BATCH), following[0])]
 
 
 def _with_kinds(contract: Contract, specs: dict[str, OutputSpec], arrays: Arrays) -> dict[str, OutputSpec]:

@@ -10,7 +10,7 @@ from ..contract import Contract
 from ..contract.spec import Precision
 from ..errors import ContractError
 from ..evidence import Candidate, CandidateResult
-from ..runtime import ENGINES, engine_version
+from ..runtime import ENGINES, engine_version, this_host
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,16 @@ class Plan:
 def plan(contract: Contract, engines: Sequence[str] | None = None) -> Plan:
     """All candidates of a contract. `engines` narrows what the contract asks for.
 
-    An engine that is not installed is skipped, and so is a precision that no recipe gives.
-    Raises ContractError for a name that is no engine."""
+    An engine that is not installed is skipped, and so are a precision that no recipe gives and a recipe that there is
+    not. Raises ContractError for a name that is no engine, and for a target that cannot be measured on this host."""
+    _check_target(contract)
     asked = _engines(engines or contract.search.engines)
     candidates: list[Candidate] = []
-    skipped: list[CandidateResult] = []
+    skipped: list[CandidateResult] = [
+        skip(Candidate(recipe=name, engine=engine, precision="fp32"), f"no recipe of this build gives {name}")
+        for name in _asked_recipes(contract)
+        for engine in asked[:1]
+    ]
     for candidate, possible in _grid(asked, contract.search.precisions):
         if not possible:
             skipped.append(skip(candidate, f"no recipe of this build gives {candidate.precision}"))
@@ -66,6 +71,23 @@ def plan(contract: Contract, engines: Sequence[str] | None = None) -> Plan:
         else:
             candidates.append(candidate)
     return Plan(tuple(candidates), tuple(skipped))
+
+
+def _check_target(contract: Contract) -> None:
+    """What is measured here must be what it will run on: a figure for another processor would prove nothing."""
+    target, here = contract.target, this_host().arch
+    if target.device != "cpu":
+        raise ContractError("target.device", f"{target.device!r} cannot be measured yet", 'write "cpu"')
+    if target.arch is not None and target.arch != here:
+        raise ContractError("target.arch", f"{target.arch!r} is not this host, which is {here}", "build on such a host")
+
+
+def _asked_recipes(contract: Contract) -> list[str]:
+    """Ways to compress that the contract names and that have no row in RECIPES."""
+    search, known = contract.search, {recipe.name for recipe in RECIPES}
+    names = [f"prune{round(100 * share)}" for share in search.prune if share > 0]
+    names += ["distill"] if search.distill is not None else []
+    return [name for name in names if name not in known]
 
 
 def _grid(engines: Iterable[str], precisions: Sequence[Precision]) -> Iterator[tuple[Candidate, bool]]:

@@ -51,7 +51,7 @@ def prepare(
     spec = spec.model_copy(update={"root": spec.root.resolve()})
     splits = load_splits(spec, **data)
     tries = _probes(spec, splits)
-    spec = infer_outputs(loaded, spec, tries[-1], tries[0])
+    spec = infer_outputs(loaded, spec, *tries)
     folder = (work or spec.root / ".shipworthy" / spec.name).resolve()
     source = _source(loaded, spec, folder / "model") if live else ModelSource(contract=spec, root=spec.root, mend=mend)
     job = Job(

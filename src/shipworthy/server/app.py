@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from .. import __version__
 from .docs import docs_routes
-from .layers import Parting, RequestIds, Tokens
+from .layers import Failures, LocalHosts, Parting, RequestIds, Tokens
 from .openapi import document
 from .problems import HANDLED, on_error
 from .service import Service
@@ -37,8 +37,10 @@ def create_app(
     return assemble(service, token)
 
 
-def assemble(service: Service, token: str | None) -> FastAPI:
-    """All that stands between a connection and a model, in the order in which a request meets it."""
+def assemble(service: Service, token: str | None, *, local_only: bool = False) -> FastAPI:
+    """All that stands between a connection and a model, in the order in which a request meets it.
+
+    With `local_only`, it must be asked for by a name of the loopback."""
     app = FastAPI(
         title="Shipworthy",
         version=__version__,
@@ -48,7 +50,9 @@ def assemble(service: Service, token: str | None) -> FastAPI:
         lifespan=_lifespan(service),
         middleware=[
             Middleware(RequestIds),
+            Middleware(Failures, service=service),
             Middleware(Parting, service=service),
+            *([Middleware(LocalHosts)] if local_only else []),
             *([Middleware(Tokens, token=token)] if token is not None else []),
         ],
         exception_handlers={**dict.fromkeys(HANDLED, on_error), ClientDisconnect: _gone},

@@ -56,7 +56,7 @@ def parse(body: bytes, content_type: str, predictor: Predictor, max_instances: i
         asked = _from_json(body, predictor)
     else:
         name = predictor.codec.accepts_image
-        images = [body] if media in IMAGES else _files(body, header.get_boundary())
+        images = [body] if media in IMAGES else _files(body, content_type)
         asked = Instances([{name: image} for image in images], many=len(images) > 1)
     if not asked.instances:
         raise InputError([Problem(0, MANY, "there is none")])
@@ -81,9 +81,9 @@ def _from_json(body: bytes, predictor: Predictor) -> Instances:
     return read_request(value, predictor.contract, predictor.codec.fields)
 
 
-def _files(body: bytes, boundary: str | None) -> list[bytes]:
+def _files(body: bytes, content_type: str) -> list[bytes]:
     """The files of a form, in order, whatever their fields are called."""
-    from python_multipart.multipart import FormParser
+    from python_multipart.multipart import FormParser, parse_options_header
 
     files: list[bytes] = []
     fields: list[str] = []
@@ -96,6 +96,8 @@ def _files(body: bytes, boundary: str | None) -> list[bytes]:
         fields.append(repr(field.field_name)[:80])
 
     try:
+        # RFC 7578 forbids the extended parameters (`boundary*=`), so only the plain one counts.
+        boundary = parse_options_header(content_type)[1].get(b"boundary")
         parser = FormParser(FORM, on_field, on_file, boundary=boundary, config={"MAX_MEMORY_FILE_SIZE": len(body)})
         parser.write(body)
         parser.finalize()

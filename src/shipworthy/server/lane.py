@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +19,7 @@ from ..encode import stack
 from ..errors import InputError, Problem
 from ..predict.requests import Request as Instances
 from .bodies import parse, read_body
-from .executor import Done, Executor
+from .executor import Done, Executor, QueueFullError
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ Batch = tuple[list[int], dict[str, Array]]
 INLINE_BYTES = 16_384
 """A larger body, and any that may hold an image, is parsed and encoded beside the event loop, not on it."""
 INLINE_ANSWERS = 64
-"""More answers than these are made beside the event loop."""
+INLINE_VALUES = 4096
+"""More answers, or answers of more numbers, are made beside the event loop."""
 MAX_TIMEOUT_MS = 3_600_000
 
 
@@ -41,6 +44,8 @@ class Lane:
     executor: Executor
     decoders: ThreadPoolExecutor
     settings: Settings
+    places: threading.Semaphore
+    """One for each request that may be under way, from its decoding to its answer."""
 
     async def predict(self, request: Request) -> Response:
         """Answer a request, within the time that it gives."""
@@ -49,11 +54,22 @@ class Lane:
             body = await read_body(request, self.settings.max_body_bytes)
             content_type = request.headers.get("content-type", "")
             heavy = len(body) > INLINE_BYTES or self.predictor.codec.accepts_image is not None
-            asked, batches = await self._beside(heavy, lambda: self._encode(body, content_type))
-            done = await self._run([feeds for _, feeds in batches])
-            heavy = len(asked.instances) > INLINE_ANSWERS
-            content = await self._beside(heavy, lambda: self._answer(asked, batches, done, digits))
+            with self._place():
+                asked, batches = await self._beside(heavy, lambda: self._encode(body, content_type))
+                done = await self._run([feeds for _, feeds in batches])
+                heavy = len(asked.instances) > INLINE_ANSWERS or _values(done) > INLINE_VALUES
+                content = await self._beside(heavy, lambda: self._answer(asked, batches, done, digits))
         return Response(content, media_type="application/json", headers={"server-timing": _timing(done)})
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """A place among the requests under way; QueueFullError where there is none."""
+        if not self.places.acquire(blocking=False):
+            raise QueueFullError
+        try:
+            yield
+        finally:
+            self.places.release()
 
     async def _run(self, batches: Sequence[Arrays]) -> list[Done]:
         """As many at a time as there are streams, so that one request cannot fill the queue."""
@@ -64,7 +80,14 @@ class Lane:
 
     async def _beside(self, heavy: bool, work: Callable[[], T]) -> T:
         """Do `work` at once, or in a thread where it could keep the event loop from others."""
-        return await asyncio.get_running_loop().run_in_executor(self.decoders, work) if heavy else work()
+        if not heavy:
+            return work()
+        waiting = [work]
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.decoders, lambda: waiting.pop()())
+        finally:
+            # A caller that leaves early takes its body along; the thread pool would keep it until its turn comes.
+            waiting.clear()
 
     def _encode(self, body: bytes, content_type: str) -> tuple[Instances, list[Batch]]:
         asked = parse(body, content_type, self.predictor, self.settings.max_instances)
@@ -83,6 +106,10 @@ class Lane:
         if not asked.many:
             return to_json(answers[0])
         return to_json({"predictions": [{"sample_index": place, **answers[place]} for place in sorted(answers)]})
+
+
+def _values(done: Sequence[Done]) -> int:
+    return sum(output.size for part in done for output in part.outputs.values())
 
 
 def _timing(done: Sequence[Done]) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import ipaddress
+import logging
 import re
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problems import UNAUTHORIZED, ProblemError, problem_response
+from .executor import StoppedError
+from .problems import MISDIRECTED, UNAUTHORIZED, ProblemError, as_problem, problem_response
 from .service import Service
 
 OPEN_PATHS = frozenset(("/livez", "/readyz"))
 """What a supervisor asks without a token."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?", re.ASCII | re.IGNORECASE)
+_LOG = logging.getLogger("shipworthy.server")
 
 
 class RequestIds:
@@ -38,6 +44,61 @@ class RequestIds:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+
+class Failures:
+    """Answers what nobody foresaw, and logs it under the request's id."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        failure: Exception
+        request_id = scope["state"]["request_id"]
+        try:
+            await self._app(scope, receive, send_and_note)
+            return
+        except asyncio.CancelledError:
+            # A server that stops cancels the requests that it does not wait for any longer.
+            if started or self._service.state != "draining":
+                raise
+            failure = StoppedError()
+        # What is raised again is logged again, by the web server and without the id.
+        except Exception as error:
+            _LOG.error("request %s failed: %s %a", request_id, scope["method"], scope["path"], exc_info=error)
+            if started:
+                raise
+            failure = error
+        await problem_response(as_problem(failure), request_id)(scope, receive, send)
+
+
+class LocalHosts:
+    """Lets through who asks for this machine by a name of its loopback.
+
+    A page of another site can make its own name resolve to 127.0.0.1, and a browser then takes the answers for that
+    site's own (DNS rebinding); what the browser cannot hide is the name, which it sends as the host."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or _is_local(Headers(scope=scope).getlist("host")):
+            await self._app(scope, receive, send)
+            return
+        error = ProblemError(
+            MISDIRECTED, "ask for localhost, 127.0.0.1 or [::1]; other names need a server with a token"
+        )
+        await problem_response(error, scope["state"]["request_id"])(scope, receive, send)
 
 
 class Tokens:
@@ -75,3 +136,16 @@ class Parting:
             await send(message)
 
         await self._app(scope, receive, send_and_close)
+
+
+def _is_local(hosts: list[str]) -> bool:
+    found = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+    if found is None:
+        return False
+    name = found[1].lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -37,6 +37,7 @@ UNAUTHORIZED = ProblemType("unauthorized", 401, "A token is needed")
 NOT_FOUND = ProblemType("not-found", 404, "There is no such resource")
 METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "The resource does not take this method")
 TOO_LARGE = ProblemType("too-large", 413, "The request is too large")
+MISDIRECTED = ProblemType("misdirected", 421, "The server does not go by this name")
 UNSUPPORTED = ProblemType("unsupported-media-type", 415, "The model does not take this content type")
 INVALID_INPUT = ProblemType("invalid-input", 422, "The input does not fit the model")
 INTERNAL = ProblemType("internal", 500, "The server failed")
@@ -51,6 +52,7 @@ PROBLEM_TYPES = (
     METHOD_NOT_ALLOWED,
     TOO_LARGE,
     UNSUPPORTED,
+    MISDIRECTED,
     INVALID_INPUT,
     INTERNAL,
     OVERLOADED,
@@ -118,13 +120,12 @@ HANDLED: tuple[type[Exception], ...] = (
     StoppedError,
     TimeoutError,
     HTTPException,
-    Exception,
 )
-"""Each has to be named: Starlette logs, and then raises again, what only `Exception` stands for."""
+"""What a route may raise. Anything else is a failure, which the layer `Failures` logs and answers."""
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    """The handler of every exception that leaves a route."""
+    """The handler of every foreseen exception that leaves a route."""
     return problem_response(as_problem(error), request.scope["state"]["request_id"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -37,10 +38,10 @@ class Service:
         for name, predictor in predictors:
             if name in self.lanes:
                 raise ServeError(f"model {name!r}", "is the name of two packages", "serve them in two servers")
-            threads = ThreadExecutor(
-                predictor.run, streams=predictor.point.streams, max_waiting=self.settings.max_waiting
-            )
-            self.lanes[name] = Lane(predictor, threads, self._decoders, self.settings)
+            streams, waiting = predictor.point.streams, self.settings.max_waiting
+            threads = ThreadExecutor(predictor.run, streams=streams, max_waiting=waiting)
+            places = threading.Semaphore(streams + waiting)
+            self.lanes[name] = Lane(predictor, threads, self._decoders, self.settings, places)
         if not self.lanes:
             raise ServeError("server", "has no model", "name at least one package")
         self.state = "healthy"

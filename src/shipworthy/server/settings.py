@@ -16,7 +16,7 @@ class Settings:
     max_instances: int = 10_000
     """A request with more instances is refused with 413."""
     max_waiting: int = 256
-    """So many batches of one model may wait for a free stream; further ones are refused with 503."""
+    """So many requests, and batches, of one model may wait for their turn; further ones are refused with 503."""
     decoders: int = 4
     """So many large bodies and images are decoded at the same time."""
     drain_s: int = 30
