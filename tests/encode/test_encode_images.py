@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from encode_cases import encoded, image_contract
-from PIL import Image
+from PIL import Image, ImageFile
 
 from shipworthy.encode import MAX_PIXELS, Codec
 from shipworthy.errors import ContractError, InputError, MissingExtra
@@ -199,3 +199,22 @@ def test_missing_pillow_is_named_at_use(colours: np.ndarray, monkeypatch: pytest
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(MissingExtra, match=r"shipworthy\[images\]"):
         Codec(image_contract()).image("image", data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_exact_refuses_another_size_before_it_decodes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[object] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(image))
+    file = io.BytesIO()
+    Image.new("RGB", (2000, 1500)).save(file, kind)
+    decoded.clear()
+    assert reason(Codec(image_contract(resize="exact")), file.getvalue()).endswith("got 2000 x 1500")
+    assert decoded == []
+
+
+def test_exact_refuses_the_size_that_an_orientation_swaps(colours: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = reason(Codec(image_contract(resize="exact")), encoded(colours, exif=exif))
+    height, width = colours.shape[:2]
+    assert turned == f"expected an image of {width} x {height} pixels, got {height} x {width}"

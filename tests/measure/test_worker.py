@@ -110,7 +110,10 @@ def test_a_dead_worker_says_so_again(pickled: Pickled, worker_for: WorkerFor, fe
         _open(worker, pickled("Scale"), feeds)
 
 
-def test_a_worker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("preload", [None, "spins"], ids=["waiting", "holding the interpreter's lock"])
+def test_a_worker_does_not_outlive_a_killed_parent(preload: str | None, tmp_path: Path) -> None:
+    # A regular expression holds the lock while it searches, and this one searches for ages.
+    (tmp_path / "spins.py").write_text("import re\nopen('begun', 'w').close()\nre.match('(a+)+$', 'a' * 60 + 'b')\n")
     parent = tmp_path / "parent.py"
     parent.write_text(
         textwrap.dedent(
@@ -118,15 +121,19 @@ def test_a_worker_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
             import time
             from pathlib import Path
             from shipworthy.measure import Worker
-            worker = Worker("orphan", Path({str(tmp_path / "log.txt")!r}))
+            worker = Worker("orphan", Path({str(tmp_path / "log.txt")!r}), paths=[Path("{tmp_path}")], preload={preload!r})
             print(worker.pid, flush=True)
             time.sleep(60)
             """
         )
     )
-    process = subprocess.Popen([sys.executable, str(parent)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, str(parent)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     assert process.stdout is not None
     pid = int(process.stdout.readline())
+    end = time.monotonic() + 30
+    while preload and not (tmp_path / "begun").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert (tmp_path / "begun").exists() == bool(preload)
     assert psutil.pid_exists(pid)
     process.kill()
     process.wait()

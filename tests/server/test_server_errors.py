@@ -133,6 +133,10 @@ async def test_image_where_none_is_accepted() -> None:
             b'--x\r\nContent-Disposition: form-data; name="a"; filename="b"\r\n\r\ncut',
         ),
         ("multipart/form-data; boundary=" + "x" * 500, b"--x--"),
+        ("multipart/form-data; boundary*=a; boundary*1=b", b"--b--"),
+        ("multipart/form-data; boundary*" + "9" * 5000 + "=x", b"--x--"),
+        ("multipart/form-data; boundary*0*=idna''b", b"--b--"),
+        ("multipart/form-data; boundary*=punycode''a%ff", b"--a--"),
     ],
 )
 async def test_form_that_is_malformed(content_type: str, body: bytes) -> None:
@@ -202,6 +206,23 @@ async def test_failure_in_the_engine_says_nothing_of_the_inside() -> None:
     assert body["request_id"] == "r-1"
 
 
+async def test_failure_is_logged_once_under_the_id_of_its_request(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(feeds: Arrays) -> dict[str, Array]:
+        raise EngineError("model.onnx", "the kernel failed")
+
+    app = create_app({"digits": digits(run=fails)})
+    # The transport raises what the application raises, which a web server would log once more.
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        body = {"image": text64(png(pixels()))}
+        await http.post("/models/digits/predict", json=body, headers={"x-request-id": "r-2"})
+        assert (await http.post("/predict", json={})).status_code == 422
+    (record,) = (record for record in caplog.records if record.name == "shipworthy.server")
+    assert record.levelname == "ERROR"
+    assert record.getMessage() == "request r-2 failed: POST '/models/digits/predict'"
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], EngineError)
+
+
 async def test_answer_that_is_not_finite_is_the_inputs_fault() -> None:
     async with client(prices()) as http:
         huge = float(np.finfo(np.float32).max)
@@ -237,6 +258,56 @@ async def test_full_queue_sheds_and_recovers() -> None:
         gate.open.set()
         assert [(await task).json()["value"] for task in waiting] == [1.0, 2.0, 3.0]
         assert (await http.post("/predict", json={"row": [1, 1]})).status_code == 200
+
+
+async def test_images_that_wait_for_a_decoder_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, decoding, decoded = digits(), threading.Event(), 0
+    real = model.codec.instances
+
+    def slow(instances: Any) -> Any:
+        nonlocal decoded
+        decoded += 1
+        assert decoding.wait(30)
+        return real(instances)
+
+    monkeypatch.setattr(model.codec, "instances", slow)
+    body = {"image": text64(png(pixels()))}
+    async with client(model, settings=Settings(max_waiting=2, decoders=1)) as http:
+        late = await http.post("/predict", json=body, headers={"x-request-timeout-ms": "20"})
+        assert_problem(late, 504, "deadline-exceeded")
+        waiting = [asyncio.create_task(http.post("/predict", json=body)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        shed = await http.post("/predict", json=body)
+        assert_problem(shed, 503, "overloaded")
+        assert int(shed.headers["retry-after"]) >= 1
+        late = await http.post("/predict", json=body, headers={"x-request-timeout-ms": "20"})
+        assert_problem(late, 503, "overloaded")
+        decoding.set()
+        assert [(await task).status_code for task in waiting] == [200, 200, 200]
+        assert (await http.post("/predict", json=body)).status_code == 200
+    assert decoded == 5
+
+
+async def test_body_of_a_caller_that_left_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, decoding, decoded = digits(), threading.Event(), 0
+
+    def slow(instances: Any) -> Any:
+        nonlocal decoded
+        decoded += 1
+        assert decoding.wait(30)
+        return [{"image": np.zeros((1, 8, 8), np.float32)}]
+
+    monkeypatch.setattr(model.codec, "instances", slow)
+    body = {"image": text64(png(pixels()))}
+    async with client(model, settings=Settings(max_waiting=1, decoders=1)) as http:
+        first = asyncio.create_task(http.post("/predict", json=body))
+        await asyncio.sleep(0.05)
+        for _ in range(4):
+            late = await http.post("/predict", json=body, headers={"x-request-timeout-ms": "20"})
+            assert_problem(late, 504, "deadline-exceeded")
+        decoding.set()
+        assert (await first).status_code == 200
+    assert decoded == 1
 
 
 async def test_deadline_frees_the_place_in_the_queue() -> None:

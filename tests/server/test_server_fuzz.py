@@ -62,6 +62,13 @@ BODIES = st.one_of(DOCUMENTS.map(lambda value: json.dumps(value).encode()), muta
 TYPES = st.one_of(
     st.sampled_from(["application/json", "image/png", "image/jpeg", "multipart/form-data; boundary=b", "text/plain"]),
     st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["boundary", "boundary*", "boundary*0", "boundary*1*", "boundary*0*", "boundary*x", "*"]),
+            st.sampled_from(["b", '"b"', "", "utf-8''b", "idna''b", "punycode''a%ff", "''%", "9" * 5000, '"']),
+        ).map("=".join),
+        max_size=3,
+    ).map(lambda parameters: "; ".join(["multipart/form-data", *parameters])),
 )
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_chunked_body(server: Server) -> None:
 
 def test_chunked_body_beyond_the_limit(server: Server) -> None:
     chunk = b"400\r\n" + b" " * 1024 + b"\r\n"
-    head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     status, body = raw(server, head + chunk * 12 + b"0\r\n\r\n")
     assert status == 413
     assert json.loads(body)["type"].endswith("too-large")
@@ -89,7 +90,7 @@ def test_chunked_body_beyond_the_limit(server: Server) -> None:
     ids=["short", "long", "negative", "no number", "two"],
 )
 def test_wrong_content_length_hurts_nobody_else(server: Server, length: bytes, statuses: set[int]) -> None:
-    head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: " + length
+    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: " + length
     status, _ = raw(server, head + b"\r\n\r\n" + json.dumps(ROW).encode())
     assert status in statuses
     assert httpx.post(server.url + "/predict", json=ROW).status_code == 200
@@ -99,7 +100,7 @@ def test_wrong_content_length_hurts_nobody_else(server: Server, length: bytes, s
     "sent", [b"\x00" * 100, b"GET / HTTP/9.9\r\n\r\n", b"POST /predict HTTP/1.1\r\n\r\n", b"\xff\r\n"]
 )
 def test_bytes_that_are_no_request(server: Server, sent: bytes) -> None:
-    assert raw(server, sent)[0] in {0, 400, 404, 415}
+    assert raw(server, sent)[0] in {0, 400, 421}
     assert httpx.get(server.url + "/livez").status_code == 200
 
 
@@ -162,6 +163,40 @@ def test_address_of_another_machine(host: str) -> None:
 def test_other_addresses_than_loopback_need_a_token(host: str) -> None:
     with pytest.raises(ServeError, match="no token"):
         Server("no-such-package", host=host, port=0)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:80", "a.b.localhost:8000", "127.0.0.1", "127.8.9.1:1", "[::1]", "[::1]:8000"]
+)
+def test_names_of_the_loopback_are_answered(server: Server, host: str) -> None:
+    assert httpx.post(server.url + "/predict", json=ROW, headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "evil-localhost", "127.0.0.1.evil.example", "127.1", "10.0.0.1", "[::2]"]
+    + ["", "localhost:80:80", "a@localhost", "localhost/", "evil.example:8000"],
+)
+def test_foreign_names_are_refused_on_the_loopback(server: Server, host: str) -> None:
+    for path in ("/predict", "/livez", "/openapi.json"):
+        assert_problem(httpx.get(server.url + path, headers={"host": host}), 421, "misdirected")
+
+
+def test_two_names_are_refused(server: Server) -> None:
+    status, body = raw(server, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nhost: evil.example\r\n\r\n")
+    assert status == 421
+    assert json.loads(body)["type"].endswith("misdirected")
+
+
+def test_with_a_token_any_name_will_do_and_the_documents_are_closed(stored: Path, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret")
+    headers = {"host": "models.example"}
+    with Server(stored, port=0, token_file=file) as server:
+        for path in ("/docs", "/openapi.json"):
+            assert_problem(httpx.get(server.url + path, headers=headers), 401, "unauthorized")
+        headers["authorization"] = "Bearer secret"
+        assert httpx.post(server.url + "/predict", json=ROW, headers=headers).status_code == 200
 
 
 def test_token_file(stored: Path, tmp_path: Path) -> None:
@@ -283,3 +318,153 @@ def test_sigterm_under_load_loses_nothing(stored: Path) -> None:
         process.wait()
     assert len(outcomes) > 50
     assert set(outcomes) == {200}
+
+
+def test_stopping_twice_does_nothing_more(stored: Path) -> None:
+    with Server(stored, port=0) as server:
+        server.stop()
+        server.stop()
+    server.stop()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(server.url + "/livez")
+
+
+def test_what_ends_a_ready_server_is_raised_when_it_is_stopped(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*given: Any) -> None:
+        raise OSError("the network is gone")
+
+    monkeypatch.setattr("shipworthy.server.hosting._part", fails)
+    server = Server(stored, port=0)
+    server.start()
+    with pytest.raises(OSError, match="network is gone"):
+        server.stop()
+    server.stop()
+
+
+def test_stopped_while_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves without having served, and what the thread has loaded in the end is closed."""
+    loading, go_on = threading.Event(), threading.Event()
+    model = predictor(PRICES, lambda feeds: feeds)
+    loaded: list[object] = []
+
+    def slow(package: object, **options: Any) -> Any:
+        loaded.append(package)
+        loading.set()
+        assert go_on.wait(30)
+        return model
+
+    monkeypatch.setattr(shipworthy.predict, "load", slow)
+    ready: list[Server] = []
+    server = Server(["one", "two"], port=0, on_ready=ready.append)
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            server.start()
+        except ServeError as error:
+            failures.append(error)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    assert loading.wait(10)
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not closed(server.url):
+        time.sleep(0.02)
+    assert closed(server.url), "it stops listening before the package is loaded"
+    go_on.set()
+    starting.join(10)
+    stopping.join(10)
+    assert (ready, server.predictors, loaded) == ([], (), ["one"])
+    assert "stopped before it was ready" in str(failures[0])
+    runner: Any = model._runner
+    assert runner.closed
+
+
+def closed(url: str) -> bool:
+    try:
+        httpx.get(url + "/livez")
+    except httpx.TransportError:
+        return True
+    return False
+
+
+LOADING = """
+import sys, time, shipworthy.predict
+from shipworthy.server import serve
+def load(*given, **options):
+    print("loading", flush=True)
+    time.sleep(float(sys.argv[1]))
+    raise SystemExit("it was loaded in vain")
+shipworthy.predict.load = load
+serve(["one", "two"], port=0, on_ready=lambda server: print("ready", flush=True))
+"""
+
+
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, 0), (signal.SIGTERM, 0)])
+def test_signal_while_loading(number: signal.Signals, ends: int) -> None:
+    with started(LOADING, "1.5") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        time.sleep(0.5)
+        process.send_signal(number)
+        assert process.wait(15) == ends
+        assert process.stdout.read() == ""
+
+
+def test_second_interrupt_does_not_wait_for_loading() -> None:
+    with started(LOADING, "60") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) != 0
+
+
+BUSY = """
+import sys, time, httpx, threading
+sys.path.insert(0, sys.argv[1])
+import shipworthy.predict
+from server_cases import PRICES, predictor
+from shipworthy.server import serve
+def run(feeds):
+    print("running", flush=True)
+    time.sleep(2)
+    return {"price": feeds["row"].sum(axis=1, keepdims=True)}
+shipworthy.predict.load = lambda *given, **options: predictor(PRICES, run)
+serve("any", port=0, on_ready=lambda server: print(server.url, flush=True))
+"""
+
+
+def test_second_interrupt_gives_up_requests_without_a_traceback() -> None:
+    with started(BUSY, str(Path(__file__).parent)) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        answers: list[httpx.Response] = []
+        asking = threading.Thread(
+            target=lambda: answers.append(httpx.post(url + "/predict", json={"row": [1, 2]}, timeout=30))
+        )
+        asking.start()
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.6)
+        process.send_signal(signal.SIGINT)
+        asking.join(10)
+        assert process.wait(15) == 0
+        assert process.stdout.read() == ""
+    assert_problem(answers[0], 503, "not-ready")
+
+
+@contextmanager
+def started(code: str, *given: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *given], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

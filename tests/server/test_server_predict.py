@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from server_cases import client, digits, pixels, png, predictor, prices, sentiment, text64
+from server_cases import PRICES, client, digits, pixels, png, predictor, prices, sentiment, text64
 
 from shipworthy.contract import Array, Arrays
 from shipworthy.server import Settings
@@ -182,3 +183,22 @@ async def test_tensor_task_answers_every_output() -> None:
         {"double": [2, 4], "mean": 1.5},
         {"double": [10], "mean": 5.0},
     ]
+
+
+@pytest.mark.parametrize(("count", "beside"), [(16, False), (4096, True)])
+async def test_answers_of_many_numbers_are_made_beside_the_event_loop(
+    count: int, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {**PRICES, "outputs": {"price": {"dtype": "float32", "shape": ("batch", count)}}}
+    model = predictor(given, lambda feeds: {"price": np.repeat(feeds["row"][:, :1], count, axis=1)})
+    answer, threads = model.answer, list[int]()
+
+    def noted(*given: Any, **options: Any) -> Any:
+        threads.append(threading.get_ident())
+        return answer(*given, **options)
+
+    monkeypatch.setattr(model, "answer", noted)
+    async with client(model) as http:
+        response = await http.post("/predict", json={"instances": [{"row": [1, 2]}] * 2})
+    assert response.status_code == 200
+    assert [thread != threading.get_ident() for thread in threads] == [beside]

@@ -66,7 +66,7 @@ class Worker:
         self._memory_mb = self._caps.memory_mb or 0.8 * available_mb()
         self._unread = b""
         log.parent.mkdir(parents=True, exist_ok=True)
-        settings = {"processors": processors_for(threads), "preload": preload}
+        settings = {"processors": processors_for(threads), "preload": preload, "parent": os.getpid()}
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "shipworthy.measure.worker", json.dumps(settings)],

@@ -5,6 +5,7 @@ standard error. In the same way descriptor 0 is taken away from code that would 
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import importlib
 import json
@@ -23,26 +24,41 @@ from .duties import Duties
 from .messages import COMMAND, Answer, Failure, Leave
 from .pinning import keep_to
 
+_PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
+
 
 def main() -> None:
+    settings = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    _die_with(settings.get("parent"))
     commands, answers = _private_wires()
     faulthandler.enable()
-    settings = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    lines: queue.Queue[bytes] = queue.Queue()
+    leaving = threading.Event()
+    threading.Thread(target=_listen, args=(commands, lines, leaving), daemon=True).start()
     if settings.get("processors"):
         keep_to(settings["processors"])
     if settings.get("preload"):
         # A module that is missing is told when it is needed.
         with suppress(ImportError):
             importlib.import_module(settings["preload"])
-    lines: queue.Queue[bytes] = queue.Queue()
-    leaving = threading.Event()
-    threading.Thread(target=_listen, args=(commands, lines, leaving), daemon=True).start()
     duties = Duties()
     while not leaving.is_set():
         answer = _serve(duties, lines.get(), leaving)
         answers.write(answer.model_dump_json().encode() + b"\n")
         answers.flush()
     duties.close()
+
+
+def _die_with(parent: int | None) -> None:
+    """Let the kernel end this process when the build's process is killed, whatever holds the interpreter's lock then.
+
+    Linux only, and the signal follows the parent's thread, not its process; `_listen` is what works everywhere."""
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _private_wires() -> tuple[BinaryIO, BinaryIO]:

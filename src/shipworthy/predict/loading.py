@@ -34,8 +34,8 @@ def load(
 
     The package is audited whole, and its encoders are opened; then each variant in the package's order that may and can
     run here is opened, and must reproduce the golden answers; the first that does is warmed and taken. `variant` allows
-    only that one. `point` is used instead of the best measured operating point. Raises TamperedPackage, UnknownFormat or
-    PackageError where the package is refused, and NoUsableVariant, with the reason of each, where no variant serves."""
+    only that one. `point` is used instead of the best measured operating point. Raises TamperedPackage, UnknownFormat
+    or PackageError where the package is refused, and NoUsableVariant, with the reason of each, where none serves."""
     package = read_package(path)
     try:
         codec = open_codec(package.contract, package.root, str(package.path))

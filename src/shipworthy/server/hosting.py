@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import ServeError
 from .settings import Settings
@@ -104,7 +104,7 @@ class Server:
         self._thread = threading.Thread(target=self._run_in_thread, name="shipworthy-server", daemon=True)
         self._thread.start()
         self._up.wait()
-        if not self.predictors:
+        if self._failure is not None or not self.predictors:
             self._thread.join()
             self._raise_failure()
             raise ServeError("server", "was stopped before it was ready", "start another one")
@@ -152,9 +152,11 @@ class Server:
             left = asyncio.create_task(leaving.wait())
             serving = asyncio.create_task(web.serve(sockets=[self._socket]))
             try:
-                await asyncio.wait({loaded, left, serving}, return_when=FIRST_COMPLETED)
-                if loaded.done() and not leaving.is_set():
-                    self._open(service, loaded.result())
+                awaited: set[asyncio.Future[Any]] = {loaded, left, serving}
+                await asyncio.wait(awaited, return_when=FIRST_COMPLETED)
+                predictors = loaded.result() if loaded.done() else []
+                if predictors and not leaving.is_set():
+                    self._open(service, predictors)
                     await asyncio.wait({left, serving}, return_when=FIRST_COMPLETED)
                     await _part(service, web)
             finally:
