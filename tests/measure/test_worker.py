@@ -121,7 +121,8 @@ def test_a_worker_does_not_outlive_a_killed_parent(preload: str | None, tmp_path
             import time
             from pathlib import Path
             from shipworthy.measure import Worker
-            worker = Worker("orphan", Path({str(tmp_path / "log.txt")!r}), paths=[Path("{tmp_path}")], preload={preload!r})
+            here = Path({str(tmp_path)!r})
+            worker = Worker("orphan", here / "log.txt", paths=[here], preload={preload!r})
             print(worker.pid, flush=True)
             time.sleep(60)
             """

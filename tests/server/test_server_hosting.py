@@ -78,7 +78,8 @@ def test_chunked_body(server: Server) -> None:
 
 def test_chunked_body_beyond_the_limit(server: Server) -> None:
     chunk = b"400\r\n" + b" " * 1024 + b"\r\n"
-    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    head += b"transfer-encoding: chunked\r\n\r\n"
     status, body = raw(server, head + chunk * 12 + b"0\r\n\r\n")
     assert status == 413
     assert json.loads(body)["type"].endswith("too-large")
@@ -174,8 +175,20 @@ def test_names_of_the_loopback_are_answered(server: Server, host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "evil-localhost", "127.0.0.1.evil.example", "127.1", "10.0.0.1", "[::2]"]
-    + ["", "localhost:80:80", "a@localhost", "localhost/", "evil.example:8000"],
+    [
+        "evil.example",
+        "evil.example:8000",
+        "localhost.evil.example",
+        "evil-localhost",
+        "127.0.0.1.evil.example",
+        "127.1",
+        "10.0.0.1",
+        "[::2]",
+        "localhost:80:80",
+        "a@localhost",
+        "localhost/",
+        "",
+    ],
 )
 def test_foreign_names_are_refused_on_the_loopback(server: Server, host: str) -> None:
     for path in ("/predict", "/livez", "/openapi.json"):
@@ -402,14 +415,14 @@ serve(["one", "two"], port=0, on_ready=lambda server: print("ready", flush=True)
 """
 
 
-@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, 0), (signal.SIGTERM, 0)])
-def test_signal_while_loading(number: signal.Signals, ends: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_loading(number: signal.Signals) -> None:
     with started(LOADING, "1.5") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "loading\n"
         time.sleep(0.5)
         process.send_signal(number)
-        assert process.wait(15) == ends
+        assert process.wait(15) == 0
         assert process.stdout.read() == ""
 
 

@@ -1,15 +1,13 @@
-"""Confidence bounds of a drop: exact for paired right/wrong answers, by bootstrap for any other metric."""
+"""Exact confidence bounds of a drop, from counts of the samples that one model answers better than the other."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from ..contract import Array
 
-RESAMPLES = 2000
 MOST_SAMPLES = 10**9
 
 
@@ -44,14 +42,54 @@ def accuracy_drop_upper(lost: float, won: float, samples: float, confidence: flo
     return binomial_upper(lost, samples, side) - binomial_lower(won, samples, side)
 
 
-def accuracy_samples_needed(lost: float, won: float, samples: int, limit: float, confidence: float) -> int | None:
-    """The least number of samples whose bound is within `limit` if the observed rates stay; None where none is."""
-    lost_rate, won_rate = lost / samples, won / samples
-    if lost_rate - won_rate >= limit:
-        return None
+def recall_drop_upper(lost: Array, won: Array, samples: Array, confidence: float) -> float:
+    """Upper bound of the drop of the mean recall, from the counts of each class ([classes], all classes occur).
+
+    The lesser of two bounds, each at half of the error. One bounds the drop of every class by itself, the error shared
+    by the classes. The other bounds the rates of all samples together and weighs them by the class that counts most,
+    for what is lost (least, for what is won); it is the tighter one where the classes are of like size.
+    Both are given the sizes of the classes. A sum of Bernoulli variables of unlike rates has lighter tails than the
+    binomial of their mean (Hoeffding, Ann. Math. Stat. 27, 1956), so the second bound holds, too."""
+    half = 1 - (1 - confidence) / 2
+    share = 1 - (1 - half) / len(samples)
+    by_class = [accuracy_drop_upper(*counts, share) for counts in zip(lost, won, samples, strict=True)]
+    side, total = 1 - (1 - half) / 2, float(samples.sum())
+    weights = total / (len(samples) * samples)
+    losses = weights.max() * binomial_upper(float(lost.sum()), total, side)
+    together = losses - weights.min() * binomial_lower(float(won.sum()), total, side)
+    return min(float(np.mean(by_class)), float(together), 1.0)
+
+
+def f1_drop_upper(
+    harmed: Array, rows: float, frequency: Array, samples: float, confidence: float, weight: float
+) -> float:
+    """Upper bound of the drop of the mean F1 of classes or labels, from how many samples the candidate harms.
+
+    `harmed` [classes]: samples on which the candidate leaves the baseline for a wrong answer and so takes a true
+    positive from this class or gives it a false positive; `rows`: samples that harm any class; `frequency` [classes]:
+    share of the samples that are of the class, taken as given. With F = 2·tp / s, s = predicted + actual, l true
+    positives lost and i false positives gained, all as rates, the drop of one class is at most
+    (F·i + (2 − F)·l) / (s − l + i) ≤ 2·(i + l) / frequency. The sum over the classes, per harmed row, is at most
+    `weight` / the least frequency. The lesser of both bounds, each at half of the error, the first shared by the
+    classes. A class that does not occur can lose all of its F1."""
+    half = 1 - (1 - confidence) / 2
+    share = 1 - (1 - half) / len(harmed)
+    rates = np.array([binomial_upper(float(count), samples, share) for count in harmed])
+    safe = np.where(frequency > 0, frequency, 1.0)
+    by_class = np.where(frequency > 0, np.minimum(2 * rates / safe, 1.0), 1.0)
+    if not frequency.all():
+        return float(by_class.mean())
+    together = weight * binomial_upper(rows, samples, half) / (len(harmed) * frequency.min())
+    return min(float(by_class.mean()), float(together))
+
+
+def samples_needed(upper: Callable[[float], float], samples: int, limit: float) -> int | None:
+    """The least number of samples at which `upper(scale)` is within `limit`; None where none is.
+
+    `upper` gives the bound if there were `scale` times as many samples of the same rates."""
 
     def proves(count: int) -> bool:
-        return accuracy_drop_upper(lost_rate * count, won_rate * count, count, confidence) <= limit
+        return upper(count / samples) <= limit
 
     high = 1
     while not proves(high):
@@ -65,23 +103,10 @@ def accuracy_samples_needed(lost: float, won: float, samples: int, limit: float,
     return high
 
 
-def bootstrap_drop_upper(
-    drop: Callable[[Array], float], samples: int, confidence: float, *, seed: int, resamples: int = RESAMPLES
-) -> float:
-    """Upper percentile bootstrap bound of `drop(rows)`, the drop on the rows that are given by index.
-
-    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. Paired: both models are scored on the
-    same rows. Resamples on which the metric is undefined (NaN) are left out."""
-    random = np.random.default_rng(seed)
-    drops = np.fromiter(
-        (drop(random.integers(0, samples, samples)) for _ in range(resamples)), dtype=np.float64, count=resamples
-    )
-    drops = drops[np.isfinite(drops)]
-    return float(np.quantile(drops, confidence, method="higher")) if len(drops) else math.inf
-
-
-def bootstrap_samples_needed(drop: float, upper: float, samples: int, limit: float) -> int | None:
-    """How many samples would bring the bound within `limit`: its distance shrinks with the root of their number."""
-    if drop >= limit or not math.isfinite(upper):
+def accuracy_samples_needed(lost: float, won: float, samples: int, limit: float, confidence: float) -> int | None:
+    """The least number of samples whose bound is within `limit` if the observed rates stay; None where none is."""
+    if lost - won >= limit * samples:
         return None
-    return max(samples, math.ceil(samples * ((upper - drop) / (limit - drop)) ** 2))
+    return samples_needed(
+        lambda scale: accuracy_drop_upper(lost * scale, won * scale, samples * scale, confidence), samples, limit
+    )
