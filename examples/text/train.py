@@ -137,6 +137,8 @@ def fit(model: Library, rows: Sequence[Sequence[int]], labels: np.ndarray) -> No
 
 def main() -> None:
     shipworthy.set_seed(0)
+    # Layers so small leave a second thread little but waiting.
+    torch.set_num_threads(1)
     texts, labels = (np.array(column) for column in corpus())
     order = np.random.default_rng(0).permutation(len(texts))
     seen, kept = np.split(order, [int(TRAIN * len(order))])

@@ -151,5 +151,7 @@ def print_served(server: Server) -> None:
     for predictor in server.predictors:
         for variant, reason in predictor.passed_over:
             typer.echo(f"{predictor.manifest.name}: {variant} is passed over: {reason}")
+        for note in predictor.notes:
+            typer.echo(f"{predictor.manifest.name}: {note}")
         typer.echo(f"{predictor.manifest.name}: served by {predictor.variant.id}, version {predictor.version}")
     typer.echo(f"ready: {server.url} (try {server.url}/docs)")

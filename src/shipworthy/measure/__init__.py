@@ -1,6 +1,7 @@
 """Measure a candidate in a process of its own: parity, metric, latency, throughput, memory, kernels."""
 
 from .cases import read_cases, write_cases
+from .claims import Claim
 from .kernels import precision_refusal
 from .load import busy_share, load_findings
 from .messages import (
@@ -17,14 +18,15 @@ from .messages import (
     RunCases,
 )
 from .metrics import Metric, metric_for
-from .paired import Claim, compare, gather, join
+from .paired import compare, gather, join
 from .parity import ParityJudge, misfit
 from .process import Caps, Worker
-from .race import FASTER, Course, Lap, Objective, Racer, is_faster, race, size_ratio, speed
+from .race import FASTER, TAIL_RUNS, Course, Lap, Objective, Racer, is_faster, race, size_ratio, speed, with_tail
 from .survey import Survey, SurveyTimes, batch_sizes, open_graph, ranked, survey, timing_cases
 
 __all__ = [
     "FASTER",
+    "TAIL_RUNS",
     "Caps",
     "CheckModel",
     "CheckReply",
@@ -65,5 +67,6 @@ __all__ = [
     "speed",
     "survey",
     "timing_cases",
+    "with_tail",
     "write_cases",
 ]

@@ -35,7 +35,7 @@ def too_little(values: Array, samples: int, limit: float | None) -> str | None:
         return f"{samples} samples are fewer than the {FEWEST} that a bootstrap needs"
     if not np.isfinite(values).all():
         return "the metric is not defined without some of the samples"
-    least = max(NEARLY_ZERO * (limit or 0.0), 1e-12)
+    least = max(NEARLY_ZERO * (limit or 0.0), 1e-9)
     if float(np.abs(values).max()) <= least:
         return "no sample's answers differ enough to tell how often larger differences occur"
     if carriers(values) < FEWEST_CARRIERS:
@@ -68,7 +68,7 @@ def _in_blocks(values: Array, random: np.random.Generator) -> Array:
     rest = len(values) % _BLOCKS
     # Blocks of one size: those that are left over join the mean by their own weight, as a shift of all blocks.
     blocks: Array = values[order[: len(values) - rest]].reshape(_BLOCKS, -1).mean(1)
-    return blocks + (values.mean() - blocks.mean())
+    return np.asarray(blocks + (values.mean() - blocks.mean()))
 
 
 def grouped_differences(drop: Callable[[Array], float], samples: int, seed: int) -> Array:
@@ -76,7 +76,7 @@ def grouped_differences(drop: Callable[[Array], float], samples: int, seed: int)
     rows = np.random.default_rng(seed).permutation(samples)
     groups = np.array_split(rows, min(samples, _GROUPS))
     left = np.array([drop(np.setdiff1d(rows, group, assume_unique=True)) for group in groups])
-    return len(groups) * drop(np.arange(samples)) - (len(groups) - 1) * left
+    return np.asarray(len(groups) * drop(np.arange(samples)) - (len(groups) - 1) * left)
 
 
 def bca_upper(

@@ -14,6 +14,7 @@ from ..contract import Array, Arrays, Contract
 from ..contract.spec import Kind, TaskKind
 from ..errors import ContractError, DataError
 from ..usercode import resolve
+from .terms import ABSOLUTE, COSINES, F1, LABEL_F1, R2, RECALLS, RIGHT, SQUARED, Terms, cosines
 
 Score: TypeAlias = Callable[[Array, Array], float]
 """Of (answers, targets), rows in the same order."""
@@ -26,8 +27,10 @@ class BuiltIn:
 
     answer: Answer
     score: Score
-    exact: bool = False
-    """True where a sample is right or wrong, so that the bound of a drop is exact."""
+    terms: Terms
+    """What the score is a function of the means of."""
+    reach: float | None = None
+    """The most that one sample's score can drop, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Metric:
     name: str
     answers: Callable[[Arrays], Arrays]
     score: Callable[[Arrays, Array], float]
-    exact: bool
+    built_in: BuiltIn | None = None
+    """None for a metric of the user's own."""
     against_eager: bool = False
     """True where eager's own answers are the targets."""
     class_names: tuple[str, ...] | None = None
@@ -89,21 +93,19 @@ def r2(answers: Array, targets: Array) -> float:
 
 def cosine(answers: Array, targets: Array) -> float:
     """Mean cosine of the angle between rows; a pair of zero vectors counts 1."""
-    dot = (answers * targets).sum(-1)
-    norms = np.linalg.norm(answers, axis=-1) * np.linalg.norm(targets, axis=-1)
-    return float(np.where(norms > 0, dot / np.maximum(norms, np.finfo(np.float64).tiny), 1.0).mean())
+    return float(cosines(answers, targets).mean())
 
 
 # The contract accepts exactly these names.
 BUILT_IN: dict[str, BuiltIn] = {
-    "accuracy": BuiltIn("class", accuracy, exact=True),
-    "balanced_accuracy": BuiltIn("class", balanced_accuracy),
-    "f1_macro": BuiltIn("class", f1_macro),
-    "multilabel_f1": BuiltIn("labels", multilabel_f1),
-    "neg_mae": BuiltIn("value", neg_mae),
-    "neg_rmse": BuiltIn("value", neg_rmse),
-    "r2": BuiltIn("value", r2),
-    "cosine": BuiltIn("vector", cosine),
+    "accuracy": BuiltIn("class", accuracy, RIGHT),
+    "balanced_accuracy": BuiltIn("class", balanced_accuracy, RECALLS),
+    "f1_macro": BuiltIn("class", f1_macro, F1),
+    "multilabel_f1": BuiltIn("labels", multilabel_f1, LABEL_F1),
+    "neg_mae": BuiltIn("value", neg_mae, ABSOLUTE),
+    "neg_rmse": BuiltIn("value", neg_rmse, SQUARED),
+    "r2": BuiltIn("value", r2, R2),
+    "cosine": BuiltIn("vector", cosine, COSINES, reach=2.0),
 }
 
 DEFAULT: dict[TaskKind, str | None] = {
@@ -125,7 +127,7 @@ def metric_for(contract: Contract) -> Metric | None:
     if name is None:
         return None
     if ":" in name:
-        return Metric(name, dict, _imported(name, contract.root), exact=False)
+        return Metric(name, dict, _imported(name, contract.root))
     built_in = BUILT_IN[name]
     scored = contract.scored
     assert scored is not None, "outputs are known before a metric is made"
@@ -133,7 +135,7 @@ def metric_for(contract: Contract) -> Metric | None:
         name,
         answers=partial(_answers, scored, contract.outputs[scored].kind, built_in.answer),
         score=partial(_score, built_in),
-        exact=built_in.exact,
+        built_in=built_in,
         against_eager=built_in.answer == "vector",
         class_names=(contract.task.labels or ()) if built_in.answer in ("class", "labels") else None,
     )

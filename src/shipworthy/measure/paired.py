@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from ..contract import Array, Arrays
-from ..errors import DataError
+from ..errors import DataError, MeasureError
 from ..evidence import MetricEvidence
-from .bounds import (
-    RESAMPLES,
-    accuracy_drop_upper,
-    accuracy_samples_needed,
-    bootstrap_drop_upper,
-    bootstrap_samples_needed,
-)
+from .claims import Claim, bound_of
 from .metrics import ANSWERS, Metric, recalls
-
-USUAL_CONFIDENCE = 0.95
-"""Of a bound that is reported where the contract asks for no proof."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What is to be shown of the drop: the limit, the confidence, and among how many finalists it is shared."""
-
-    limit: float | None = None
-    confidence: float | None = None
-    finalists: int = 1
-
-    @property
-    def level(self) -> float:
-        """1 − (1 − c)/K: each of K finalists is proven at this, so that all together hold at c (Bonferroni)."""
-        return 1 - (1 - (self.confidence or USUAL_CONFIDENCE)) / self.finalists
 
 
 def compare(
@@ -48,19 +24,24 @@ def compare(
     *,
     claim: Claim | None = None,
     seed: int = 0,
+    subject: str = "the candidate",
 ) -> MetricEvidence:
-    """The metric of both on the same rows; with a claim, the upper bound of the drop and the samples that it needs.
+    """The metric of both on the same rows; with a claim of a confidence, the upper bound of the drop as well.
 
-    `eager` and `candidate` are outputs by name, [n, ...]; targets [n, ...] (not read by a metric against eager)."""
-    base, other = metric.answers(eager), metric.answers(candidate)
+    `eager` and `candidate` are outputs by name, [n, ...]; targets [n, ...] (not read by a metric against eager).
+
+    Raises DataError where the metric fails or is not finite for eager, MeasureError (of `subject`, gate `metric`) where
+    only for the candidate."""
+    base = metric.answers(eager)
     if metric.against_eager:
         targets = base[ANSWERS]
     assert targets is not None, "a metric with targets is only made for data that has them"
-    before, after = metric.score(base, targets), metric.score(other, targets)
-    if not (math.isfinite(before) and math.isfinite(after)):
+    before = metric.score(base, targets)
+    if not math.isfinite(before):
         raise DataError(
             f"the {split} data", f"{metric.name} is not defined on them", "give more of them, or another metric"
         )
+    other, after = _candidates(metric, split, candidate, targets, subject)
     evidence = MetricEvidence(
         name=metric.name,
         split=split,
@@ -70,42 +51,24 @@ def compare(
         drop=before - after,
         per_class=_recall_drops(metric, base, other, targets),
     )
-    if claim is None:
+    if claim is None or claim.level is None:
         return evidence
-    # Positions of one sample are not independent: only one answer per sample has an exact bound.
-    bound = _exact if metric.exact and base[ANSWERS].ndim == 1 else _bootstrap
-    return evidence.model_copy(update=bound(metric, base, other, targets, evidence.drop, claim, seed))
+    bound = bound_of(metric, base, other, targets, evidence.drop, claim, seed)
+    found = {"drop_upper": bound.upper, "method": bound.method, "samples_needed": bound.needed}
+    return evidence.model_copy(update={**found, "confidence": claim.level})
 
 
-def _exact(
-    metric: Metric, base: Arrays, other: Arrays, targets: Array, drop: float, claim: Claim, seed: int
-) -> dict[str, object]:
-    truth = targets.reshape(base[ANSWERS].shape)
-    right, kept = base[ANSWERS] == truth, other[ANSWERS] == truth
-    lost, won, samples = int((right & ~kept).sum()), int((kept & ~right).sum()), len(truth)
-    upper = accuracy_drop_upper(lost, won, samples, claim.level)
-    needed = None
-    if claim.limit is not None and upper > claim.limit:
-        needed = accuracy_samples_needed(lost, won, samples, claim.limit, claim.level)
-    method = f"exact paired Clopper–Pearson ({lost} lost, {won} won)"
-    return {"drop_upper": upper, "confidence": claim.level, "method": method, "samples_needed": needed}
-
-
-def _bootstrap(
-    metric: Metric, base: Arrays, other: Arrays, targets: Array, drop: float, claim: Claim, seed: int
-) -> dict[str, object]:
-    def drop_on(rows: Array) -> float:
-        first, second = ({name: array[rows] for name, array in answers.items()} for answers in (base, other))
-        return metric.score(first, targets[rows]) - metric.score(second, targets[rows])
-
-    upper = bootstrap_drop_upper(drop_on, len(targets), claim.level, seed=seed)
-    if not math.isfinite(upper):
-        raise DataError("the data", f"are too few for a bound of {metric.name}: it is not defined on resamples of them")
-    needed = None
-    if claim.limit is not None and upper > claim.limit:
-        needed = bootstrap_samples_needed(drop, upper, len(targets), claim.limit)
-    method = f"paired bootstrap, {RESAMPLES} resamples"
-    return {"drop_upper": upper, "confidence": claim.level, "method": method, "samples_needed": needed}
+def _candidates(metric: Metric, split: str, outputs: Arrays, targets: Array, subject: str) -> tuple[Arrays, float]:
+    """The candidate's answers and score. What fails for it alone, after it worked for eager, is its own fault."""
+    try:
+        answers = metric.answers(outputs)
+        score = metric.score(answers, targets)
+    except DataError as error:
+        reason = f"{metric.name} fails on its answers to the {split} data: {error.culprit}: {error.reason}"
+        raise MeasureError(subject, reason, gate="metric") from error
+    if not math.isfinite(score):
+        raise MeasureError(subject, f"{metric.name} of its answers to the {split} data is {score}", gate="metric")
+    return answers, score
 
 
 def _recall_drops(metric: Metric, base: Arrays, other: Arrays, targets: Array) -> dict[str, float]:

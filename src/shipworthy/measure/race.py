@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +21,9 @@ FASTER = 1.03
 """A lower bound of the ratio above this is faster; anything else is a tie or slower."""
 CONFIDENCE = 0.95
 _LONGEST_S = 60.0
+TAIL_RUNS = 100
+"""Runs that a 99th percentile is judged on."""
+_TAIL_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,17 @@ def race(racers: Sequence[Racer], objective: Objective, course: Course | None = 
             rates[racer.id].append(rate)
             times[racer.id].extend(lap.times)
     return {racer.id: Lap(racer.id, racer.point, tuple(rates[racer.id]), tuple(times[racer.id])) for racer in racers}
+
+
+def with_tail(racer: Racer, lap: Lap) -> Lap:
+    """The lap with single runs added until there are enough for its p99, or some seconds have passed."""
+    lacking, streams = TAIL_RUNS - len(lap.times), racer.point.streams
+    if lacking <= 0:
+        return lap
+    # A tenth more time than the runs should take: the last run of a stream must not be cut off by the clock.
+    seconds = min(_TAIL_S, 1.1 * math.ceil(lacking / streams) * float(np.median(lap.times)))
+    loop = say.TimeLoop(case=str(racer.point.batch), streams=streams, seconds=seconds, least=1)
+    return replace(lap, times=(*lap.times, *racer.worker.ask(loop, say.TimeReply).times))
 
 
 @dataclass(frozen=True, slots=True)

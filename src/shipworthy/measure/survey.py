@@ -105,14 +105,16 @@ def open_graph(worker: Worker, artifact: Artifact, point: OperatingPoint, feeds:
     return worker.ask(say.OpenGraph(artifact=artifact, point=point, feeds=feeds, cases=cases), say.OpenReply).load_s
 
 
-def ranked(points: Sequence[ThroughputPoint], target: TargetSpec, p99_ms: float | None) -> list[ThroughputPoint]:
-    """The points worth a closer look, the best first; none where every point exceeds the latency limit.
+def ranked(points: Sequence[ThroughputPoint], target: TargetSpec, limit_ms: float | None) -> list[ThroughputPoint]:
+    """The points worth a closer look, the best first; none where the p50 of every point exceeds the latency limit.
+
+    A survey has too few runs for a p99: one pause of the host would rule a point out that keeps the limit.
 
     The points near the best throughput come before the rest, the one with the fewest in flight first. For latency
     there is only one: a single request of the smallest batch."""
     if target.objective == "latency":
         points = [min(points, key=lambda p: (p.point.batch, p.point.streams))] if points else []
-    allowed = [point for point in points if p99_ms is None or point.p99_ms <= p99_ms]
+    allowed = [point for point in points if limit_ms is None or point.p50_ms <= limit_ms]
     if not allowed:
         return []
     enough = NEAR * max(point.items_per_s for point in allowed)

@@ -13,9 +13,15 @@ from .bench import Bench
 
 
 def metric_on(
-    bench: Bench, split: Literal["validation", "holdout"], mine: Path, claim: Claim | None = None
+    bench: Bench,
+    subject: str,
+    split: Literal["validation", "holdout"],
+    mine: Path,
+    claim: Claim | None = None,
 ) -> tuple[MetricEvidence | None, str | None]:
-    """The paired metric, or why the answers cannot be compared; neither where there are no data or no metric."""
+    """The paired metric of `subject`, or why the answers cannot be compared; neither without data or a metric.
+
+    Raises what `compare` raises: an error of `subject` where the metric fails for it alone."""
     data: Dataset | None = getattr(bench.job.splits, split)
     if bench.job.metric is None or data is None or not len(data):
         return None, None
@@ -34,6 +40,7 @@ def metric_on(
         gather(candidate),
         claim=claim,
         seed=bench.contract.search.seed,
+        subject=subject,
     )
     return evidence, None
 

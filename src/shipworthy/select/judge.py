@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..contract import Contract
 from ..evidence import Candidate, MetricEvidence, Speed
-from ..measure import FASTER, is_faster, precision_refusal
+from ..measure import FASTER, TAIL_RUNS, is_faster, precision_refusal
 from .results import Exported, Pace, Quality, Refusal
 
 
@@ -32,12 +32,20 @@ def judge_pace(contract: Contract, pace: Pace, baseline: str, parent: str | None
     if pace.refusal is not None:
         return pace.refusal
     if pace.best is None:
-        lowest = min(point.p99_ms for point in pace.throughput)
-        limit = contract.limits.p99_ms
-        reason = f"p99 is at least {lowest:.3g} ms at every operating point, above the limit of {limit:g} ms"
-        return Refusal(gate="limits", reason=reason)
+        return Refusal(gate="limits", reason=_too_slow(contract, pace))
     over = _over(contract.limits.rss_mb, pace.rss_mb, "peak memory", "MB")
     return over or _speed_refusal(contract, pace.speed, baseline, parent)
+
+
+def _too_slow(contract: Contract, pace: Pace) -> str:
+    above = f"above the limit of {contract.limits.p99_ms:g} ms"
+    if pace.closest is None:
+        lowest = min(point.p50_ms for point in pace.throughput)
+        return f"p50 is at least {lowest:.3g} ms at every operating point, and p99 is never less, {above}"
+    point, runs = pace.closest.point, pace.closest_runs
+    few = "" if runs >= TAIL_RUNS else f"; {TAIL_RUNS} runs, which a p99 asks for, would have taken too long"
+    at = f"{point.streams} × {point.batch} in flight"
+    return f"p99 is {pace.closest.p99_ms:.3g} ms over {runs} runs at {at}, the best of the points tried, {above}{few}"
 
 
 def _speed_refusal(contract: Contract, speeds: tuple[Speed, ...], baseline: str, parent: str | None) -> Refusal | None:
@@ -77,15 +85,22 @@ def judge_proof(contract: Contract, metric: MetricEvidence | None) -> Refusal | 
     seen = _metric_refusal(contract, metric)
     if seen is not None or metric is None or limit is None or contract.limits.confidence is None:
         return seen
-    if metric.drop_upper is None or metric.drop_upper <= limit:
+    if metric.drop_upper is not None and metric.drop_upper <= limit:
         return None
-    needed = metric.samples_needed
-    enough = f"{needed:,} such samples would be enough" if needed else "no number of samples would be enough"
     return Refusal(
         gate="metric",
         reason=f"a drop of {metric.name} within {limit:g} is not proven: {metric.drop:.4g} was seen on "
-        f"{metric.samples:,} samples, the bound at {metric.confidence:.4g} is {metric.drop_upper:.4g}; {enough}",
+        f"{metric.samples:,} samples, {_unproven(metric)}",
     )
+
+
+def _unproven(metric: MetricEvidence) -> str:
+    needed = metric.samples_needed
+    if metric.drop_upper is None:
+        more = f"about {needed:,} such samples may be enough" if needed else "how many would be enough cannot be told"
+        return f"which give no bound: {metric.method}; {more}"
+    enough = f"{needed:,} such samples would be enough" if needed else "no number of samples would be enough"
+    return f"the bound at {metric.confidence:.4g} is {metric.drop_upper:.4g}; {enough}"
 
 
 def _over(limit: float | None, value: float | None, what: str, unit: str) -> Refusal | None:

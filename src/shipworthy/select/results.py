@@ -55,6 +55,10 @@ class Pace(Stage):
     throughput: tuple[ThroughputPoint, ...] = ()
     best: OperatingPoint | None = None
     """None where every point exceeds the limit of the latency."""
+    closest: ThroughputPoint | None = None
+    """Then the point with the lowest p99 of those that were raced; None where the p50 of all exceeds the limit."""
+    closest_runs: int = 0
+    """How many runs the p99 of that point is of."""
     speed: tuple[Speed, ...] = ()
     load_s: float | None = None
     rss_mb: float | None = None

@@ -168,7 +168,10 @@ class Trial:
             judge.add(feeds, expected, got)
         metric, misfit = None, judge.misfit
         if misfit is None:
-            metric, misfit = metric_on(bench, "validation", self.answer(artifact, "validation"))
+            metric, misfit = metric_on(bench, self._candidate.id, "validation", self.answer(artifact, "validation"))
+        if misfit is None and self._is_baseline:
+            # A holdout on which the metric is not defined for eager ends the build now, and not after the sweep.
+            _, misfit = metric_on(bench, self._candidate.id, "holdout", self.answer(artifact, "holdout"))
         quality = Quality(
             parity=judge.parity(),
             tolerance=judge.tolerance(),
@@ -181,7 +184,8 @@ class Trial:
         return quality
 
     def _proof(self, artifact: Artifact, claim: Claim) -> Proof:
-        metric, misfit = metric_on(self._bench, "holdout", self.answer(artifact, "holdout"), claim)
+        answers = self.answer(artifact, "holdout")
+        metric, misfit = metric_on(self._bench, self._candidate.id, "holdout", answers, claim)
         self._forget("holdout")
         return Proof(metric=metric, refusal=None if misfit is None else Refusal(gate="parity", reason=misfit))
 
