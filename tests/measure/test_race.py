@@ -25,6 +25,7 @@ from shipworthy.measure import (
     size_ratio,
     speed,
     timing_cases,
+    with_tail,
 )
 from shipworthy.measure.messages import TimeLoop, TimeReply
 from shipworthy.measure.survey import stream_counts
@@ -74,6 +75,27 @@ def test_latency_compares_the_median_run() -> None:
     laps = race(_racers([], a=100, b=50), "latency", Course(rounds=3))
     assert speed(laps["a"], laps["b"], "latency").ratio == pytest.approx(2)
     assert laps["a"].throughput().p50_ms == pytest.approx(20)
+
+
+def test_a_p99_is_of_a_hundred_runs_where_they_fit_in_the_time() -> None:
+    asked: list[TimeLoop] = []
+
+    class Steady:
+        def ask(self, command: TimeLoop, reply: type[TimeReply]) -> TimeReply:
+            asked.append(command)
+            return TimeReply(rate=10.0, times=(0.2,) * int(command.streams * command.seconds / 0.1))
+
+    def tail(count: int, seconds: float) -> Lap:
+        lap = Lap("a", _POINT, (1.0,), (seconds,) * count)
+        return with_tail(Racer("a", cast(Worker, Steady()), _POINT), lap)
+
+    assert len(tail(100, 0.1).times) == 100
+    assert asked == []
+    assert len(tail(20, 0.05).times) >= 63
+    assert asked[0].seconds == pytest.approx(1.1 * 40 * 0.05)
+    assert tail(20, 0.05).times[-1] == 0.2, "the added runs count"
+    tail(6, 2.0)
+    assert asked[-1].seconds == 3.0, "no slow candidate holds up the build"
 
 
 def test_slow_racers_run_fewer_rounds() -> None:
@@ -149,6 +171,6 @@ def test_near_the_best_the_fewest_in_flight_are_taken() -> None:
     ]
     order = [(p.point.streams, p.point.batch) for p in ranked(points, TargetSpec(), None)]
     assert order == [(2, 8), (2, 16), (2, 32), (1, 4), (1, 1)]
-    assert [p.point.batch for p in ranked(points, TargetSpec(), 3.0)] == [4, 1]
-    assert ranked(points, TargetSpec(), 0.5) == []
+    assert [p.point.batch for p in ranked(points, TargetSpec(), 1.0)] == [4, 1], "by the p50, half of the p99 here"
+    assert ranked(points, TargetSpec(), 0.4) == []
     assert [p.point.batch for p in ranked(points, TargetSpec(objective="latency"), None)] == [1]

@@ -15,6 +15,8 @@ from shipworthy.errors import ContractError, MeasureError, ModelError
 from shipworthy.measure import Caps
 from shipworthy.package import read_package
 from shipworthy.select import BuildReport, Effort, build
+from shipworthy.select.bench import Job
+from shipworthy.select.job import prepare, tidy
 
 MakeContract = Callable[..., Contract]
 
@@ -190,12 +192,90 @@ def test_limits_that_none_meets_leave_reasons_and_a_pareto_set(
     assert loose.record.results[1].evidence.speed == row.evidence.speed, "judged anew, not measured anew"
 
 
-def test_a_budget_ends_the_sweep_between_candidates(iris_contract: MakeContract, quick: Effort, work: Path) -> None:
-    contract = iris_contract(search={"precisions": ["fp32"], "budget": "0.5s"})
-    report = build(contract, engines=["onnxruntime", "openvino"], work=work, progress=False, effort=quick)
-    assert [row.verdict for row in report.record.results] == ["baseline", "skipped", "skipped"]
-    assert report.record.skipped[0] == "onnxruntime-fp32: the budget of 0.5s was used up"
-    assert report.best is None
+def test_a_budget_ends_the_sweep_between_candidates(iris_contract: MakeContract, quick: Effort, tmp_path: Path) -> None:
+    plain = iris_contract(search={"precisions": ["fp32"]})
+    build(plain, engines=["openvino"], work=tmp_path, progress=False, effort=quick)
+    contract = iris_contract(search={"precisions": ["fp32"], "budget": "0.01s"})
+    report = build(contract, engines=["onnxruntime", "openvino"], work=tmp_path, progress=False, effort=quick)
+    rows = {row.candidate.id: row for row in report.record.results}
+    assert rows["onnxruntime-fp32"].verdict == "skipped"
+    assert rows["openvino-fp32"].evidence.best is not None, "what is in the store costs no more time"
+    assert report.record.skipped[0] == "onnxruntime-fp32: the budget of 0.01s was used up"
+
+
+def _prepared(contract: Contract, quick: Effort, work: Path, model: Any = None) -> Job:
+    given = (contract, None) if model is None else (model, contract)
+    return prepare(*given, {}, work=work, mend=False, effort=quick)[0]
+
+
+def test_a_factory_without_weights_is_called_once(
+    iris: Path, iris_contract: MakeContract, quick: Effort, tmp_path: Path
+) -> None:
+    (iris / "unseeded.py").write_text("from flower import Flower\n\n\ndef build_model():\n    return Flower()\n")
+    contract = iris_contract(model="unseeded:build_model", weights=None)
+    report = build(contract, engines=["onnxruntime"], work=tmp_path, progress=False, effort=quick)
+    row = report.record.results[1]
+    assert row.evidence.parity[0].max_abs < 1e-4, "every process has the very same weights"
+
+
+def test_other_weights_each_time_that_cannot_be_handed_on_are_refused(
+    iris: Path, iris_contract: MakeContract, quick: Effort, tmp_path: Path
+) -> None:
+    (iris / "locked.py").write_text(
+        "import threading, torch\nfrom flower import Flower\n\n\ndef build_model():\n    net = Flower()\n"
+        "    net.lock = threading.Lock()\n    return net\n\n\n"
+        "def seeded():\n    torch.manual_seed(0)\n    return build_model()\n"
+    )
+    with pytest.raises(ModelError, match="builds other weights each time; name weights or seed it"):
+        _prepared(iris_contract(model="locked:build_model", weights=None), quick, tmp_path)
+    job = _prepared(iris_contract(model="locked:seeded", weights=None), quick, tmp_path)
+    assert job.source.pickle is None
+    assert [finding.rule for finding in job.findings] == ["not-resumable"]
+
+
+def test_a_second_build_does_not_take_the_model_of_the_first(
+    iris_contract: MakeContract, quick: Effort, tmp_path: Path
+) -> None:
+    import torch
+
+    contract = iris_contract(model=None, weights=None)
+    first, second = (_prepared(contract, quick, tmp_path, torch.nn.Linear(4, 3)).source for _ in range(2))
+    assert first.pickle is not None
+    assert second.pickle is not None
+    names = {file.name for file in (tmp_path / "model").iterdir()}
+    assert names == {first.pickle.name, second.pickle.name}, "nothing half-written is left"
+    assert len(names) == 2
+    tidy(second, tmp_path)
+    assert [file.name for file in (tmp_path / "model").iterdir()] == [second.pickle.name]
+
+
+def test_a_changed_metric_makes_old_results_void(
+    iris: Path, iris_contract: MakeContract, quick: Effort, tmp_path: Path
+) -> None:
+    found = []
+    for number in (1, 2):
+        (iris / f"metric_{number}").mkdir()
+        (iris / f"metric_{number}" / "mine.py").write_text(f"def score(outputs, targets):\n    return {number}.0\n")
+        contract = iris_contract(data={"metric": "mine:score"}, model=None, weights=None, limits={})
+        contract = contract.model_copy(update={"root": iris / f"metric_{number}"})
+        import torch
+
+        torch.manual_seed(0)
+        found.append(_prepared(contract, quick, tmp_path, torch.nn.Linear(4, 3)).identity)
+    assert found[0]["metric"] != found[1]["metric"]
+    assert {name for name in found[0] if found[0][name] != found[1][name]} == {"metric"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_rules_that_were_not_asked_are_in_the_record(
+    iris_contract: MakeContract, quick: Effort, tmp_path: Path
+) -> None:
+    import torch
+
+    traced = torch.jit.trace(torch.nn.Linear(4, 3), torch.zeros(2, 4))
+    contract = iris_contract(model=None, weights=None, search={"precisions": ["fp32"], "budget": "0.01s"})
+    report = build(traced, contract, engines=["torchscript"], work=tmp_path, progress=False, effort=quick)
+    assert any(each.startswith("check ") and "own code" in each for each in report.record.skipped)
 
 
 def test_progress_goes_to_standard_error_as_lines(

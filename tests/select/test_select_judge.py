@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from shipworthy.contract import Contract, InputSpec, Limits, Signature, TargetSpec, TaskSpec
 from shipworthy.contract.spec import Precision
+from shipworthy.errors import DataError, MeasureError
 from shipworthy.evidence import Candidate, MetricEvidence, Parity, Speed, ThroughputPoint
 from shipworthy.measure import ExportReply
 from shipworthy.runtime import Artifact, Kernel, OperatingPoint
+from shipworthy.select.contest import Entrant, _worth_racing
 from shipworthy.select.final import choose, pick_finalists
 from shipworthy.select.judge import judge_pace, judge_proof, judge_quality
 from shipworthy.select.pareto import pareto
 from shipworthy.select.results import Exported, Pace, Playoff, Quality, Refusal
 from shipworthy.select.sweep import Tried
+from shipworthy.select.trial import Trial
 
 _POINT = OperatingPoint(streams=2, threads=2, batch=8)
 
@@ -124,6 +129,64 @@ def test_the_proof_needs_the_bound_only_where_a_confidence_is_asked_for() -> Non
     assert judge_proof(_contract(max_metric_drop=0.03, confidence=0.95), metric) is None
     assert judge_proof(_contract(), metric) is None
     assert _gate(judge_proof(_contract(max_metric_drop=0.0005), metric)) == "metric"
+
+
+def test_what_gives_no_bound_is_not_proven() -> None:
+    contract = _contract(max_metric_drop=0.005, confidence=0.95)
+    metric = _metric(0.0, split="holdout", confidence=0.95, method="20 samples are fewer than 30")
+    refusal = judge_proof(contract, metric)
+    assert _gate(refusal) == "metric"
+    assert refusal is not None
+    assert "no bound: 20 samples are fewer than 30; how many would be enough cannot be told" in refusal.reason
+    more = judge_proof(contract, metric.model_copy(update={"samples_needed": 2000}))
+    assert more is not None
+    assert "about 2,000 such samples may be enough" in more.reason
+
+
+@pytest.mark.parametrize(("runs", "few"), [(120, False), (40, True)])
+def test_a_p99_of_few_runs_says_so(runs: int, few: bool) -> None:
+    closest = ThroughputPoint(point=_POINT, items_per_s=100, p50_ms=1, p99_ms=4)
+    pace = _pace(best=None, p99_ms=9.0, closest=closest, closest_runs=runs)
+    refusal = judge_pace(_contract(p99_ms=3), pace, "torch-fp32", None)
+    assert refusal is not None
+    assert f"p99 is 4 ms over {runs} runs at 2 × 8 in flight" in refusal.reason
+    assert ("would have taken too long" in refusal.reason) == few
+
+
+def _bench(contract: Contract) -> Any:
+    """What a trial and a race read of a bench, with a store that keeps nothing."""
+    store = SimpleNamespace(once=lambda stage, subject, kind, measure, **_: measure("key"))
+    progress = SimpleNamespace(doing=lambda _: None)
+    baseline = Candidate(engine="torch", precision="fp32")
+    return SimpleNamespace(contract=contract, baseline=baseline, store=store, progress=progress)
+
+
+def test_a_metric_that_fails_for_a_candidate_is_its_refusal_and_for_eager_the_end() -> None:
+    def failing(error: Exception) -> Callable[[str], Quality]:
+        def measure(_: str) -> Quality:
+            raise error
+
+        return measure
+
+    bench = _bench(_contract())
+    own = MeasureError("openvino-bf16", "own:f of its answers is nan", gate="metric")
+    trial = Trial(bench, Candidate(engine="openvino", precision="bf16"))
+    assert _gate(trial._once("quality", Quality, failing(own)).refusal) == "metric"
+    with pytest.raises(DataError):
+        Trial(bench, bench.baseline)._once("quality", Quality, failing(DataError("the data", "undefined")))
+
+
+def test_the_point_with_the_lowest_p99_is_raced_in_any_case() -> None:
+    def seen(streams: int, batch: int, rate: float, p50_ms: float, p99_ms: float) -> ThroughputPoint:
+        point = OperatingPoint(streams=streams, threads=2, batch=batch)
+        return ThroughputPoint(point=point, items_per_s=rate, p50_ms=p50_ms, p99_ms=p99_ms)
+
+    bench = _bench(_contract(p99_ms=3))
+    points = [seen(1, 1, 50, 1, 4), seen(1, 2, 80, 2, 9), seen(2, 2, 90, 2, 9), seen(2, 4, 100, 3.5, 3.6)]
+    own = Entrant("openvino-fp32", _exported().reply.artifact, 1.0)  # type: ignore[union-attr]
+    raced = [(p.point.streams, p.point.batch) for p in _worth_racing(bench, own, points)]
+    assert raced == [(2, 2), (1, 2), (1, 1)], "p99 of a survey rules nothing out, p50 does"
+    assert _worth_racing(bench, own, points[3:]) == []
 
 
 def _tried(engine: str, ratio: float, precision: Precision = "fp32", size_mb: float = 1.0, drop: float = 0.0) -> Tried:

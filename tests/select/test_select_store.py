@@ -9,7 +9,8 @@ import pytest
 from shipworthy.contract import Strict
 from shipworthy.errors import MeasureError
 from shipworthy.select import read_journal
-from shipworthy.select.store import Store
+from shipworthy.select.results import Pace, Refusal
+from shipworthy.select.store import NotStoredError, Store
 
 
 class Number(Strict):
@@ -89,3 +90,33 @@ def test_half_a_result_is_none(tmp_path: Path) -> None:
         key = store.key("pace", "x")
         (tmp_path / "results" / f"pace-{key}.part").write_text('{"val')
         assert store.once("pace", "x", Number, lambda _: Number(value=4)).value == 4
+
+
+@pytest.mark.parametrize(("gate", "reason", "kept"), [
+    ("hang", "gave no answer", False), ("memory", "held too much", False),
+    ("crash", "died of SIGKILL (by the system)", False), ("crash", "died of SIGSEGV", True), ("export", "no", True),
+])  # fmt: skip
+def test_what_the_host_ended_is_tried_again(gate: str, reason: str, kept: bool, tmp_path: Path) -> None:
+    with _store(tmp_path) as store:
+        first = store.once("pace", "x", Pace, lambda _: Pace(refusal=Refusal(gate=gate, reason=reason)))
+        second = store.once("pace", "x", Pace, lambda _: Pace(load_s=1))
+    assert first.refusal is not None
+    assert (second == first) is kept
+    assert read_journal(tmp_path)[1].event == ("finished" if kept else "dropped")
+
+
+def test_a_result_of_another_form_is_measured_again(tmp_path: Path) -> None:
+    with _store(tmp_path) as store:
+        key = store.key("pace", "x")
+        (tmp_path / "results" / f"pace-{key}.json").write_text('{"worth": 1}')
+        assert store.once("pace", "x", Number, lambda _: Number(value=4)).value == 4
+
+
+def test_only_the_finished_can_be_asked_for(tmp_path: Path) -> None:
+    with _store(tmp_path) as store:
+        store.once("pace", "x", Number, lambda _: Number(value=1))
+        with store.finished_only():
+            assert store.once("pace", "x", Number, lambda _: Number(value=2)).value == 1
+            with pytest.raises(NotStoredError, match="pace of y"):
+                store.once("pace", "y", Number, lambda _: Number(value=2))
+        assert store.once("pace", "y", Number, lambda _: Number(value=2)).value == 2

@@ -84,7 +84,8 @@ class Duties:
         from ..preflight import check
 
         data = None if command.data is None else Dataset(tuple(Chunk(feeds) for _, feeds in read_cases(command.data)))
-        return say.CheckReply(findings=check(_model(command.source), command.source.rooted(), data).findings)
+        report = check(_model(command.source), command.source.rooted(), data)
+        return say.CheckReply(findings=report.findings, skipped=report.skipped)
 
     def _leave(self, _: say.Leave) -> say.Done:
         self.close()

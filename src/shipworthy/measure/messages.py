@@ -56,6 +56,8 @@ class CheckModel(Strict):
 
 class CheckReply(Strict):
     findings: tuple[Finding, ...]
+    skipped: tuple[str, ...] = ()
+    """Rules that could not be asked, each with the reason."""
 
 
 class OpenGraph(Strict):

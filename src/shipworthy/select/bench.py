@@ -9,7 +9,7 @@ from types import TracebackType
 
 from ..contract import Arrays, Contract
 from ..data import Dataset, Splits
-from ..evidence import Candidate
+from ..evidence import Candidate, Finding
 from ..measure import (
     Caps,
     Course,
@@ -54,6 +54,7 @@ class Job:
     metric: Metric | None
     identity: dict[str, object]
     """What every measurement depends on."""
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(slots=True)

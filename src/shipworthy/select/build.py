@@ -15,7 +15,7 @@ from ..measure import CheckModel, CheckReply, busy_share, load_findings
 from .bench import Bench, Effort
 from .candidates import Plan, plan
 from .final import Final, final
-from .job import Model, environment, prepare
+from .job import Model, environment, prepare, tidy
 from .outcome import Best, BuildReport
 from .pareto import pareto
 from .progress import progress_for
@@ -59,13 +59,14 @@ def build(
         shown.begin(len(planned.candidates) + 2)
         busy = load_findings(busy_share())
         with Store(folder, job.identity) as store, Bench(job, store, effort, shown) as bench:
+            tidy(job.source, folder)
             checked = _check(bench)
             baseline = measure_baseline(bench)
             budget = job.contract.search.budget_s
             swept = sweep(bench, planned.candidates, baseline, None if budget is None else start + budget)
             ended = final(bench, swept)
             shown.step("the choice is made")
-            record = _record(bench, (*busy, *_findings(checked)), planned, swept, ended, time.monotonic() - start)
+            record = _record(bench, checked, busy, planned, swept, ended, time.monotonic() - start)
             return BuildReport(record, job.contract, _best(bench, record, ended))
 
 
@@ -78,7 +79,7 @@ def _check(bench: Bench) -> Checked:
         try:
             with bench.worker("check", "check", pinned=False) as worker:
                 reply = worker.ask(command, CheckReply)
-            checked = Checked(findings=reply.findings)
+            checked = Checked(findings=reply.findings, skipped=reply.skipped)
         except MissingExtra:
             raise
         except ShipworthyError as error:
@@ -91,7 +92,7 @@ def _check(bench: Bench) -> Checked:
 
 
 def _record(
-    bench: Bench, findings: tuple[Finding, ...], planned: Plan, swept: Sweep, ended: Final, seconds: float
+    bench: Bench, checked: Checked, busy: tuple[Finding, ...], planned: Plan, swept: Sweep, ended: Final, seconds: float
 ) -> BuildRecord:
     final_form = {tried.candidate.id: tried for tried in ended.finalists}
     tried = [final_form.get(each.candidate.id, each) for each in swept.tried]
@@ -101,13 +102,16 @@ def _record(
         contract_digest=bench.contract.digest,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),
-        findings=(*bench.job.splits.findings, *findings),
+        findings=(*bench.job.splits.findings, *bench.job.findings, *busy, *_findings(checked)),
         results=(_baseline_row(swept.baseline), *(_row(each, ended) for each in tried), *skipped),
         chosen=None if ended.chosen is None else ended.chosen.candidate.id,
         why=ended.why,
         pareto=pareto(tried, swept.baseline.candidate.id),
         seconds=seconds,
-        skipped=tuple(f"{row.candidate.id}: {row.reason}" for row in skipped),
+        skipped=(
+            *(f"{row.candidate.id}: {row.reason}" for row in skipped),
+            *(f"check {rule}" for rule in checked.skipped),
+        ),
     )
 
 

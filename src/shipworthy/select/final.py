@@ -13,6 +13,7 @@ from ..measure import Claim, is_faster, race, size_ratio, speed
 from ..runtime import ENGINES
 from .bench import Bench
 from .candidates import simplicity
+from .identity import toolchain
 from .judge import judge_proof
 from .results import Playoff, Proof, Refusal
 from .sweep import Sweep, Tried
@@ -99,7 +100,8 @@ def _prove(bench: Bench, tried: Tried, baseline: Tried, finalists: int) -> Tried
 def _playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
     ids = [tried.candidate.id for tried in standing]
     bench.progress.doing(f"playoff of {', '.join(ids)}")
-    return bench.store.once("playoff", " ".join(ids), Playoff, lambda _: _run_playoff(bench, standing))
+    tools = [toolchain(tried.candidate.engine) for tried in standing]
+    return bench.store.once("playoff", " ".join(ids), Playoff, lambda _: _run_playoff(bench, standing), depends=tools)
 
 
 def _run_playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:

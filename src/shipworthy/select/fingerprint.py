@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import re
 import secrets
 import sys
@@ -17,16 +16,31 @@ from logging import Logger
 from pathlib import Path, PurePath
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType
 
 import numpy as np
 
 from ..contract import Contract
 from ..model import LoadedModel
+from .origin import is_library, is_library_code, project_files
 
 if TYPE_CHECKING:
     import torch
 
-_PLAIN = (bool, int, float, complex, str, bytes, bytearray, range, slice, type(None), type(Ellipsis), type(NotImplemented))
+_PLAIN = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    bytearray,
+    range,
+    slice,
+    type(None),
+    type(Ellipsis),
+    type(NotImplemented),
+)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _OF_TORCH = re.compile(r"^_(parameters|buffers|modules|non_persistent|is_full|compiled|\w*hooks)")
 """Attributes of every nn.Module that are told otherwise, or that no prediction depends on."""
@@ -90,13 +104,15 @@ class _Digester:
         if isinstance(value, _PLAIN):
             self._write(type(value).__name__, repr(value))
             return
-        number = self._seen.get(id(value))
-        if number is not None:
-            self._write("again", str(number))
-            return
-        self._seen[id(value)] = len(self._seen)
-        # An id is only an object's own while the object lives.
-        self._alive.append(value)
+        # Python shares equal constants when it likes, so that only what can be changed is one with itself.
+        if not isinstance(value, tuple | frozenset | CodeType):
+            number = self._seen.get(id(value))
+            if number is not None:
+                self._write("again", str(number))
+                return
+            self._seen[id(value)] = len(self._seen)
+            # An id is only an object's own while the object lives.
+            self._alive.append(value)
         self._write("is", _name_of(type(value)))
         try:
             self._way(value)(value, path)
@@ -128,6 +144,7 @@ class _Digester:
             (ModuleType, self._imports),
             (type, self._class),
             (Logger, self._logger),
+            (ReferenceType, self._reference),
         )
         return next((way for kind, way in ways if isinstance(value, kind)), self._object)
 
@@ -147,6 +164,9 @@ class _Digester:
 
     def _logger(self, value: Logger, _: str) -> None:
         self._write(value.name)
+
+    def _reference(self, value: ReferenceType[object], path: str) -> None:
+        self.add(value(), path)
 
     def _builtin(self, value: Any, path: str) -> None:
         self._write(value.__qualname__)
@@ -203,13 +223,13 @@ class _Digester:
         """A library's by its name, for its version is known; the user's by byte code, defaults, closure and globals."""
         self._write(value.__module__ or "", value.__qualname__)
         home = sys.modules.get(value.__module__ or "")
-        if _is_library_code(value.__code__) and "<locals>" not in value.__qualname__:
+        if is_library_code(value.__code__) and "<locals>" not in value.__qualname__:
             return
         self.add(value.__code__, path)
         self.add((value.__defaults__, value.__kwdefaults__), f"the defaults of {path}")
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             self.add(_content(cell), f"{name} in {path}")
-        if _is_library_code(value.__code__):
+        if is_library_code(value.__code__):
             return
         for name in sorted(set(_global_names(value.__code__)) & set(value.__globals__)):
             self._write(name)
@@ -226,7 +246,7 @@ class _Digester:
         self._write(_name_of(kind))
         for base in kind.__mro__[1:]:
             self.add(base, path)
-        if _is_library(kind.__module__):
+        if is_library(kind.__module__):
             return
         for name, value in vars(kind).items():
             if name not in _OF_A_CLASS and not inspect.isgetsetdescriptor(value) and not name.startswith("_abc_"):
@@ -238,7 +258,7 @@ class _Digester:
 
     def _imports(self, module: ModuleType, _: str) -> None:
         self._write(module.__name__)
-        self._write(*_files(module, self._root, self._files))
+        self._write(*project_files(module, self._root, self._files))
 
     def _object(self, value: object, path: str) -> None:
         """As pickle takes it apart. What cannot be pickled, such as a lock, raises, and so counts as always new."""
@@ -337,48 +357,3 @@ def _global_names(code: CodeType) -> Iterator[str]:
 
 def _name_of(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _is_library_code(code: CodeType) -> bool:
-    """By the file that the code is from: a decorator's wrapper bears the name of what it wraps."""
-    file = Path(code.co_filename)
-    return file.is_absolute() and _is_installed(file)
-
-
-def _is_library(name: str) -> bool:
-    """`__main__` may be a script, or a program such as a notebook's kernel that runs the user's code: its classes are
-    the user's in both cases."""
-    module = sys.modules.get(name)
-    if name == "__main__" or module is None:
-        return False
-    file = getattr(module, "__file__", None)
-    return file is None or _is_installed(Path(file))
-
-
-def _is_installed(file: Path) -> bool:
-    path = file.resolve()
-    here = Path(__file__).resolve().parents[1]
-    standard = Path(json.__file__).resolve().parents[1]
-    return "site-packages" in path.parts or path.is_relative_to(standard) or path.is_relative_to(here)
-
-
-def _files(module: ModuleType, root: Path, seen: set[str]) -> Iterator[str]:
-    """Digests of a module's file and of every file under `root` that it imports."""
-    if module.__name__ in seen:
-        return
-    seen.add(module.__name__)
-    file = getattr(module, "__file__", None)
-    if file is None or _is_installed(Path(file)):
-        return
-    if module.__name__ != "__main__" and Path(file).is_file():
-        yield f"{module.__name__} {hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
-    for home in sorted(filter(None, {_home(value) for value in list(vars(module).values())})):
-        other = sys.modules.get(home)
-        at = getattr(other, "__file__", None)
-        if other is not None and at and Path(at).resolve().is_relative_to(root):
-            yield from _files(other, root, seen)
-
-
-def _home(value: object) -> str | None:
-    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    return name if isinstance(name, str) else None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,13 +18,15 @@ import numpy as np
 from ..contract import Array, Arrays, Contract
 from ..data import Dataset, Splits, load_splits, probes
 from ..errors import ContractError, MissingExtra, ModelError
-from ..evidence import Environment
+from ..evidence import Environment, Finding
 from ..exporters import oracle_engine
 from ..measure import ModelSource, metric_for
-from ..model import LoadedModel, from_module, infer_outputs, load_model
+from ..model import LoadedModel, from_module, infer_outputs, load_model, run_eager
+from ..model.run import to_numpy
 from ..runtime import ENGINES, engine_version, this_host
 from .bench import Effort, Job
-from .identity import arrays_digest, code_digest, data_digest, digest, model_digest
+from .fingerprint import Fingerprint, fingerprint, imported_digest
+from .identity import arrays_digest, code_digest, data_digest, digest, outputs_digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,15 +58,19 @@ def prepare(
     tries = _probes(spec, splits)
     spec = infer_outputs(loaded, spec, *tries)
     folder = (work or spec.root / ".shipworthy" / spec.name).resolve()
-    source = _source(loaded, spec, folder / "model") if live else ModelSource(contract=spec, root=spec.root, mend=mend)
+    told = fingerprint(loaded, spec)
+    identity = _identity(loaded, spec, splits, tries, effort) | {"model": told.digest}
+    metric = _metric(spec, splits)
+    judged = _metric_code(spec)
     job = Job(
         contract=spec,
-        source=source,
+        source=_source(loaded, spec, folder / "model", told.digest, live=live, mend=mend),
         oracle=oracle_engine(loaded),
         splits=splits,
         probes=tries,
-        metric=_metric(spec, splits),
-        identity=_identity(loaded, spec, splits, tries, effort),
+        metric=metric,
+        identity=identity | {"metric": [spec.data.metric, None if judged is None else judged.digest]},
+        findings=_unstable((*told.unstable, *(() if judged is None else judged.unstable))),
     )
     return job, folder
 
@@ -117,29 +126,96 @@ def _metric(contract: Contract, splits: Splits) -> Any:
     return metric if has_targets or metric.against_eager else None
 
 
-def _source(model: LoadedModel, contract: Contract, folder: Path) -> ModelSource:
-    """Write a live model where worker processes find it: graphs in their own format, the rest as a cloudpickle."""
+def _metric_code(contract: Contract) -> Fingerprint | None:
+    """Of a metric of the user's own; it is imported by now."""
+    name = contract.data.metric
+    return None if name is None or ":" not in name else imported_digest(name, contract.root)
+
+
+def _unstable(parts: Sequence[str]) -> tuple[Finding, ...]:
+    if not parts:
+        return ()
+    finding = Finding(
+        rule="not-resumable",
+        severity="note",
+        where=", ".join(parts[:3]),
+        why="it cannot be told whether this is what an earlier build measured, so every build measures all anew",
+        remedy="keep open files, locks and the like out of what the model holds",
+    )
+    return (finding,)
+
+
+def _source(model: LoadedModel, contract: Contract, folder: Path, name: str, *, live: bool, mend: bool) -> ModelSource:
+    """How worker processes come by the model. What a factory makes without weights, they get as this process has it:
+    a factory may draw other weights each time."""
+    named = ModelSource(contract=contract, root=contract.root, mend=mend)
+    if live:
+        return _written(model, contract, folder, name)
+    if not (":" in str(contract.model) and contract.weights is None) and contract.task.post is None:
+        return named
+    try:
+        return _written(model, contract, folder, name)
+    except ModelError as error:
+        again = load_model(contract, mend=mend)
+        if again.module is None or model.module is None or _weights(again.module) == _weights(model.module):
+            return named
+        raise ModelError(
+            str(contract.model), "the factory builds other weights each time", "name weights or seed it"
+        ) from error
+
+
+def _weights(module: nn.Module) -> str:
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    return arrays_digest({name: to_numpy(tensor)} for name, tensor in tensors)
+
+
+def _written(model: LoadedModel, contract: Contract, folder: Path, name: str) -> ModelSource:
+    """Write the model where worker processes find it: graphs in their own format, the rest as a cloudpickle.
+
+    The files bear its digest and appear whole, so that no build takes away the model of another."""
     import cloudpickle  # type: ignore[import-untyped]
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     kept, module = model, model.module
     if model.source == "torchscript" and isinstance(module, torch.jit.ScriptModule):
-        kept = replace(model, module=None, path=folder / "live.pt")
-        torch.jit.save(module, folder / "live.pt")
+        file = folder / f"model-{name}.pt"
+        kept = replace(model, module=None, path=file)
+        with _whole(file) as unfinished:
+            torch.jit.save(module, unfinished)
     elif model.source == "exported" and module is not None:
-        kept = replace(model, module=None, path=folder / "live.pt2")
-        torch.export.save(cast("ExportedProgram", module.program), folder / "live.pt2")
-    path = folder / "live.pkl"
+        file = folder / f"model-{name}.pt2"
+        kept = replace(model, module=None, path=file)
+        with _whole(file) as unfinished:
+            torch.export.save(cast("ExportedProgram", module.program), unfinished)
+    path = folder / f"model-{name}.pkl"
     try:
-        path.write_bytes(cloudpickle.dumps(kept))
-    except (pickle.PicklingError, TypeError, AttributeError, ValueError) as error:
+        pickled = cloudpickle.dumps(kept)
+    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
         raise ModelError(
             "the module",
             f"cannot be handed to another process: {error}",
             'name what builds it in the contract: model = "module:callable"',
         ) from error
+    with _whole(path) as unfinished:
+        unfinished.write_bytes(pickled)
     return ModelSource(contract=contract, root=contract.root, pickle=path)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A name of this process's own, with the same ending; what is written there gets its right name at the end."""
+    unfinished = path.with_name(f"{os.getpid()}-{path.name}")
+    yield unfinished
+    unfinished.replace(path)
+
+
+def tidy(source: ModelSource, folder: Path) -> None:
+    """Remove the models of earlier builds; only the build that holds the folder may."""
+    kept = None if source.pickle is None else source.pickle.stem
+    for file in (folder / "model").glob("model-*"):
+        if file.stem != kept:
+            file.unlink(missing_ok=True)
 
 
 def _identity(
@@ -150,10 +226,10 @@ def _identity(
     host = this_host()
     return {
         "contract": parts,
-        "metric": contract.data.metric,
         "p99_ms": contract.limits.p99_ms,
         "seed": contract.search.seed,
-        "model": model_digest(model, contract),
+        "answers": outputs_digest(run_eager(model, contract.signature, tries[number]) for number in (0, -1)),
+        "python": sys.version,
         "data": {name: data_digest(getattr(splits, name)) for name in ("calibration", "validation", "holdout")},
         "probes": arrays_digest(tries),
         "versions": versions(),

@@ -16,6 +16,11 @@ class Refusal(Strict):
     gate: str
     reason: str
 
+    @property
+    def is_of_the_host(self) -> bool:
+        """Whether another try may end otherwise: memory, time, a kill from outside. A crash of its own stays one."""
+        return self.gate in ("memory", "hang") or (self.gate == "crash" and "SIGKILL" in self.reason)
+
 
 class Stage(Strict):
     """A stage that ended, with its result or with what ended it."""

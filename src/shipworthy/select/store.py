@@ -6,14 +6,18 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar
 
+from pydantic import ValidationError
+
 from ..contract import Strict
 from ..errors import MeasureError
 from .identity import digest
+from .results import Stage
 
 T = TypeVar("T", bound=Strict)
 
@@ -22,7 +26,8 @@ class Entry(Strict):
     """One line of the journal."""
 
     event: str
-    """`started`, `finished`, or `reused` (found finished, from an earlier run)."""
+    """`started`, `finished`, `reused` (found finished, from an earlier run), or `dropped` (it ended by a cause of the
+    host, and is tried again by the next run)."""
     stage: str
     subject: str
     """A candidate's id, or what else the stage is about."""
@@ -30,6 +35,10 @@ class Entry(Strict):
     time: float
     """Seconds since the epoch."""
     pid: int
+
+
+class NotStoredError(LookupError):
+    """Only what is finished was asked for, and this is not. Caught by whoever asked; no user sees it."""
 
 
 class Store:
@@ -43,6 +52,7 @@ class Store:
         self.directory = directory
         self._identity = digest(identity)
         self._lock: IO[str] | None = None
+        self._closed = False
 
     def __enter__(self) -> Store:
         for folder in ("results", "artifacts", "cases", "logs"):
@@ -79,19 +89,33 @@ class Store:
     ) -> T:
         """The finished result, or the one that `measure(key)` gives now; `kind` reads it back.
 
-        `intact` says whether the files that an old result speaks of are still there."""
+        `intact` says whether the files that an old result speaks of are still there. A stage that the host ended is
+        not kept."""
         key = self.key(stage, subject, depends)
         path = self.directory / "results" / f"{stage}-{key}.json"
-        if path.exists():
-            found = kind.model_validate_json(path.read_bytes())
-            if intact is None or intact(found):
-                self._journal("reused", stage, subject, key)
-                return found
+        found = _read(path, kind)
+        if found is not None and (intact is None or intact(found)):
+            self._journal("reused", stage, subject, key)
+            return found
+        if self._closed:
+            raise NotStoredError(f"{stage} of {subject}")
         self._journal("started", stage, subject, key)
         result = measure(key)
+        if isinstance(result, Stage) and result.refusal is not None and result.refusal.is_of_the_host:
+            self._journal("dropped", stage, subject, key)
+            return result
         _write_durably(path, result.model_dump_json(indent=1).encode())
         self._journal("finished", stage, subject, key)
         return result
+
+    @contextmanager
+    def finished_only(self) -> Iterator[None]:
+        """Within, `once` gives what is finished, and raises NotStoredError instead of measuring."""
+        self._closed = True
+        try:
+            yield
+        finally:
+            self._closed = False
 
     def artifact(self, key: str) -> Path:
         return self.directory / "artifacts" / key
@@ -122,6 +146,14 @@ def read_journal(directory: Path) -> list[Entry]:
     path = directory / "journal.jsonl"
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     return [Entry.model_validate(json.loads(line)) for line in lines if line.endswith("}")]
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    """None where there is nothing, or what another version wrote in another form."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from ..errors import MissingExtra
@@ -13,6 +14,7 @@ from .candidates import parent, skip
 from .contest import Rival
 from .judge import judge_pace, judge_quality
 from .results import Exported, Pace, Proof, Quality, Refusal
+from .store import NotStoredError
 from .trial import Trial, artifact_of
 
 
@@ -62,16 +64,18 @@ class Sweep:
 
 
 def sweep(bench: Bench, candidates: Sequence[Candidate], baseline: Tried, deadline: float | None) -> Sweep:
-    """Try them in order; after `deadline` (of time.monotonic) only what needs no more measuring."""
+    """Try them in order; after `deadline` (of time.monotonic) only those whose stages are all in the store."""
     tried: list[Tried] = []
     skipped: list[CandidateResult] = []
     for candidate in candidates:
-        if deadline is not None and time.monotonic() > deadline:
+        late = deadline is not None and time.monotonic() > deadline
+        try:
+            with bench.store.finished_only() if late else nullcontext():
+                outcome = _try(bench, candidate, baseline, tried)
+        except NotStoredError:
             skipped.append(skip(candidate, f"the budget of {bench.contract.search.budget} was used up", gate="budget"))
             bench.progress.step(f"{candidate.id}: skipped, the budget was used up")
             continue
-        try:
-            outcome = _try(bench, candidate, baseline, tried)
         except MissingExtra as missing:
             skipped.append(skip(candidate, str(missing), gate="extra"))
             bench.progress.step(f"{candidate.id}: skipped, {missing}")

@@ -30,6 +30,7 @@ from ..runtime.protocol import Artifact, OperatingPoint
 from .answers import metric_on
 from .bench import Bench
 from .contest import Entrant, Rival, pace_of
+from .identity import toolchain
 from .results import Exported, Pace, Proof, Quality, Refusal, Stage
 
 S = TypeVar("S", bound=Stage)
@@ -122,7 +123,8 @@ class Trial:
             return result.model_copy(update={"seconds": time.perf_counter() - start})
 
         self._bench.progress.doing(f"{self._candidate.id}: {_DOING[stage]}")
-        return self._bench.store.once(stage, self._candidate.id, kind, measured, depends=depends, intact=intact)
+        needs = [depends, toolchain(self._candidate.engine)]
+        return self._bench.store.once(stage, self._candidate.id, kind, measured, depends=needs, intact=intact)
 
     def _refusal(self, error: ShipworthyError, stage: str) -> Refusal:
         if isinstance(error, MeasureError):
