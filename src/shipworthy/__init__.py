@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .package import read_package, verify
     from .predict import load
     from .preflight import check, explain
-    from .select import build
+    from .select.build import build
     from .server import create_app, serve
 
 __version__ = "0.1.0"
