@@ -119,26 +119,41 @@ def test_size_is_judged_against_the_parent_and_not_against_eager() -> None:
     assert _gate(refusal) == "speed"
 
 
+def judge_proof_of_bf16(contract: Contract, metric: MetricEvidence) -> Refusal | None:
+    return judge_proof(contract, Candidate(engine="openvino", precision="bf16"), metric)
+
+
+def test_the_unchanged_graph_in_fp32_needs_no_bound_that_cannot_be_had() -> None:
+    contract = _contract(max_metric_drop=0.005, confidence=0.95)
+    plain = Candidate(engine="openvino", precision="fp32")
+    none = _metric(0.0, split="holdout", confidence=0.95, method="the differences are too small")
+    assert judge_proof(contract, plain, none) is None
+    assert _gate(judge_proof(contract, plain.model_copy(update={"recipe": "prune30"}), none)) == "metric"
+    wide = none.model_copy(update={"drop_upper": 0.02})
+    assert _gate(judge_proof(contract, plain, wide)) == "metric"
+    assert _gate(judge_proof(contract, plain, none.model_copy(update={"drop": 0.01}))) == "metric"
+
+
 def test_the_proof_needs_the_bound_only_where_a_confidence_is_asked_for() -> None:
     metric = _metric(0.001, split="holdout", drop_upper=0.02, confidence=0.975, samples_needed=1234)
-    assert judge_proof(_contract(max_metric_drop=0.005), metric) is None
-    refusal = judge_proof(_contract(max_metric_drop=0.005, confidence=0.95), metric)
+    assert judge_proof_of_bf16(_contract(max_metric_drop=0.005), metric) is None
+    refusal = judge_proof_of_bf16(_contract(max_metric_drop=0.005, confidence=0.95), metric)
     assert _gate(refusal) == "metric"
     assert refusal is not None
     assert "1,234 such samples would be enough" in refusal.reason
-    assert judge_proof(_contract(max_metric_drop=0.03, confidence=0.95), metric) is None
-    assert judge_proof(_contract(), metric) is None
-    assert _gate(judge_proof(_contract(max_metric_drop=0.0005), metric)) == "metric"
+    assert judge_proof_of_bf16(_contract(max_metric_drop=0.03, confidence=0.95), metric) is None
+    assert judge_proof_of_bf16(_contract(), metric) is None
+    assert _gate(judge_proof_of_bf16(_contract(max_metric_drop=0.0005), metric)) == "metric"
 
 
 def test_what_gives_no_bound_is_not_proven() -> None:
     contract = _contract(max_metric_drop=0.005, confidence=0.95)
     metric = _metric(0.0, split="holdout", confidence=0.95, method="20 samples are fewer than 30")
-    refusal = judge_proof(contract, metric)
+    refusal = judge_proof_of_bf16(contract, metric)
     assert _gate(refusal) == "metric"
     assert refusal is not None
     assert "no bound: 20 samples are fewer than 30; how many would be enough cannot be told" in refusal.reason
-    more = judge_proof(contract, metric.model_copy(update={"samples_needed": 2000}))
+    more = judge_proof_of_bf16(contract, metric.model_copy(update={"samples_needed": 2000}))
     assert more is not None
     assert "about 2,000 such samples may be enough" in more.reason
 

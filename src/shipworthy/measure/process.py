@@ -176,8 +176,10 @@ class Worker:
 
 
 def _importable(paths: Sequence[Path]) -> str:
-    """What this process can import, and then `paths`: a model's class may live anywhere on either."""
-    entries = [*(entry or str(Path.cwd()) for entry in sys.path), *(str(path.resolve()) for path in paths)]
+    """`paths`, and then what this process can import: a model's class may live anywhere on either.
+
+    The project comes first, as it does where its modules are first imported."""
+    entries = [*(str(path.resolve()) for path in paths), *(entry or str(Path.cwd()) for entry in sys.path)]
     return os.pathsep.join(dict.fromkeys(entries))
 
 

@@ -94,7 +94,9 @@ def _prove(bench: Bench, tried: Tried, baseline: Tried, finalists: int) -> Tried
         eager.answer(artifact_of(baseline.exported), "holdout")
     with Trial(bench, tried.candidate) as trial:
         proof: Proof = trial.proof(tried.exported, claim)
-    return replace(tried, proof=proof, refusal=proof.refusal or judge_proof(bench.contract, proof.metric))
+    return replace(
+        tried, proof=proof, refusal=proof.refusal or judge_proof(bench.contract, tried.candidate, proof.metric)
+    )
 
 
 def _playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:

@@ -79,13 +79,18 @@ def _metric_refusal(contract: Contract, metric: MetricEvidence | None) -> Refusa
     )
 
 
-def judge_proof(contract: Contract, metric: MetricEvidence | None) -> Refusal | None:
-    """On the holdout the drop must be within the limit, and where a confidence is asked for, proven to be."""
+def judge_proof(contract: Contract, candidate: Candidate, metric: MetricEvidence | None) -> Refusal | None:
+    """On the holdout the drop must be within the limit, and where a confidence is asked for, proven to be.
+
+    The unchanged graph in fp32 is the same function up to rounding, which parity has judged on values. Where the
+    samples differ too little to give any bound of the metric, there is nothing more to prove."""
     limit = contract.limits.max_metric_drop
     seen = _metric_refusal(contract, metric)
     if seen is not None or metric is None or limit is None or contract.limits.confidence is None:
         return seen
     if metric.drop_upper is not None and metric.drop_upper <= limit:
+        return None
+    if metric.drop_upper is None and candidate.precision == "fp32" and candidate.recipe == "plain":
         return None
     return Refusal(
         gate="metric",
