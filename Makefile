@@ -10,10 +10,10 @@ demo: $(READY)
 	$(BIN)/shipworthy demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --full $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --full $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

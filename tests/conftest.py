@@ -23,6 +23,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run long proofs in full, not a twentieth of them")
 
 
+LONGEST = ("test_demo", "test_select_build", "test_select_resume", "test_examples", "exporters", "runtime", "cli")
+"""Whole builds first, so that two workers end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return next((place for place, part in enumerate(LONGEST) if part in str(item.path)), len(LONGEST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def effort(request: pytest.FixtureRequest) -> float:
     """Share of a long proof that is run: 1.0 with --full, else a twentieth."""

@@ -108,7 +108,7 @@ def test_it_is_verified_and_served_where_there_is_no_torch(
     answers, seconds = served_answers(environment, portable, image)
     variant = answers[0]["variant"]
     with load(portable, variant=variant) as predictor:
-        expected = predictor.predict({"image": image})["predictions"]
+        expected = predictor.predict([{"image": one} for one in image])["predictions"]
     for got, here in zip(answers, expected, strict=True):
         assert got["predicted_class"] == here["predicted_class"]
         assert np.allclose(got["probabilities"], here["probabilities"], atol=1e-5)
