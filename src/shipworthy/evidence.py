@@ -110,6 +110,85 @@ class Evidence(Strict):
     kernels: tuple[Kernel, ...] = ()
 
 
+class QuantizedOperation(Strict):
+    """One operation that could run in int8, and what became of it."""
+
+    name: str
+    """Of the operation in the engine's graph."""
+    op: str
+    """Its type there, such as `Convolution` or `MatMul`."""
+    precision: str
+    """int8, or the precision that it was kept in."""
+    sqnr_db: float | None = None
+    """Of its output when only its own inputs and weights are quantized; None where it was not measured."""
+    reason: str = ""
+    """Why it was kept in float; empty where it is int8."""
+
+
+class PrunedLayer(Strict):
+    """One layer's mask, or the channels that it lost."""
+
+    name: str
+    kind: str
+    """Type of the layer, such as `Conv2d`."""
+    mask_shape: tuple[int, ...]
+    """Shape of the weight before."""
+    zeros: int
+    """Weights that were removed or set to zero."""
+    ones: int
+    """Weights that are left."""
+    neurons_kept: int
+    """Output channels with any weight left."""
+    neurons_pruned: int
+    sensitivity: float | None = None
+    """Loss of the metric, or relative error of the output where there is none, when only this group is pruned."""
+
+    @property
+    def sparsity(self) -> float:
+        return self.zeros / max(1, self.zeros + self.ones)
+
+
+class Epoch(Strict):
+    """One pass over the training data."""
+
+    number: int
+    loss: float
+    """Mean over the samples."""
+    validation: float | None = None
+    """The metric on data that was not trained on, higher is better."""
+    seconds: float
+
+
+class Compression(Strict):
+    """What a recipe did to a model."""
+
+    recipe: str
+    """Such as `static`, `prune30`, `distill`."""
+    parameters_before: int
+    parameters_after: int
+    """For unstructured pruning those that are not zero."""
+    bytes_before: int
+    """Of the parameters and buffers, or of the graph's files for a quantized graph."""
+    bytes_after: int
+    macs_before: int | None = None
+    """Multiply-accumulate operations of one sample, counted."""
+    macs_after: int | None = None
+    mean_abs_diff: dict[str, float] = Field(default_factory=dict)
+    """mean|Δ| of each output against the model before, over real samples where there are any, else probes."""
+    samples: int | None = None
+    """Calibration or training samples that were used."""
+    operations: tuple[QuantizedOperation, ...] = ()
+    layers: tuple[PrunedLayer, ...] = ()
+    epochs: tuple[Epoch, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What was chosen and why, in a sentence each: schemes, ranges, samples, comparisons."""
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller in bytes."""
+        return self.bytes_before / max(1, self.bytes_after)
+
+
 class Candidate(Strict):
     """A recipe on an engine in a precision."""
 
@@ -133,6 +212,8 @@ class CandidateResult(Strict):
     gate: str | None = None
     """What rejected it: export, load, parity, kernels, metric, limits, speed, crash, hang, memory."""
     evidence: Evidence = Evidence()
+    compression: tuple[Compression, ...] = ()
+    """One for each step of its recipe, in order."""
     findings: tuple[Finding, ...] = ()
     seconds: float = 0.0
     """Time spent on it."""

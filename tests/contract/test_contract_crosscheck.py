@@ -167,7 +167,7 @@ def test_a_contract_survives_pickling() -> None:
 
 def test_metrics_are_those_that_are_measured() -> None:
     from shipworthy.contract.crosscheck import DEFAULT_METRIC, METRICS
-    from shipworthy.measure import metrics
+    from shipworthy.quality import metrics
 
     assert set(METRICS) == set(metrics.BUILT_IN)
     assert set(DEFAULT_METRIC) == {kind for kind, metric in metrics.DEFAULT.items() if metric is not None}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from shipworthy.contract import Contract, InputSpec, OutputSpec
-from shipworthy.measure import Caps, Worker, write_cases
+from shipworthy.data import write_cases
+from shipworthy.measure import Caps, Worker
 from shipworthy.runtime import Artifact
 
 _MODULES = """

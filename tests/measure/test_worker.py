@@ -14,8 +14,9 @@ import numpy as np
 import psutil
 import pytest
 
+from shipworthy.data import read_cases
 from shipworthy.errors import EngineError, MeasureError
-from shipworthy.measure import Done, MemoryReply, ReadMemory, RunCases, Worker, open_graph, read_cases
+from shipworthy.measure import Done, MemoryReply, ReadMemory, RunCases, Worker, open_graph
 from shipworthy.measure.messages import TimeLoop, TimeReply
 from shipworthy.runtime import Artifact, OperatingPoint
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contract import Arrays
+from ..data import read_cases, write_cases
 from ..errors import MeasureError
 from ..runtime import ENGINES, open_runner
 from ..runtime.protocol import Runner
 from . import messages as say
-from .cases import read_cases, write_cases
 from .memory import peak_rss_mb
 from .timing import closed_loop, warm_up
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from ..contract import Arrays
-from ..data import Dataset
+from ..data import Dataset, read_cases
 from ..evidence import MetricEvidence
-from ..measure import Claim, compare, gather, join, misfit, read_cases
+from ..quality import Claim, compare, gather, join, misfit
 from .bench import Bench
 
 

@@ -8,20 +8,10 @@ from pathlib import Path
 from types import TracebackType
 
 from ..contract import Arrays, Contract
-from ..data import Dataset, Splits
+from ..data import Dataset, Splits, write_cases
 from ..evidence import Candidate, Finding
-from ..measure import (
-    Caps,
-    Course,
-    Metric,
-    ModelSource,
-    Racer,
-    SurveyTimes,
-    Worker,
-    open_graph,
-    timing_cases,
-    write_cases,
-)
+from ..measure import Caps, Course, ModelSource, Racer, SurveyTimes, Worker, open_graph, timing_cases
+from ..quality import Metric
 from ..runtime import ENGINES
 from ..runtime.protocol import Artifact, OperatingPoint
 from .progress import Progress

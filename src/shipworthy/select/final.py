@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from ..contract import Contract
 from ..errors import MeasureError
 from ..evidence import Speed
-from ..measure import Claim, is_faster, race, size_ratio, speed
+from ..measure import is_faster, race, size_ratio, speed
+from ..quality import Claim
 from ..runtime import ENGINES
 from .bench import Bench
 from .candidates import simplicity

@@ -20,9 +20,10 @@ from ..data import Dataset, Splits, load_splits, probes
 from ..errors import ContractError, MissingExtra, ModelError
 from ..evidence import Environment, Finding
 from ..exporters import oracle_engine
-from ..measure import ModelSource, metric_for
+from ..measure import ModelSource
 from ..model import LoadedModel, from_module, infer_outputs, load_model, run_eager
 from ..model.run import to_numpy
+from ..quality import metric_for
 from ..runtime import ENGINES, engine_version, this_host
 from .bench import Effort, Job
 from .fingerprint import Fingerprint, fingerprint, imported_digest

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..contract import Contract
+from ..data import read_cases
 from ..evidence import BuildRecord
-from ..measure import read_cases
 from ..package import Golden, GoldenCase, Requirements, Variant, write_package, write_ship
 from ..runtime import ENGINES, OperatingPoint, engine_version
 

@@ -10,22 +10,21 @@ from types import TracebackType
 from typing import TypeVar
 
 from ..contract import Contract
+from ..data import read_cases
 from ..errors import DataError, MeasureError, MissingExtra, ShipworthyError
 from ..evidence import Candidate
 from ..measure import (
-    Claim,
     Done,
     ExportModel,
     ExportReply,
     KernelsReply,
-    ParityJudge,
     ReadKernels,
     RunCases,
     Worker,
     batch_sizes,
     open_graph,
-    read_cases,
 )
+from ..quality import Claim, ParityJudge
 from ..runtime.protocol import Artifact, OperatingPoint
 from .answers import metric_on
 from .bench import Bench

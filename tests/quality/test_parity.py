@@ -7,7 +7,7 @@ import pytest
 
 from shipworthy.contract import Array
 from shipworthy.contract.spec import Precision
-from shipworthy.measure import ParityJudge
+from shipworthy.quality import ParityJudge
 
 _FEEDS = {"x": np.zeros((4, 3), np.float32)}
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from shipworthy.contract import Array
-from shipworthy.measure.bootstrap import (
+from shipworthy.quality.bootstrap import (
     bca_upper,
     bootstrap_samples_needed,
     bootstrap_t_upper,

@@ -14,9 +14,9 @@ from shipworthy.contract import Array, Contract, DataSpec, InputSpec, OutputSpec
 from shipworthy.contract.spec import TaskKind
 from shipworthy.errors import DataError, MeasureError
 from shipworthy.evidence import MetricEvidence
-from shipworthy.measure import Claim, Metric, compare, metric_for
-from shipworthy.measure.metrics import BUILT_IN, fit_targets
-from shipworthy.measure.terms import pseudo_values
+from shipworthy.quality import Claim, Metric, compare, metric_for
+from shipworthy.quality.metrics import BUILT_IN, fit_targets
+from shipworthy.quality.terms import pseudo_values
 
 _TASKS: dict[str, TaskKind] = {
     "accuracy": "classification", "balanced_accuracy": "classification", "f1_macro": "classification",
@@ -168,7 +168,7 @@ def test_no_bound_is_sought_where_no_confidence_is_asked_for(monkeypatch: pytest
     def fails(*_: object) -> None:
         raise AssertionError("no proof is asked for")
 
-    monkeypatch.setattr("shipworthy.measure.paired.bound_of", fails)
+    monkeypatch.setattr("shipworthy.quality.paired.bound_of", fails)
     values = np.arange(40.0)[:, None]
     evidence = _evidence(_metric("neg_mae"), np.arange(40.0), values, values + 1, Claim(0.01))
     assert (evidence.drop_upper, evidence.confidence) == (None, None)

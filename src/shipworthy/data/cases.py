@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ..contract import Array, Arrays
+from .dataset import Chunk, Dataset
+
+_TARGETS = " targets"
+"""No input has a space in its name."""
 
 
 def write_cases(path: Path, cases: Iterable[tuple[str, Arrays]]) -> Path:
@@ -35,6 +39,17 @@ def read_cases(path: Path, only: Iterable[str] | None = None) -> Iterator[tuple[
         for case, names in members.items():
             if wanted is None or case in wanted:
                 yield case, {_name(member): _array(archive, member) for member in names}
+
+
+def write_dataset(path: Path, data: Dataset) -> Path:
+    """A data set as a file of cases: one case for each chunk, with its targets."""
+    chunks = ({**c.inputs, **({} if c.targets is None else {_TARGETS: c.targets})} for c in data.chunks)
+    return write_cases(path, ((f"{number:06d}", arrays) for number, arrays in enumerate(chunks)))
+
+
+def read_dataset(path: Path) -> Dataset:
+    """What `write_dataset` has written."""
+    return Dataset(tuple(Chunk(arrays, arrays.pop(_TARGETS, None)) for _, arrays in read_cases(path)))
 
 
 def _name(member: str) -> str:

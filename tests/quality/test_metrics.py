@@ -12,8 +12,8 @@ from shipworthy.contract import Array, Contract, DataSpec, InputSpec, OutputSpec
 from shipworthy.contract.crosscheck import METRICS
 from shipworthy.contract.spec import Kind, TaskKind
 from shipworthy.errors import ContractError, DataError, ModelError
-from shipworthy.measure import Claim, Metric, compare, gather, metric_for
-from shipworthy.measure.metrics import BUILT_IN
+from shipworthy.quality import Claim, Metric, compare, gather, metric_for
+from shipworthy.quality.metrics import BUILT_IN
 
 
 def _contract(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from shipworthy.measure.bounds import (
+from shipworthy.quality.bounds import (
     accuracy_drop_upper,
     accuracy_samples_needed,
     binomial_lower,
@@ -17,7 +17,7 @@ from shipworthy.measure.bounds import (
     recall_drop_upper,
     samples_needed,
 )
-from shipworthy.measure.metrics import f1_macro
+from shipworthy.quality.metrics import f1_macro
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""The ways to compress, as frozen settings: the type of a method selects what carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from ..contract import Strict
+
+if TYPE_CHECKING:
+    import torch
+
+    TrainStep: TypeAlias = Callable[[torch.nn.Module, dict[str, torch.Tensor], torch.Tensor], torch.Tensor]
+else:
+    TrainStep: TypeAlias = Any
+"""`train_step(model, inputs, targets) -> loss`: tensors by input name, a scalar loss that can be differentiated."""
+
+Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Dynamic(Strict):
+    """Weights in int8 ahead of time, activations at run time: no calibration."""
+
+    kind: Literal["dynamic"] = "dynamic"
+
+
+class Static(Strict):
+    """Weights and activations in int8, with ranges from calibration data."""
+
+    kind: Literal["static"] = "static"
+    samples: int = 300
+    """Calibration samples at most."""
+    rest: Literal["fp32", "bf16"] = "fp32"
+    """What the operations that stay in float are executed in."""
+    keep_float: tuple[str, ...] = ()
+    """Names of operations in the engine's graph that stay in float."""
+
+
+class AccuracyAware(Strict):
+    """Static, and then the most damaging operations back to float until the drop is within the limit."""
+
+    kind: Literal["accuracy-aware"] = "accuracy-aware"
+    max_drop: float
+    """Absolute, of the metric on the validation data."""
+    samples: int = 300
+    rest: Literal["fp32", "bf16"] = "fp32"
+
+
+class Training(Strict):
+    """How a model is trained further."""
+
+    epochs: int = 10
+    batch: int = 32
+    """Samples of a step."""
+    lr: float = 1e-3
+    """Of AdamW with a cosine schedule, where no optimiser is given."""
+    patience: int | None = 4
+    """Epochs without a better validation metric after which it ends; None: never. The best weights are kept."""
+    seed: int = 0
+
+
+class Qat(Strict):
+    """Fake quantization in training, and then conversion."""
+
+    kind: Literal["qat"] = "qat"
+    samples: int = 300
+    training: Training = Training(epochs=3, lr=1e-4)
+
+
+class Unstructured(Strict):
+    """The weights of least magnitude become zero."""
+
+    kind: Literal["unstructured"] = "unstructured"
+    share: Share
+    """Of the weights of all convolutions and linear layers."""
+    scope: Literal["layer", "global"] = "global"
+    """The same share of each layer, or the smallest weights of all."""
+    training: Training | None = Training()
+    """Fine-tuning afterwards, where there is training data."""
+
+
+class Structured(Strict):
+    """Whole channels are removed, with everything that depends on them."""
+
+    kind: Literal["structured"] = "structured"
+    share: Share
+    """Of the multiply-accumulate operations of the model: 0.5 leaves half of them."""
+    norm: Literal[1, 2] = 2
+    """Of a channel's weights, by which the least important ones are found."""
+    training: Training | None = Training()
+
+
+class Distill(Strict):
+    """A smaller model learns from this one: loss = alpha * T² * KL(student ‖ teacher, both softened by T) + (1 - alpha) *
+    the task's own loss (Hinton et al. 2015)."""
+
+    kind: Literal["distill"] = "distill"
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.7
+    training: Training = Training(epochs=30)
+
+
+Quantization: TypeAlias = Dynamic | Static | AccuracyAware | Qat
+Pruning: TypeAlias = Unstructured | Structured
+Reshaping: TypeAlias = Annotated[Unstructured | Structured | Distill | Qat, Field(discriminator="kind")]
+"""What changes the module itself, once for all engines."""
+GraphQuantization: TypeAlias = Annotated[Dynamic | Static | AccuracyAware, Field(discriminator="kind")]
+"""What changes the graph of one engine."""
