@@ -93,7 +93,7 @@ class Structured(Strict):
 
 
 class Distill(Strict):
-    """A smaller model learns from this one: loss = alpha * T² * KL(student ‖ teacher, both softened by T) + (1 - alpha) *
+    """A smaller model learns from this one: alpha * T² * KL(student ‖ teacher, both softened by T) + (1 - alpha) *
     the task's own loss (Hinton et al. 2015)."""
 
     kind: Literal["distill"] = "distill"
