@@ -7,6 +7,7 @@
         * WeightsError: a state_dict does not fit the module
         * UnsafePickle: the file would execute code when read
     * ExportError: an exporter cannot turn the module into a graph
+    * CompressError: a recipe could not be carried out
     * EngineError: an engine cannot load or run a graph
         * MissingExtra: a package that this use needs is not installed
     * InputError: what a caller sent does not fit the inputs; has one `Problem` per fault
@@ -59,6 +60,10 @@ class UnsafePickle(ModelError):
 
 class ExportError(ShipworthyError):
     """An exporter cannot turn the module into a graph."""
+
+
+class CompressError(ShipworthyError):
+    """A recipe could not be carried out."""
 
 
 class EngineError(ShipworthyError):

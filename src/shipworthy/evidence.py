@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from .contract import Strict
-from .contract.spec import Precision
+from .contract.spec import Objective, Precision
 from .runtime.protocol import Kernel, OperatingPoint
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
@@ -83,7 +83,7 @@ class Speed(Strict):
     """A paired comparison over interleaved rounds: ratio > 1 says that the candidate is faster than `against`."""
 
     against: str
-    objective: Literal["throughput", "latency", "size"]
+    objective: Objective
     ratio: float
     """Geometric mean over the rounds."""
     lower: float
@@ -106,7 +106,12 @@ class Evidence(Strict):
     load_s: float | None = None
     rss_mb: float | None = None
     """Peak of the process that ran only this candidate, 10^6 bytes."""
+    device_mb: float | None = None
+    """Peak of its memory on the GPU, 10^6 bytes; None on the CPU."""
     size_mb: float | None = None
+    """Of the graph's files, 10^6 bytes."""
+    zipped_mb: float | None = None
+    """Of the same files, each deflated."""
     kernels: tuple[Kernel, ...] = ()
 
 

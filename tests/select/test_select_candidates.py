@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from shipworthy.contract import Contract, InputSpec, SearchSpec
+from shipworthy.contract.spec import Precision
 from shipworthy.errors import ContractError
 from shipworthy.evidence import Candidate
 from shipworthy.runtime import this_host
 from shipworthy.select import candidates
-from shipworthy.select.candidates import parent, plan, simplicity
+from shipworthy.select.candidates import Given, parents, plan, simplicity
 
 
 def _contract(**search: object) -> Contract:
@@ -26,6 +27,30 @@ def test_engines_come_simple_first_and_each_precision_after_fp32() -> None:
     ]
 
 
+def test_the_recipes_follow_from_the_contract() -> None:
+    search = {"precisions": ("fp32", "int8"), "engines": ("openvino",), "prune": (0.0, 0.3), "sparsify": (0.125,)}
+    search |= {"quantize": ("dynamic", "static", "qat"), "distill": "train:student"}
+    names = [candidate.recipe for candidate in plan(_contract(**search)).candidates]
+    assert names[:4] == ["plain", "dynamic", "static", "lean"]
+    assert names[4:8] == ["qat", "sparse12.5", "prune30", "distill"]
+    assert set(names[8:]) == {f"{s}+{q}" for s in names[5:8] for q in ("dynamic", "static", "lean")}
+
+
+def test_without_a_way_to_int8_the_data_decides() -> None:
+    contract = _contract(precisions=("int8",), engines=("onnxruntime",))
+    assert [c.recipe for c in plan(contract, given=Given()).candidates] == ["static", "lean"]
+    assert [c.recipe for c in plan(contract, given=Given(calibration=False)).candidates] == ["dynamic"]
+
+
+def test_a_recipe_without_its_data_is_one_skipped_row() -> None:
+    contract = _contract(precisions=("fp32", "int8"), quantize=("static",), distill="train:student")
+    rows = plan(contract, given=Given(train=False, calibration=False)).skipped
+    assert {row.candidate.recipe for row in rows if row.candidate.engine != "onnxruntime"} == set()
+    reasons = {row.candidate.recipe: row.reason for row in rows}
+    assert reasons["distill"].startswith("needs training data")
+    assert reasons["static"].startswith("needs calibration data")
+
+
 def test_the_contract_and_the_caller_narrow_the_engines() -> None:
     contract = _contract(precisions=("fp32",), engines=("openvino", "aoti"))
     assert [c.id for c in plan(contract).candidates] == ["openvino-fp32", "aoti-fp32"]
@@ -37,10 +62,9 @@ def test_the_contract_and_the_caller_narrow_the_engines() -> None:
 def test_what_cannot_be_made_is_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "engine_version", lambda engine: None if engine == "openvino" else "1.0")
     planned = plan(_contract(precisions=("fp32", "int8"), engines=("openvino", "onnxruntime")))
-    assert [c.id for c in planned.candidates] == ["onnxruntime-fp32"]
+    assert {c.engine for c in planned.candidates} == {"onnxruntime"}
     reasons = {row.candidate.id: row.reason for row in planned.skipped}
-    assert reasons["openvino-fp32"] == "openvino is not installed; pip install 'shipworthy[openvino]'"
-    assert reasons["onnxruntime-int8"] == "no recipe of this build gives int8"
+    assert reasons == {"openvino-fp32": "openvino is not installed; pip install 'shipworthy[openvino]'"}
     assert {row.verdict for row in planned.skipped} == {"skipped"}
 
 
@@ -55,25 +79,31 @@ def test_the_simpler_brings_no_code_and_then_keeps_fp32() -> None:
     ]
 
 
-@pytest.mark.parametrize(("candidate", "expected"), [
-    (Candidate(engine="openvino", precision="fp32"), None),
-    (Candidate(engine="openvino", precision="bf16"), "openvino-fp32"),
-    (Candidate(recipe="prune30", engine="openvino", precision="bf16"), "openvino-bf16"),
-    (Candidate(recipe="static", engine="openvino", precision="int8"), "openvino-fp32"),
+@pytest.mark.parametrize(("recipe", "precision", "expected"), [
+    ("plain", "fp32", []),
+    ("plain", "bf16", ["openvino-fp32"]),
+    ("prune30", "fp32", ["openvino-fp32"]),
+    ("prune30", "bf16", ["openvino-bf16"]),
+    ("static", "int8", ["openvino-fp32"]),
+    ("qat", "int8", ["openvino-fp32"]),
+    ("static-bf16", "int8", ["static+openvino-int8"]),
+    ("lean", "int8", ["static+openvino-int8"]),
+    ("accuracy-aware-bf16", "int8", ["accuracy-aware+openvino-int8"]),
+    ("prune30+static", "int8", ["prune30+openvino-fp32", "static+openvino-int8"]),
+    ("distill+accuracy-aware", "int8", ["distill+openvino-fp32", "accuracy-aware+openvino-int8"]),
 ])  # fmt: skip
-def test_what_a_candidate_was_derived_from(candidate: Candidate, expected: str | None) -> None:
-    found = parent(candidate)
-    assert (None if found is None else found.id) == expected
+def test_what_a_candidate_was_derived_from(recipe: str, precision: Precision, expected: list[str]) -> None:
+    candidate = Candidate(recipe=recipe, engine="openvino", precision=precision)
+    assert [parent.id for parent in parents(candidate)] == expected
 
 
-def test_a_recipe_that_there_is_not_is_a_skipped_row() -> None:
-    given = {"precisions": ["fp32"], "prune": [0.0, 0.3], "distill": "train:student"}
-    contract = Contract(name="x", inputs={"x": {"dtype": "float32", "shape": ["batch", 4]}}, search=given)
-    skipped = {result.candidate.recipe: result.reason for result in plan(contract).skipped}
-    assert skipped == {
-        "prune30": "no recipe of this build gives prune30",
-        "distill": "no recipe of this build gives distill",
-    }
+def test_a_shaped_model_is_less_simple_than_a_quantized_one() -> None:
+    def ranked(*recipes: str) -> list[str]:
+        every = [Candidate(recipe=name, engine="openvino", precision="int8") for name in recipes]
+        return [candidate.recipe for candidate in sorted(every, key=simplicity)]
+
+    names = ("plain", "static", "static-bf16", "qat", "sparse30", "prune30", "prune30+static", "distill")
+    assert ranked(*reversed(names)) == list(names)
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from shipworthy.select.final import choose, pick_finalists
 from shipworthy.select.judge import judge_pace, judge_proof, judge_quality
 from shipworthy.select.pareto import pareto
 from shipworthy.select.results import Exported, Pace, Playoff, Quality, Refusal
-from shipworthy.select.sweep import Tried
 from shipworthy.select.trial import Trial
+from shipworthy.select.tried import Tried
+from shipworthy.select.way import Way
 
 _POINT = OperatingPoint(streams=2, threads=2, batch=8)
 
@@ -100,12 +101,12 @@ def test_the_gates_of_quality(
     (Pace(refusal=Refusal(gate="hang", reason="")), {}, "hang"),
 ])  # fmt: skip
 def test_the_gates_of_pace(pace: Pace, limits: dict[str, float], expected: str | None) -> None:
-    assert _gate(judge_pace(_contract(**limits), pace, "torch-fp32", "openvino-fp32")) == expected
+    assert _gate(judge_pace(_contract(**limits), pace, "torch-fp32", ["openvino-fp32"])) == expected
 
 
 def test_a_tie_is_told_from_slower() -> None:
-    tie = judge_pace(_contract(), _pace(_speed("torch-fp32", 1.01, 1.1)), "torch-fp32", None)
-    slower = judge_pace(_contract(), _pace(_speed("torch-fp32", 0.5)), "torch-fp32", None)
+    tie = judge_pace(_contract(), _pace(_speed("torch-fp32", 1.01, 1.1)), "torch-fp32", [])
+    slower = judge_pace(_contract(), _pace(_speed("torch-fp32", 0.5)), "torch-fp32", [])
     assert tie is not None
     assert slower is not None
     assert tie.reason.startswith("is a tie with torch-fp32")
@@ -114,8 +115,8 @@ def test_a_tie_is_told_from_slower() -> None:
 
 def test_size_is_judged_against_the_parent_and_not_against_eager() -> None:
     eager, parent = _speed("torch-fp32", 1.0, objective="size"), _speed("openvino-fp32", 1.0, objective="size")
-    assert judge_pace(_contract("size"), _pace(eager), "torch-fp32", None) is None
-    refusal = judge_pace(_contract("size"), _pace(eager, parent), "torch-fp32", "openvino-fp32")
+    assert judge_pace(_contract("size"), _pace(eager), "torch-fp32", []) is None
+    refusal = judge_pace(_contract("size"), _pace(eager, parent), "torch-fp32", ["openvino-fp32"])
     assert _gate(refusal) == "speed"
 
 
@@ -162,7 +163,7 @@ def test_what_gives_no_bound_is_not_proven() -> None:
 def test_a_p99_of_few_runs_says_so(runs: int, few: bool) -> None:
     closest = ThroughputPoint(point=_POINT, items_per_s=100, p50_ms=1, p99_ms=4)
     pace = _pace(best=None, p99_ms=9.0, closest=closest, closest_runs=runs)
-    refusal = judge_pace(_contract(p99_ms=3), pace, "torch-fp32", None)
+    refusal = judge_pace(_contract(p99_ms=3), pace, "torch-fp32", [])
     assert refusal is not None
     assert f"p99 is 4 ms over {runs} runs at 2 × 8 in flight" in refusal.reason
     assert ("would have taken too long" in refusal.reason) == few
@@ -198,7 +199,7 @@ def test_the_point_with_the_lowest_p99_is_raced_in_any_case() -> None:
 
     bench = _bench(_contract(p99_ms=3))
     points = [seen(1, 1, 50, 1, 4), seen(1, 2, 80, 2, 9), seen(2, 2, 90, 2, 9), seen(2, 4, 100, 3.5, 3.6)]
-    own = Entrant("openvino-fp32", _exported().reply.artifact, 1.0)  # type: ignore[union-attr]
+    own = Entrant("openvino-fp32", _exported().reply.artifact, 1.0, None)  # type: ignore[union-attr]
     raced = [(p.point.streams, p.point.batch) for p in _worth_racing(bench, own, points)]
     assert raced == [(2, 2), (1, 2), (1, 1)], "p99 of a survey rules nothing out, p50 does"
     assert _worth_racing(bench, own, points[3:]) == []
@@ -208,6 +209,7 @@ def _tried(engine: str, ratio: float, precision: Precision = "fp32", size_mb: fl
     quality = Quality(parity=(Parity(output="y", max_abs=0, max_rel=0, cosine=1, sqnr_db=50, worst_shape=(1,)),))
     return Tried(
         Candidate(engine=engine, precision=precision),
+        Way(),
         _exported(engine, size_mb),
         quality.model_copy(update={"metric": _metric(drop)}),
         _pace(_speed("torch-fp32", ratio)),
@@ -251,7 +253,7 @@ def test_the_pareto_set_leaves_out_what_is_beaten_in_everything() -> None:
         _tried("aoti", 3.0, size_mb=2),
     )
     lossy = _tried("openvino", 5.0, "bf16", size_mb=2, drop=0.1)
-    unmeasured = Tried(Candidate(engine="aoti", precision="bf16"), _exported("aoti"))
+    unmeasured = Tried(Candidate(engine="aoti", precision="bf16"), Way(), _exported("aoti"))
     assert set(pareto([fast, small, beaten, twin, lossy, unmeasured], "torch-fp32")) == {
         "openvino-fp32",
         "onnxruntime-fp32",

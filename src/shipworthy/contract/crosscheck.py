@@ -33,7 +33,7 @@ class ContradictionError(ValueError):
 
 def contradictions(contract: Contract) -> Iterator[Fault]:
     """Every fault that shows only when two parts are looked at together."""
-    for rule in (_model, _code, _dimensions, _images, _encoders, _task, _limits, _search, _repeats):
+    for rule in (_model, _code, _dimensions, _images, _encoders, _task, _limits, _search, _device, _repeats):
         yield from rule(contract)
 
 
@@ -220,9 +220,34 @@ def _search(contract: Contract) -> Iterator[Fault]:
     if "qat" in search.quantize and search.train_step is None and kind not in ("classification", "regression"):
         reason = f'"qat" trains the model, and a task of kind "{kind}" has no loss of its own'
         yield Fault(("search", "quantize"), reason, 'add train_step = "module:callable"')
-    if search.quantize and "int8" not in search.precisions:
-        reason = "quantization gives int8, which is not among the precisions"
+    gives = ("int8",) if contract.target.device == "cpu" else ("int8", "fp8")
+    if search.quantize and not set(gives) & set(search.precisions):
+        reason = f"quantization gives {' or '.join(gives)}, which is not among the precisions"
         yield Fault(("search", "quantize"), reason, 'add "int8" to search.precisions')
+
+
+CUDA_ENGINES = ("torch", "torchscript", "aoti")
+"""Engines that run on a GPU here: the builds of the others that this project installs are for the CPU."""
+_ON_GPUS = ("fp16", "fp8")
+"""Precisions that no engine of this project computes in on a CPU."""
+
+
+def _device(contract: Contract) -> Iterator[Fault]:
+    search = contract.search
+    if contract.target.device == "cpu":
+        for precision in (found for found in search.precisions if found in _ON_GPUS):
+            remedy = f'write "{"bf16" if precision == "fp16" else "int8"}", or target.device = "cuda"'
+            yield Fault(("search", "precisions"), f'"{precision}" needs target.device = "cuda"', remedy)
+        return
+    if contract.model is not None and contract.model.lower().endswith(".onnx"):
+        reason = '"cuda" is for models of torch, and no engine here runs an .onnx file on a GPU'
+        yield Fault(("target", "device"), reason, 'write "cpu", or name the model by its code')
+    for engine in (found for found in search.engines or () if found not in CUDA_ENGINES):
+        reason = f'"{engine}" runs on the CPU only, and target.device is "cuda"'
+        yield Fault(("search", "engines"), reason, f'take of {quoted(CUDA_ENGINES[1:])}, or target.device = "cpu"')
+    for way in (found for found in search.quantize if found != "dynamic"):
+        reason = f'"{way}" is for graphs that run on the CPU, and target.device is "cuda"'
+        yield Fault(("search", "quantize"), reason, 'write quantize = ["dynamic"]')
 
 
 def _repeats(contract: Contract) -> Iterator[Fault]:
@@ -233,6 +258,7 @@ def _repeats(contract: Contract) -> Iterator[Fault]:
         (("search", "engines"), search.engines),
         (("search", "quantize"), search.quantize),
         (("search", "prune"), search.prune),
+        (("search", "sparsify"), search.sparsify),
     ]
     for name, encode in contract.encode.items():
         lists.append((("encode", name, "feeds"), encode.feeds))

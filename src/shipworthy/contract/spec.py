@@ -24,6 +24,7 @@ __all__ = [
     "InputSpec",
     "Kind",
     "Limits",
+    "Objective",
     "OutputSpec",
     "Precision",
     "RecordEncode",
@@ -32,14 +33,17 @@ __all__ = [
     "TaskKind",
     "TaskSpec",
     "TextEncode",
+    "TrainingSpec",
 ]
 
 Kind: TypeAlias = Literal["logits", "probabilities", "values"]
 TaskKind: TypeAlias = Literal["classification", "multilabel", "regression", "embedding", "tensors"]
-Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8", "fp8"]
 EngineName: TypeAlias = Literal["torch", "torchscript", "aoti", "onnxruntime", "openvino"]
 Quantization: TypeAlias = Literal["dynamic", "static", "accuracy-aware", "qat"]
 Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, lt=1)]
+
+Objective: TypeAlias = Literal["throughput", "latency", "size", "compressed-size"]
 
 _UNITS = {"s": 1, "min": 60, "h": 3600}
 
@@ -116,27 +120,45 @@ class TargetSpec(Strict):
     """Device that the candidates are measured on."""
     threads: Count = 2
     """Processor threads that the model may use."""
-    objective: Literal["throughput", "latency", "size"] = "throughput"
-    """What the choice maximises or minimises, subject to the limits."""
+    objective: Objective = "throughput"
+    """What the choice maximises or minimises, subject to the limits. `compressed-size` is that of the zipped files."""
     arch: Literal["x86-64", "aarch64"] | None = None
     """Processor architecture, where it differs from this host's."""
     opset: Annotated[int, Field(strict=True, ge=18, le=100)] | None = None
     """ONNX opset, where it differs from the exporter's."""
 
 
+class TrainingSpec(Strict):
+    """How a model is trained further, for `qat`, fine-tuning and distillation. What is not given is the method's."""
+
+    epochs: Count | None = None
+    """Passes over the training data at most."""
+    batch: Count | None = None
+    """Samples of a step."""
+    lr: Positive | None = None
+    """Learning rate of the first step."""
+    patience: Count | None = None
+    """Epochs without a better metric after which it ends."""
+
+
 class SearchSpec(Strict):
     """Which candidates are tried."""
 
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("fp32", "bf16")
-    """Precisions that the engines are asked for."""
+    """Precisions that the engines are asked for; fp16 and fp8 need a GPU."""
     engines: Annotated[tuple[EngineName, ...], Field(min_length=1)] | None = None
     """Default: every engine that is installed."""
     quantize: tuple[Quantization, ...] = ()
-    """Ways to int8: weights only ahead of time, calibrated, calibrated within the limit, or trained."""
+    """Ways to int8: weights only ahead of time, calibrated, calibrated within the limit, or trained. Where the
+    precisions have int8 and no way is named: calibrated, within the limit if need be; without data, weights only."""
     train_step: str | None = None
-    """`module:callable` that trains one step, for `qat` and fine-tuning."""
+    """`module:callable(model, inputs, targets) -> loss`, for `qat`, fine-tuning and distillation."""
+    training: TrainingSpec = TrainingSpec()
+    """How long and how fast is trained."""
     prune: tuple[Share, ...] = ()
-    """Shares of the weights to remove; 0.0 keeps the unpruned model among the candidates."""
+    """Shares to remove: of the multiplications, by whole channels. 0.0 keeps the unpruned model among them."""
+    sparsify: tuple[Share, ...] = ()
+    """Shares of the single weights to set to zero: smaller when zipped, seldom faster."""
     distill: str | None = None
     """`module:callable` that returns the smaller nn.Module that learns from this one."""
     budget: Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,9})?\s*(s|min|h)$")] | None = None

@@ -56,7 +56,7 @@ def load_splits(
     if held is None and validating is not None:
         validating, held = _halves(validating, contract)
         findings.extend(_split_findings(validating, held))
-    if calibrating is None and _calibrates(contract):
+    if calibrating is None and (_calibrates(contract) or (_may_calibrate(contract) and validating is not None)):
         calibrating = validating
         findings.append(_calibrated_on_validation(contract, validating))
     given: dict[str, Dataset | None] = {
@@ -94,7 +94,12 @@ def _require(contract: Contract, validation: Dataset | None, holdout: Dataset | 
 
 
 def _calibrates(contract: Contract) -> bool:
-    return bool({"static", "accuracy-aware"}.intersection(contract.search.quantize))
+    return bool({"static", "accuracy-aware", "qat"}.intersection(contract.search.quantize))
+
+
+def _may_calibrate(contract: Contract) -> bool:
+    """Where int8 is asked for and no way to it is named, the data decides which way is taken."""
+    return "int8" in contract.search.precisions and not contract.search.quantize
 
 
 def _calibrated_on_validation(contract: Contract, validation: Dataset | None) -> Finding:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from ..contract import Signature
 from ..errors import ExportError
 from ..evidence import Finding
+from ..runtime.cuda import need_cuda
 from ..runtime.describe import SIGNATURE_KEY
 from ..runtime.guarded import first_line
 from .job import Done, Job
-from .program import to_program
+from .program import on_device, to_program
 from .routes import Route, first_agreeing
+
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 def export_aoti(job: Job) -> Done:
     """model.pt2, with the generated source and the signature inside.
 
-    It is compiled with -march=native, so it runs on hosts with this one's instruction set only."""
-    _need_compiler()
+    It is compiled with -march=native, so it runs on hosts with this one's instruction set only; for cuda, on this
+    generation of GPUs only."""
     if job.precision == "fp32":
         return first_agreeing(job, (Route("torch.export", _compile),))
     _compile(job)
@@ -41,19 +48,31 @@ def _need_compiler() -> None:
 
 
 def _compile(job: Job) -> tuple[Finding, ...]:
-    program = to_program(job)
-    options: dict[str, Any] = {
+    device = job.contract.target.device
+    if device == "cuda":
+        # Triton's kernels take what torch allows them when they are compiled: fp32 must not become TF32.
+        need_cuda("aoti")
+    compile_program(on_device(to_program(job), device), job.signature, job.directory / "model.pt2")
+    return ()
+
+
+def compile_program(
+    program: torch.export.ExportedProgram, signature: Signature, path: Path, *, options: Mapping[str, Any] = _NO_OPTIONS
+) -> None:
+    """Compile `program` into the package at `path`, with `signature` inside; `options` are Inductor's own settings.
+
+    Raises ExportError where lowering, code generation or the C++ compiler fail, or where there is no compiler."""
+    _need_compiler()
+    settings: dict[str, Any] = {
         # Without this, the thread count of the build is written into the code.
         "cpp.dynamic_threads": True,
-        "aot_inductor.metadata": {SIGNATURE_KEY: job.signature.model_dump_json()},
+        "aot_inductor.metadata": {SIGNATURE_KEY: signature.model_dump_json()},
+        **options,
     }
     try:
         with torch.no_grad():
-            torch._inductor.aoti_compile_and_package(
-                program, package_path=str(job.directory / "model.pt2"), inductor_configs=options
-            )
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
     except Exception as error:  # lowering, code generation and the compiler each raise classes of their own
         raise ExportError(
             "aoti", f"AOTInductor cannot compile it: {first_line(error)}", "use another engine"
         ) from error
-    return ()

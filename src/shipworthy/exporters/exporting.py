@@ -15,6 +15,7 @@ from ..evidence import Finding
 from ..model.loaded import LoadedModel, Source
 from ..runtime import ENGINES, Artifact, compiler_isa, this_host
 from .agreement import gap_of_artifact
+from .int8 import carries_int8, float_refusal, int8_exporter
 from .job import Done, Job, cases_of
 from .noise import collected
 from .routes import exporters
@@ -47,6 +48,7 @@ def export(
 ) -> Exported:
     """Write the graph of `model` for an engine into `directory`, and compare it with eager on every probe.
 
+    int8 is for a module that was trained with fake quantization, and is compared with that module's own answers.
     `contract.outputs` must be filled. Findings name a graph that was wrong and not taken, or a way that had to be
     changed. Raises ExportError where no graph of this engine answers as eager does, MissingExtra where a library is
     not installed."""
@@ -67,7 +69,7 @@ def export(
         job.artifact,
         findings,
         arch=this_host().arch if compiled else None,
-        isa=compiler_isa(this_host()) if compiled else (),
+        isa=compiler_isa(this_host(), contract.target.device) if compiled else (),
         route=done.route,
         log=tuple(log),
         seconds=time.perf_counter() - start,
@@ -112,11 +114,18 @@ def _exporter(model: LoadedModel, engine: str, precision: Precision) -> Callable
             _WHY_NOT.get(model.source, f"has no exporter for a model of the kind {model.source!r}"),
             f"use one of {', '.join(_TAKES[model.source])}",
         )
-    if precision == "int8":
-        raise ExportError(f"{engine} int8", "a model becomes int8 by a quantizing recipe", "quantize it first")
-    if precision == "bf16" and model.source == "onnx" and engine != "openvino":
-        raise ExportError(f"{engine} bf16", "an .onnx file runs in the types that it has", "use openvino, or fp32")
+    if precision in ("int8", "fp8"):
+        reason = f"a model becomes {precision} by a quantizing recipe"
+        raise ExportError(f"{engine} {precision}", reason, "quantize it first")
+    if precision != "fp32" and model.source == "onnx" and engine != "openvino":
+        raise ExportError(
+            f"{engine} {precision}", "an .onnx file runs in the types that it has", "use openvino, or fp32"
+        )
     try:
+        if precision == "int8":
+            return int8_exporter(model, engine)
+        if engine != "torch" and carries_int8(model):
+            raise float_refusal(engine, precision)
         return exporters()[engine]
     except ModuleNotFoundError as error:
         raise MissingExtra("exporting a model", str(error.name), "build") from error

@@ -42,7 +42,7 @@ class Job:
 
     @property
     def artifact(self) -> Artifact:
-        return Artifact(self.engine, self.precision, self.directory, self.signature)
+        return Artifact(self.engine, self.precision, self.directory, self.signature, self.contract.target.device)
 
     @property
     def example(self) -> dict[str, Array]:

@@ -16,6 +16,7 @@ from ..runtime.describe import SIGNATURE_KEY
 from ..runtime.guarded import first_line
 from .agreement import gap_of_artifact
 from .job import Done, Job
+from .onnx_weights import store_int8_weights
 from .positional import example_tensors, positional
 from .program import to_program
 from .routes import Route, first_agreeing
@@ -45,11 +46,10 @@ def onnx_routes(job: Job) -> tuple[Route, ...]:
     script = Route("script to ONNX", write_scripted)
     if job.model.source == "torchscript":
         return (script,)
-    return (
-        Route("torch.export to ONNX", write_exported, by_program=True),
-        Route("trace to ONNX", write_traced, by_trace=True),
-        script,
-    )
+    exported = Route("torch.export to ONNX", write_exported, by_program=True)
+    traced = Route("trace to ONNX", write_traced, by_trace=True)
+    # A script is compiled from the source of forward, which knows nothing of fake quantization.
+    return (exported, traced) if job.precision == "int8" else (exported, traced, script)
 
 
 def _bf16(job: Job) -> Done:
@@ -146,6 +146,8 @@ def _names(job: Job) -> dict[str, Any]:
 
 def _save(model: Any, job: Job) -> None:
     onnx = _need_onnx()
+    if job.precision == "int8":
+        store_int8_weights(model)
     for entry in [entry for entry in model.metadata_props if entry.key == SIGNATURE_KEY]:
         model.metadata_props.remove(entry)
     model.metadata_props.add(key=SIGNATURE_KEY, value=job.signature.model_dump_json())

@@ -21,9 +21,20 @@ from .routes import Route, first_agreeing
 def export_openvino(job: Job) -> Done:
     """model.xml and model.bin, weights in fp32. bf16 is the same file: the precision is asked for at loading.
 
-    The comparison with eager is therefore made in fp32 for both."""
+    The comparison with eager is therefore made in fp32 for both. For int8 the weights that pass through fake
+    quantization are stored as integers."""
     need_openvino("exporting to OpenVINO")
-    return first_agreeing(job.as_precision("fp32"), _routes(job.as_precision("fp32")))
+    written = job if job.precision == "int8" else job.as_precision("fp32")
+    return first_agreeing(written, _routes(written))
+
+
+def compress_weights(model: Any) -> None:
+    """Store, in place, each weight behind a FakeQuantize node as int8, with its scale behind it."""
+    from openvino._offline_transformations import (  # type: ignore[import-untyped]
+        compress_quantize_weights_transformation,
+    )
+
+    compress_quantize_weights_transformation(model)
 
 
 def _routes(job: Job) -> tuple[Route, ...]:
@@ -78,5 +89,7 @@ def _save(model: Any, job: Job) -> None:
     model.reshape(shapes)
     for name, port in zip(job.signature.outputs, model.outputs, strict=False):
         port.get_tensor().add_names({name})
+    if job.precision == "int8":
+        compress_weights(model)
     model.set_rt_info(job.signature.model_dump_json(), ["shipworthy", "signature"])
     openvino.save_model(model, str(job.directory / "model.xml"), compress_to_fp16=False)

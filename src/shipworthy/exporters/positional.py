@@ -1,4 +1,4 @@
-"""A module with flat inputs and outputs, in fp32 or bf16: what all exporters of torch see."""
+"""A module with flat inputs and outputs, in fp32 or a narrower float: what all exporters of torch see."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..contract import Signature
+from ..contract.spec import Precision
 from ..model.run import named_outputs
 from .job import Job
+
+NARROW: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions that a model is cast to as a whole."""
 
 
 class Positional(nn.Module):
@@ -33,14 +37,15 @@ class Positional(nn.Module):
         return values[0] if len(values) == 1 else values
 
 
-class InBfloat16(Positional):
-    """The same with weights and float inputs in bfloat16, and float32 outputs. The module given is left as it is."""
+class Lowered(Positional):
+    """The same with weights and float inputs in `dtype`, and float32 outputs. The module given is left as it is."""
 
-    def __init__(self, module: nn.Module, outputs: Sequence[str]) -> None:
-        super().__init__(copy.deepcopy(module).to(torch.bfloat16), outputs)
+    def __init__(self, module: nn.Module, outputs: Sequence[str], dtype: torch.dtype) -> None:
+        super().__init__(copy.deepcopy(module).to(dtype), outputs)
+        self._dtype = dtype
 
     def forward(self, *args: Tensor) -> Any:
-        lowered = [arg.to(torch.bfloat16) if arg.is_floating_point() else arg for arg in args]
+        lowered = [arg.to(self._dtype) if arg.is_floating_point() else arg for arg in args]
         result = self._flat(self.module(*lowered))
         return tuple(map(_raised, result)) if isinstance(result, tuple) else _raised(result)
 
@@ -52,8 +57,10 @@ def _raised(value: Tensor) -> Tensor:
 def positional(job: Job) -> Positional:
     """The job's module in the job's precision."""
     assert job.model.module is not None, "an .onnx file has no module"
-    kind = InBfloat16 if job.precision == "bf16" else Positional
-    return kind(job.model.module, tuple(job.signature.outputs)).eval()
+    outputs = tuple(job.signature.outputs)
+    if (dtype := NARROW.get(job.precision)) is not None:
+        return Lowered(job.model.module, outputs, dtype).eval()
+    return Positional(job.model.module, outputs).eval()
 
 
 def example_tensors(job: Job) -> tuple[Tensor, ...]:

@@ -19,13 +19,28 @@ from .positional import example_tensors, positional
 
 
 def to_program(job: Job) -> torch.export.ExportedProgram:
-    """The job's module as an ExportedProgram, in its precision.
+    """The job's module as an ExportedProgram on the CPU, in its precision.
 
     Raises NoProgramError where a branch depends on data, or a dimension cannot be as free as the contract has it."""
     if job.model.source == "torchscript":
         raise NoProgramError("torch.export", "does not take TorchScript", "give the nn.Module that it was made from")
-    module, example = positional(job), example_tensors(job)
-    shapes = (dynamic_axes(job.signature),)
+    return program_of(positional(job), example_tensors(job), job.signature)
+
+
+def on_device(program: torch.export.ExportedProgram, device: str) -> torch.export.ExportedProgram:
+    """The program with its weights and constants there, and every device that is written into the graph."""
+    if device == "cpu":
+        return program
+    from torch.export.passes import move_to_device_pass
+
+    return move_to_device_pass(program, device)
+
+
+def program_of(
+    module: nn.Module, example: tuple[torch.Tensor, ...], signature: Signature
+) -> torch.export.ExportedProgram:
+    """A module that takes the signature's inputs in order, with the signature's dynamic dimensions. Raises as above."""
+    shapes = (dynamic_axes(signature),)
     first: Exception | None = None
     for strict, patches in ((False, _no_patches), (True, _no_patches), (False, _recurrent_loops)):
         if patches is _recurrent_loops and not _is_recurrent(module):
@@ -36,7 +51,7 @@ def to_program(job: Job) -> torch.export.ExportedProgram:
         except Exception as error:  # noqa: BLE001 torch.export raises dozens of classes, and what forward raises
             first = first or error
     assert first is not None
-    raise explained(first, job.signature) from first
+    raise explained(first, signature) from first
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from ..model.run import named_outputs
 from ..runtime.guarded import first_line
 from .agreement import Gap, gap
 from .job import MAY_FREEZE, Job
-from .positional import example_tensors, positional, valid_names
+from .positional import NARROW, example_tensors, positional, valid_names
 
 _TORCH = str(Path(torch.__file__).parent)
 
@@ -99,7 +99,7 @@ def traced(job: Job) -> Any:
     with torch.no_grad():
         inner = torch.jit.trace(module, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     # The trace of a Positional has cast and flattened already.
-    return _frozen(_shelled(inner, job, list(job.signature.outputs), cast=False))
+    return _frozen(_shelled(inner, job, list(job.signature.outputs), cast=None))
 
 
 def scripted(job: Job) -> Any:
@@ -107,24 +107,24 @@ def scripted(job: Job) -> Any:
     module = job.model.module
     with torch.no_grad():
         keys = list(named_outputs(module(*example_tensors(job))))
-    if job.precision == "bf16":
-        module = copy.deepcopy(module).to(torch.bfloat16)
+    if (dtype := NARROW.get(job.precision)) is not None:
+        module = copy.deepcopy(module).to(dtype)
     inner = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
-    return _frozen(_shelled(inner, job, keys, cast=job.precision == "bf16"))
+    return _frozen(_shelled(inner, job, keys, cast=dtype))
 
 
-def _shelled(inner: Any, job: Job, keys: Sequence[str], *, cast: bool) -> Any:
+def _shelled(inner: Any, job: Job, keys: Sequence[str], *, cast: torch.dtype | None) -> Any:
     """`inner` behind a forward with the contract's names; keys are the names that the module gives its outputs."""
     arguments = valid_names(job.signature)
     specs = list(job.signature.inputs.values())
     passed = [
-        f"{name}.to(torch.bfloat16)" if cast and spec.dtype.startswith("float") else name
+        f"{name}.to({cast})" if cast is not None and spec.dtype.startswith("float") else name
         for name, spec in zip(arguments, specs, strict=True)
     ]
     wanted = list(job.signature.outputs)
     order = wanted if set(wanted) == set(keys) else list(keys)
     results = [_access(inner, keys, key) for key in order]
-    if cast:
+    if cast is not None:
         floats = [spec.dtype.startswith("float") for spec in job.signature.outputs.values()]
         results = [f"{r}.to(torch.float32)" if f else r for r, f in zip(results, floats, strict=True)]
     code = (

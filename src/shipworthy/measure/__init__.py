@@ -11,21 +11,29 @@ from .messages import (
     KernelsReply,
     MemoryReply,
     ModelSource,
+    OperatorsReply,
+    QuantizeGraph,
     ReadKernels,
     ReadMemory,
     RunCases,
+    ShapeModel,
+    ShapeReply,
+    TimeOperators,
 )
-from .process import Caps, Worker
-from .race import FASTER, TAIL_RUNS, Course, Lap, Objective, Racer, is_faster, race, size_ratio, speed, with_tail
+from .process import Caps, Deadline, Worker
+from .race import FASTER, SIZES, TAIL_RUNS, Course, Lap, Pacing, Racer, is_faster, race, size_ratio, speed, with_tail
+from .sources import opened, written
 from .survey import Survey, SurveyTimes, batch_sizes, open_graph, ranked, survey, timing_cases
 
 __all__ = [
     "FASTER",
+    "SIZES",
     "TAIL_RUNS",
     "Caps",
     "CheckModel",
     "CheckReply",
     "Course",
+    "Deadline",
     "Done",
     "ExportModel",
     "ExportReply",
@@ -33,19 +41,25 @@ __all__ = [
     "Lap",
     "MemoryReply",
     "ModelSource",
-    "Objective",
+    "Pacing",
+    "OperatorsReply",
+    "QuantizeGraph",
     "Racer",
     "ReadKernels",
     "ReadMemory",
     "RunCases",
+    "ShapeModel",
+    "ShapeReply",
     "Survey",
     "SurveyTimes",
+    "TimeOperators",
     "Worker",
     "batch_sizes",
     "busy_share",
     "is_faster",
     "load_findings",
     "open_graph",
+    "opened",
     "precision_refusal",
     "race",
     "ranked",
@@ -54,4 +68,5 @@ __all__ = [
     "survey",
     "timing_cases",
     "with_tail",
+    "written",
 ]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contract import Arrays
 from ..data import read_cases, write_cases
@@ -15,17 +13,17 @@ from ..errors import MeasureError
 from ..runtime import ENGINES, open_runner
 from ..runtime.protocol import Runner
 from . import messages as say
-from .memory import peak_rss_mb
-from .timing import closed_loop, warm_up
-
-if TYPE_CHECKING:
-    from ..model import LoadedModel
+from .memory import device_memory, peak_rss_mb
+from .sources import opened
+from .timing import closed_loop, compute_times, least_warm_up, warm_up
 
 
 class Duties:
     """Holds the open graph, and the cases that are run on it in the timed loops."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """`tell` passes on how far a long duty is."""
+        self._tell = tell
         self._runner: Runner | None = None
         self._cases: dict[str, Arrays] = {}
 
@@ -63,28 +61,50 @@ class Duties:
 
     def _time(self, command: say.TimeLoop) -> say.TimeReply:
         run, feeds = self.runner.run, self._cases[command.case]
-        warm_up(run, feeds, seconds=command.warm_s, least=command.warm_runs)
+        least = least_warm_up(self.runner, command.warm_runs, command.streams)
+        warm_up(run, feeds, seconds=command.warm_s, least=least)
         loop = closed_loop(run, feeds, streams=command.streams, seconds=command.seconds, least=command.least)
         return say.TimeReply(rate=loop.rate, times=loop.times)
 
+    def _device(self, command: say.TimeDevice) -> say.DeviceTimeReply:
+        times = compute_times(self.runner, self._cases[command.case], runs=command.runs)
+        return say.DeviceTimeReply(times=times)
+
     def _memory(self, _: say.ReadMemory) -> say.MemoryReply:
-        return say.MemoryReply(peak_mb=peak_rss_mb())
+        return say.MemoryReply(peak_mb=peak_rss_mb(), device=device_memory(self._runner))
 
     def _export(self, command: say.ExportModel) -> say.ExportReply:
         from ..exporters import export
 
         probes = [feeds for _, feeds in read_cases(command.probes)]
-        model, contract = _model(command.source), command.source.rooted()
+        model, contract = opened(command.source), command.source.rooted()
         command.directory.mkdir(parents=True, exist_ok=True)
         done = export(model, contract, command.engine, command.precision, command.directory, probes)
         return say.ExportReply(artifact=done.artifact, findings=done.findings, arch=done.arch, isa=done.isa)
+
+    def _quantize(self, command: say.QuantizeGraph) -> say.ExportReply:
+        from .making import quantize
+
+        return quantize(command)
+
+    def _shape(self, command: say.ShapeModel) -> say.ShapeReply:
+        from .making import shape
+
+        return shape(command, self._tell)
+
+    def _operators(self, command: say.TimeOperators) -> say.OperatorsReply:
+        from ..runtime.operators import operator_times
+
+        [(_, feeds)] = read_cases(command.feeds, (command.case,))
+        times = operator_times(command.artifact, command.point, feeds, seconds=command.seconds)
+        return say.OperatorsReply(times=times)
 
     def _check(self, command: say.CheckModel) -> say.CheckReply:
         from ..data import Chunk, Dataset
         from ..preflight import check
 
         data = None if command.data is None else Dataset(tuple(Chunk(feeds) for _, feeds in read_cases(command.data)))
-        report = check(_model(command.source), command.source.rooted(), data)
+        report = check(opened(command.source), command.source.rooted(), data)
         return say.CheckReply(findings=report.findings, skipped=report.skipped)
 
     def _leave(self, _: say.Leave) -> say.Done:
@@ -92,41 +112,17 @@ class Duties:
         return say.Done()
 
 
-def _model(source: say.ModelSource) -> LoadedModel:
-    from ..model import load_model
-
-    contract = source.rooted()
-    if source.pickle is None:
-        return load_model(contract, mend=source.mend)
-    live = _unpickled(source.pickle, contract.root)
-    if live.module is not None or live.path is None:
-        return live
-    # What stands behind the model by task.post is in the file already.
-    task = contract.task.model_copy(update={"post": None})
-    named = contract.model_copy(update={"model": str(live.path), "weights": None, "task": task})
-    return replace(live, module=load_model(named).module)
-
-
-def _unpickled(path: Path, root: Path) -> LoadedModel:
-    """The live model of this build's own user, which this build itself has written."""
-    import pickle
-
-    from ..model import LoadedModel
-    from ..usercode import importing_from
-
-    with importing_from(root), path.open("rb") as stream:
-        model = pickle.load(stream)
-    assert isinstance(model, LoadedModel), "the build writes nothing else there"
-    return model
-
-
 _DUTIES: dict[type[say.Command], Callable[[Duties, Any], say.Reply]] = {
     say.ExportModel: Duties._export,
+    say.QuantizeGraph: Duties._quantize,
+    say.ShapeModel: Duties._shape,
+    say.TimeOperators: Duties._operators,
     say.CheckModel: Duties._check,
     say.OpenGraph: Duties._open,
     say.RunCases: Duties._run,
     say.ReadKernels: Duties._kernels,
     say.TimeLoop: Duties._time,
+    say.TimeDevice: Duties._device,
     say.ReadMemory: Duties._memory,
     say.Leave: Duties._leave,
 }

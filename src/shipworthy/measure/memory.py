@@ -6,6 +6,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from ..runtime.cuda import CudaRunner
+from ..runtime.protocol import Runner
+from .messages import DeviceMemory
+
 MB = 1e6
 
 
@@ -23,6 +27,24 @@ def peak_rss_mb() -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
+
+
+def device_memory(runner: Runner | None) -> DeviceMemory | None:
+    """What this process holds on the GPU; None where the runner's graph is not there.
+
+    torch's allocator does not see the weights that AOTInductor's code holds: they were measured when it was loaded."""
+    if not isinstance(runner, CudaRunner):
+        return None
+    import torch
+
+    def mb(amount: int) -> float:
+        return (amount + runner.held) / MB
+
+    return DeviceMemory(
+        allocated_mb=mb(torch.cuda.memory_allocated()),
+        reserved_mb=mb(torch.cuda.memory_reserved()),
+        peak_mb=mb(torch.cuda.max_memory_allocated()),
+    )
 
 
 def tree_rss_mb(pid: int, *, children: bool) -> float:

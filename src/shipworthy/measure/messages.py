@@ -7,9 +7,11 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
+from ..compress.methods import GraphQuantization, Reshaping
 from ..contract import Contract, Strict
 from ..contract.spec import Precision
-from ..evidence import Finding
+from ..evidence import Compression, Finding
+from ..runtime.operators import OperatorTime
 from ..runtime.protocol import Artifact, Kernel, OperatingPoint
 
 
@@ -38,8 +40,46 @@ class ExportModel(Strict):
     """Cases whose inputs the exporter may try."""
 
 
+class QuantizeGraph(Strict):
+    """Turn the model, or the engine's graph of it in fp32, into a graph in int8, in `directory`."""
+
+    do: Literal["quantize"] = "quantize"
+    source: ModelSource
+    engine: str
+    method: GraphQuantization
+    directory: Path
+    probes: Path
+    base: Artifact | None = None
+    """The engine's graph in fp32; without it, it is exported first."""
+    calibration: Path | None = None
+    """A data set."""
+    validation: Path | None = None
+    """A data set, with which the drop of the metric is measured where the method asks for it."""
+
+
+class ShapeModel(Strict):
+    """Prune or distill the model, or train it with fake quantization."""
+
+    do: Literal["shape"] = "shape"
+    source: ModelSource
+    method: Reshaping
+    train: Path | None = None
+    calibration: Path | None = None
+    validation: Path | None = None
+    directory: Path
+    """For the new model, and for the checkpoint that an interrupted training takes up from."""
+
+
+class ShapeReply(Strict):
+    source: ModelSource
+    compression: Compression
+    findings: tuple[Finding, ...] = ()
+
+
 class ExportReply(Strict):
     artifact: Artifact
+    compression: Compression | None = None
+    """What a quantization did."""
     findings: tuple[Finding, ...] = ()
     arch: str | None = None
     isa: tuple[str, ...] = ()
@@ -113,12 +153,54 @@ class TimeReply(Strict):
     """Of single runs, in seconds."""
 
 
+class TimeOperators(Strict):
+    """Time each operation of a graph in runs of one case."""
+
+    do: Literal["operators"] = "operators"
+    artifact: Artifact
+    point: OperatingPoint
+    feeds: Path
+    case: str
+    seconds: float
+
+
+class OperatorsReply(Strict):
+    times: tuple[OperatorTime, ...]
+
+
 class ReadMemory(Strict):
     do: Literal["memory"] = "memory"
 
 
+class DeviceMemory(Strict):
+    """Of a process on its GPU, in 10^6 bytes. The driver's own context is not counted."""
+
+    allocated_mb: float
+    """In tensors now, and in weights that the engine holds past torch's allocator."""
+    reserved_mb: float
+    """Taken from the device now: the same with what torch keeps for later, captured graphs included."""
+    peak_mb: float
+    """The most that was allocated."""
+
+
 class MemoryReply(Strict):
     peak_mb: float
+    """Resident memory on the host."""
+    device: DeviceMemory | None = None
+    """None where nothing ran on a GPU."""
+
+
+class TimeDevice(Strict):
+    """How long the device computes in each of `runs` of one case."""
+
+    do: Literal["device"] = "device"
+    case: str
+    runs: int = 20
+
+
+class DeviceTimeReply(Strict):
+    times: tuple[float, ...] | None
+    """Seconds, by the device's own events; None where the graph runs on the CPU."""
 
 
 class Leave(Strict):
@@ -129,8 +211,22 @@ class Done(Strict):
     """The reply where there is nothing to say."""
 
 
-Command: TypeAlias = ExportModel | CheckModel | OpenGraph | RunCases | ReadKernels | TimeLoop | ReadMemory | Leave
-Reply: TypeAlias = ExportReply | CheckReply | OpenReply | KernelsReply | TimeReply | MemoryReply | Done
+Making: TypeAlias = ExportModel | QuantizeGraph | ShapeModel | CheckModel
+"""What may take as long as a compiler or a training takes."""
+Measuring: TypeAlias = OpenGraph | RunCases | ReadKernels | TimeLoop | TimeOperators | TimeDevice | ReadMemory | Leave
+Command: TypeAlias = Making | Measuring
+Reply: TypeAlias = (
+    ExportReply
+    | ShapeReply
+    | CheckReply
+    | OpenReply
+    | KernelsReply
+    | TimeReply
+    | OperatorsReply
+    | DeviceTimeReply
+    | MemoryReply
+    | Done
+)
 
 COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="do")])
 
@@ -147,7 +243,9 @@ class Failure(Strict):
 
 
 class Answer(Strict):
-    """One line from the worker: a failure, or the reply's JSON."""
+    """One line from the worker: what it is doing, and at the end a failure, or the reply's JSON."""
 
+    told: str | None = None
+    """How far it is; more lines follow."""
     failure: Failure | None = None
     reply: str = ""

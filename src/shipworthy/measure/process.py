@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +38,23 @@ class Caps:
     """When a worker is given up. The contract's own limits are judged later, on what was measured."""
 
     export_s: float = 900.0
-    """For an export or the preflight rules, compilers included."""
+    """For an export or the preflight rules, compilers included, and for each epoch of a training."""
     step_s: float = 300.0
     """For any other command."""
     memory_mb: float | None = None
     """Resident memory with all descendants; default: 80 % of what the host has free when the worker starts."""
+
+
+@dataclass(slots=True)
+class Deadline:
+    """When a build's time is up; all its workers share it, and it may be moved while they work."""
+
+    at: float | None = None
+    """Of time.monotonic(); None: never."""
+
+    def left(self) -> float:
+        """Seconds."""
+        return math.inf if self.at is None else self.at - time.monotonic()
 
 
 class Worker:
@@ -56,12 +69,17 @@ class Worker:
         threads: int | None = None,
         paths: Sequence[Path] = (),
         preload: str | None = None,
+        deadline: Deadline | None = None,
+        told: Callable[[str], None] | None = None,
     ) -> None:
         """`subject` names it in errors; `log` takes its standard error; `paths` become importable in it.
 
-        It imports the module `preload` while it waits for its first command."""
+        It imports the module `preload` while it waits for its first command. When the `deadline` has passed, it is
+        given up. `told` hears how far a long command is."""
         self.subject = subject
         self._log = log
+        self._deadline = deadline or Deadline()
+        self._told = told
         self._caps = caps or Caps()
         self._memory_mb = self._caps.memory_mb or 0.8 * available_mb()
         self._unread = b""
@@ -88,8 +106,8 @@ class Worker:
         """Send a command and wait for its reply.
 
         Raises what the worker raised, if it is one of Shipworthy's errors, EngineError for any other exception in it,
-        and MeasureError (gate `crash`, `hang` or `memory`) if the process had to be given up."""
-        slow = isinstance(command, say.ExportModel | say.CheckModel)
+        and MeasureError (gate `crash`, `hang`, `memory` or `budget`) if the process had to be given up."""
+        slow = isinstance(command, say.Making)
         limit = timeout or (self._caps.export_s if slow else self._caps.step_s)
         stdin = _pipe(self._process.stdin)
         try:
@@ -97,7 +115,7 @@ class Worker:
             stdin.flush()
         except (BrokenPipeError, ValueError):
             self._raise_death(command.do)
-        answer = say.Answer.model_validate_json(self._line(command.do, limit))
+        answer = self._answer(command.do, limit)
         if answer.failure is not None:
             self._raise_failure(answer.failure)
         read: R = reply.model_validate_json(answer.reply)  # type: ignore[assignment]
@@ -130,8 +148,17 @@ class Worker:
         else:
             self.kill()
 
+    def _answer(self, doing: str, limit: float) -> say.Answer:
+        """The last line. A line that says how far it is, shows that it is alive: the limit counts from there."""
+        while True:
+            answer = say.Answer.model_validate_json(self._line(doing, limit))
+            if answer.told is None:
+                return answer
+            if self._told is not None:
+                self._told(answer.told)
+
     def _line(self, doing: str, limit: float) -> bytes:
-        deadline = time.monotonic() + limit
+        given_up = time.monotonic() + limit
         looks = 0
         while b"\n" not in self._unread:
             if self._selector.select(_LOOK_S):
@@ -142,7 +169,10 @@ class Worker:
                 continue
             looks += 1
             self._check_memory(doing, children=looks % _LOOK_AT_CHILDREN == 0)
-            if time.monotonic() > deadline:
+            if self._deadline.left() <= 0:
+                self.kill()
+                raise MeasureError(self.subject, f"the time of the build was up while doing {doing!r}", gate="budget")
+            if time.monotonic() > given_up:
                 self.kill()
                 reason = f"gave no answer to {doing!r} within {limit:g} s"
                 raise MeasureError(self.subject, reason, "see whether the model can loop or wait forever", gate="hang")

@@ -9,14 +9,17 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from ..contract.spec import Objective
 from ..evidence import Speed, ThroughputPoint
 from ..runtime.protocol import OperatingPoint
 from . import messages as say
 from .process import Worker
 from .survey import throughput_point
 
-Objective: TypeAlias = Literal["throughput", "latency"]
+Pacing: TypeAlias = Literal["throughput", "latency"]
 
+SIZES: frozenset[Objective] = frozenset({"size", "compressed-size"})
+"""Objectives that compare bytes, exactly, and race nothing."""
 FASTER = 1.03
 """A lower bound of the ratio above this is faster; anything else is a tie or slower."""
 CONFIDENCE = 0.95
@@ -58,7 +61,7 @@ class Lap:
         return throughput_point(self.point, float(np.mean(self.rates)) / self.point.batch, self.times)
 
 
-def race(racers: Sequence[Racer], objective: Objective, course: Course | None = None) -> dict[str, Lap]:
+def race(racers: Sequence[Racer], objective: Pacing, course: Course | None = None) -> dict[str, Lap]:
     """Let the racers run in turn, round after round, each round begun by another one.
 
     What disturbs the host disturbs all racers of a round alike, so that the ratios within a round stay true."""
@@ -106,7 +109,7 @@ def _slice(racer: Racer, course: Course, *, warm_s: float) -> _Slice:
     return _Slice(reply.rate, reply.times, sum(reply.times) / racer.point.streams)
 
 
-def speed(candidate: Lap, against: Lap, objective: Objective) -> Speed:
+def speed(candidate: Lap, against: Lap, objective: Pacing) -> Speed:
     """The paired ratio of rates, with one-sided 95 % bounds of Student's t on its logarithms.
 
     The rounds are the sample; the geometric mean treats twice as fast and half as fast alike."""
@@ -125,10 +128,10 @@ def speed(candidate: Lap, against: Lap, objective: Objective) -> Speed:
     )
 
 
-def size_ratio(candidate_mb: float, against_mb: float, against: str) -> Speed:
+def size_ratio(candidate_mb: float, against_mb: float, against: str, objective: Objective = "size") -> Speed:
     """How many times smaller: exact, so its bounds are itself."""
     ratio = against_mb / candidate_mb
-    return Speed(against=against, objective="size", ratio=ratio, lower=ratio, upper=ratio, rounds=1)
+    return Speed(against=against, objective=objective, ratio=ratio, lower=ratio, upper=ratio, rounds=1)
 
 
 def is_faster(comparison: Speed) -> bool:

@@ -21,6 +21,10 @@ NEAR = 0.97
 """Points within 3 % of the best throughput are equal; the one with the fewest requests in flight is taken."""
 _TOO_SLOW_S = 2.0
 """A run that takes longer ends the ladder of batch sizes."""
+_SLOW_S = 0.2
+"""Where runs take longer than this, batches that no longer bring more throughput end it too."""
+_LEVEL = 2
+"""Batch sizes in a row that were not better than the best before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +88,39 @@ def survey(
     target, sizes = contract.target, batch_sizes(contract)
     latency: list[LatencyPoint] = []
     throughput: list[ThroughputPoint] = []
-    for streams in (1,) if target.objective == "latency" else stream_counts(target.threads):
-        point = OperatingPoint(streams=streams, threads=target.threads)
+    for point in operating_points(target):
         open_graph(worker, artifact, point, feeds, sizes)
+        curve = point.streams == 1 and point.threads == target.threads
+        rates: list[float] = []
         for size in sizes:
-            seconds = times.curve_s if streams == 1 else times.point_s
-            loop = say.TimeLoop(case=str(size), streams=streams, seconds=seconds, warm_s=times.warm_s)
+            seconds = times.curve_s if curve else times.point_s
+            loop = say.TimeLoop(case=str(size), streams=point.streams, seconds=seconds, warm_s=times.warm_s)
             reply = worker.ask(loop, say.TimeReply)
             throughput.append(throughput_point(point.model_copy(update={"batch": size}), reply.rate, reply.times))
-            if streams == 1:
+            if curve:
                 latency.append(latency_point(size, reply.times))
-            if min(reply.times) > _TOO_SLOW_S:
+            rates.append(reply.rate * size)
+            if _climbed(rates, min(reply.times)):
                 break
     return Survey(tuple(latency), tuple(throughput))
+
+
+def operating_points(target: TargetSpec) -> tuple[OperatingPoint, ...]:
+    """Streams × threads, the latency curve first: one stream on all threads, one on a single thread (what a small
+    model loses when its work is divided, it gains there), and more streams that share all threads."""
+    alone = OperatingPoint(streams=1, threads=target.threads)
+    single = [OperatingPoint()] if target.threads > 1 else []
+    if target.objective == "latency":
+        return (alone, *single)
+    shared = [OperatingPoint(streams=n, threads=target.threads) for n in stream_counts(target.threads) if n > 1]
+    return (alone, *shared, *single)
+
+
+def _climbed(rates: Sequence[float], run_s: float) -> bool:
+    """Whether larger batches are not worth their time: seconds for each run, and nothing gained by the last two."""
+    if run_s > _TOO_SLOW_S:
+        return True
+    return run_s > _SLOW_S and len(rates) > _LEVEL and max(rates[-_LEVEL:]) < max(rates[:-_LEVEL]) / NEAR
 
 
 def open_graph(worker: Worker, artifact: Artifact, point: OperatingPoint, feeds: Path, sizes: Sequence[int]) -> float:
@@ -113,7 +137,8 @@ def ranked(points: Sequence[ThroughputPoint], target: TargetSpec, limit_ms: floa
     The points near the best throughput come before the rest, the one with the fewest in flight first. For latency
     there is only one: a single request of the smallest batch."""
     if target.objective == "latency":
-        points = [min(points, key=lambda p: (p.point.batch, p.point.streams))] if points else []
+        least = min((p.point.batch for p in points), default=0)
+        points = sorted((p for p in points if p.point.batch == least), key=lambda p: p.p50_ms)[:1]
     allowed = [point for point in points if limit_ms is None or point.p50_ms <= limit_ms]
     if not allowed:
         return []

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..contract import Array, Arrays
+from ..runtime.cuda import RUNS_UNTIL_CAPTURED, CudaRunner
+from ..runtime.protocol import Runner
 
 MOST_RUNS = 20_000
 """Of one stream in one loop: more would make the answer long, and the quantiles no better."""
@@ -32,6 +34,20 @@ def warm_up(run: Run, feeds: Arrays, *, seconds: float, least: int) -> None:
     while done < least or (time.perf_counter() < end and done < MOST_RUNS):
         run(feeds)
         done += 1
+
+
+def least_warm_up(runner: Runner, asked: int, streams: int) -> int:
+    """Runs before any is timed: on a GPU until every stream has captured the size, which takes as long as many runs.
+
+    A runner gives its streams out in turn, so that one caller warms them all."""
+    return max(asked, RUNS_UNTIL_CAPTURED * streams) if isinstance(runner, CudaRunner) else asked
+
+
+def compute_times(runner: Runner, feeds: Arrays, *, runs: int) -> tuple[float, ...] | None:
+    """Seconds that the device itself computes in each run, by its own events; None where the graph runs on the CPU.
+
+    A closed loop times the whole answer, with the copies to the device and back."""
+    return runner.compute_times(feeds, runs) if isinstance(runner, CudaRunner) else None
 
 
 def closed_loop(run: Run, feeds: Arrays, *, streams: int, seconds: float, least: int) -> Loop:

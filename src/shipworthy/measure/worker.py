@@ -42,11 +42,14 @@ def main() -> None:
         # A module that is missing is told when it is needed.
         with suppress(ImportError):
             importlib.import_module(settings["preload"])
-    duties = Duties()
-    while not leaving.is_set():
-        answer = _serve(duties, lines.get(), leaving)
+
+    def write(answer: Answer) -> None:
         answers.write(answer.model_dump_json().encode() + b"\n")
         answers.flush()
+
+    duties = Duties(lambda words: write(Answer(told=words)))
+    while not leaving.is_set():
+        write(_serve(duties, lines.get(), leaving))
     duties.close()
 
 

@@ -16,8 +16,8 @@ INFINITE_DB = 999.0
 """Stands for an infinite ratio, which JSON cannot write."""
 
 FP32_ABSOLUTE, FP32_RELATIVE = 1e-4, 1e-3
-LEAST_SQNR_DB: dict[Precision, float] = {"bf16": 25.0, "int8": 10.0}
-LEAST_AGREEMENT: dict[Precision, float] = {"fp32": 0.999, "bf16": 0.95, "int8": 0.9}
+LEAST_SQNR_DB: dict[Precision, float] = {"bf16": 25.0, "fp16": 25.0, "int8": 10.0, "fp8": 10.0}
+LEAST_AGREEMENT: dict[Precision, float] = {"fp32": 0.999, "bf16": 0.95, "fp16": 0.95, "int8": 0.9, "fp8": 0.9}
 """Of integer and bool outputs, such as a predicted class: the share of equal elements."""
 
 
@@ -93,8 +93,8 @@ class ParityJudge:
     def too_far(self, precision: Precision) -> str | None:
         """Why the values are too far from eager's for this precision, or None.
 
-        fp32: max|Δ| ≤ 1e-4 + 1e-3·max|y|. bf16: SQNR ≥ 25 dB; int8: ≥ 10 dB. Integer outputs: the share of equal
-        elements."""
+        fp32: max|Δ| ≤ 1e-4 + 1e-3·max|y|. bf16, fp16: SQNR ≥ 25 dB; int8, fp8: ≥ 10 dB. Integer outputs: the share
+        of equal elements."""
         return next(
             (why for name, tally in self._tallies.items() if (why := _too_far(name, tally, precision)) is not None),
             None,

@@ -131,3 +131,27 @@ def _executed(events: list[dict[str, Any]]) -> Iterator[tuple[str, str, bool]]:
         # A product of integers says so in its name where its first operand is quantized only inside.
         heavy = any(name in op for name in _HEAVY)
         yield op, "int8" if heavy and "Dynamic" in op else precision_of(types), heavy
+
+
+class ProfiledGraph(_Sessions):
+    """A session that writes down what every node took; `folder` is where it does."""
+
+    def __init__(self, artifact: Artifact, point: OperatingPoint, folder: Path, *, optimised: bool) -> None:
+        self._folder = folder
+        super().__init__(artifact.directory / OnnxRuntimeEngine.entry, artifact.signature, point, optimised)
+
+    def _options(self) -> Any:
+        options = super()._options()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(self._folder / "profile")
+        return options
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events since the session was opened, in microseconds; nothing is written down any more."""
+        found: list[dict[str, Any]] = json.loads(Path(self._idle[0].end_profiling()).read_text())
+        return found
+
+
+def executed(event: dict[str, Any]) -> tuple[str, str, bool] | None:
+    """Operation, precision and whether it is heavy, of an event that is a node's run; None for any other."""
+    return next(_executed([event]), None)

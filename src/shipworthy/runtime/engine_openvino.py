@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ from ..contract import Array, Signature
 from ..contract.spec import Precision
 from ..errors import EngineError, MissingExtra
 from .guarded import GuardedRunner, first_line
-from .kernels import tally, word
+from .kernels import precision_of, tally, word
 from .protocol import Artifact, Kernel, OperatingPoint, Runner
 
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """The floating-point precision asked for. Without asking, a processor that has bf16 may use it for fp32."""
+REST = ["shipworthy", "rest"]
+"""Where an int8 graph says in its rt_info what the operations that stayed in float are executed in."""
 
 _HEAVY_NAMES = """
     Convolution Deconvolution FullyConnected MatMul RNNSeq RNNCell ScaledDotProductAttention
@@ -24,6 +28,7 @@ _HEAVY_NAMES = """
 _HEAVY = frozenset(_HEAVY_NAMES.split())
 _SILENT = frozenset({"Const", "Input", "Output"})
 _NESTED = frozenset({"If", "Loop", "TensorIterator"})
+_NUMBERED = re.compile(r"[A-Z][A-Za-z0-9]*_\d+")
 
 
 def need_openvino(use: str) -> Any:
@@ -66,7 +71,7 @@ class _Compiled:
         self._core = core
         self._model = model
         self._config = {
-            "INFERENCE_PRECISION_HINT": HINTS[artifact.precision],
+            "INFERENCE_PRECISION_HINT": _hint(model, artifact.precision),
             "INFERENCE_NUM_THREADS": point.threads,
             "NUM_STREAMS": point.streams,
         }
@@ -94,11 +99,11 @@ class _Compiled:
         return tally(self._layers(self._compiled, self._model))
 
     def _layers(self, compiled: Any, model: Any) -> Iterator[tuple[str, str, bool]]:
+        group = _dynamic_group(compiled)
         for node in compiled.get_runtime_model().get_ordered_ops():
-            info = node.get_rt_info()
-            layer = info["layerType"].value
+            layer, precision = _executed(node, group)
             if layer not in _SILENT:
-                yield layer, word(info["runtimePrecision"].value), layer in _HEAVY
+                yield layer, precision, layer in _HEAVY
         for body in _bodies(model):
             # The runtime model does not look into a branch. Its body compiles to the same kernels on its own.
             yield from self._layers(self._core.compile_model(body, "CPU", self._config), body)
@@ -108,12 +113,71 @@ class _Compiled:
         self._compiled = self._model = self._core = None
 
 
+def _executed(node: Any, group: int) -> tuple[str, str]:
+    """A layer of the runtime model and the precision that it multiplies in.
+
+    A layer whose weights are merely stored in 8 bits says i8 of itself too. What its primitive is called tells, but
+    for fully connected layers that quantize groups of their input as they run, which keep the primitive's name."""
+    info = node.get_rt_info()
+    layer, precision = info["layerType"].value, word(info["runtimePrecision"].value)
+    primitive = info["primitiveType"].value.rsplit("_", 1)[-1]
+    if precision != "int8" or layer not in _HEAVY or primitive not in ("f32", "bf16", "f16"):
+        return layer, precision
+    if layer == "FullyConnected" and primitive == "f32" and group and _columns(node) >= group:
+        return layer, "int8"
+    return layer, word(primitive)
+
+
+def _columns(node: Any) -> int:
+    """Values in a row of the layer's input; 0 where that is not fixed."""
+    last = node.get_input_partial_shape(0)[-1]
+    return int(last.get_length()) if last.is_static else 0
+
+
+def _dynamic_group(compiled: Any) -> int:
+    """How many values of a row share a scale where inputs are quantized as they run; 0 where they are not.
+
+    The kernels that do it need dot products of 8-bit numbers."""
+    from .host import this_host
+
+    if not this_host().isa & {"avx512_vnni", "avx_vnni"}:
+        return 0
+    return int(compiled.get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE"))
+
+
+def _hint(model: Any, precision: Precision) -> str:
+    """An int8 graph may say what its other operations are to be executed in."""
+    rest = precision
+    if precision == "int8" and model.has_rt_info(REST):
+        rest = "bf16" if model.get_rt_info(REST).value == "bf16" else "fp32"
+    return HINTS[rest]
+
+
+def bodies_of(node: Any) -> Iterator[Any]:
+    """The graphs inside a branch (then, else) or a loop; nothing for any other operation."""
+    if node.get_type_name() == "If":
+        yield from (node.get_function(index) for index in (0, 1))
+    elif node.get_type_name() in _NESTED:
+        yield node.get_function()
+
+
+def stably_named(model: Any) -> None:
+    """Give nodes that OpenVINO has named with its running number, such as `Multiply_2769`, a name by their place.
+
+    The running number depends on what the process did before; a graph is to be the same, byte for byte, every time."""
+    counts: Counter[str] = Counter()
+    for node in model.get_ordered_ops():
+        if _NUMBERED.fullmatch(node.get_friendly_name()) and node.get_type_name() != "Parameter":
+            kind = node.get_type_name()
+            counts[kind] += 1
+            node.set_friendly_name(f"{kind}.{counts[kind]}")
+    for body in _bodies(model):
+        stably_named(body)
+
+
 def _bodies(model: Any) -> Iterator[Any]:
     for node in model.get_ordered_ops():
-        if node.get_type_name() == "If":
-            yield from (node.get_function(index) for index in (0, 1))
-        elif node.get_type_name() in _NESTED:
-            yield node.get_function()
+        yield from bodies_of(node)
 
 
 def _bind_inputs(compiled: Any, signature: Signature, directory: Path) -> list[tuple[int, str]]:
@@ -136,3 +200,42 @@ def _bind_outputs(compiled: Any, signature: Signature) -> list[int]:
     if all(name in named for name in signature.outputs):
         return [named[name] for name in signature.outputs]
     return list(range(min(len(compiled.outputs), len(signature.outputs))))
+
+
+class CountedGraph(_Compiled):
+    """A compiled model whose requests count the time of every node."""
+
+    def __init__(self, artifact: Artifact, point: OperatingPoint) -> None:
+        core = need_openvino("timing a graph").Core()
+        core.set_property("CPU", {"PERF_COUNT": True})
+        super().__init__(core, core.read_model(str(artifact.directory / OpenVinoEngine.entry)), artifact, point)
+
+    def nodes(self) -> dict[str, tuple[str, str, bool]]:
+        """Layer, precision and whether it is heavy, by the node's name. A branch or a loop is as heavy as its bodies,
+        whose time the engine counts as its own."""
+        group = _dynamic_group(self._compiled)
+        layers = self._compiled.get_runtime_model().get_ordered_ops()
+        found = {node.get_friendly_name(): _executed(node, group) for node in layers}
+        inside = self._heavy_inside()
+        return {
+            name: (layer, precision_of(inside.get(name, (precision,))), layer in _HEAVY or name in inside)
+            for name, (layer, precision) in found.items()
+        }
+
+    def _heavy_inside(self) -> dict[str, list[str]]:
+        """The precisions of the heavy layers in the bodies of each branch or loop that has any."""
+        found: dict[str, list[str]] = {}
+        for node in self._model.get_ordered_ops():
+            kind = node.get_type_name()
+            if kind in _NESTED:
+                bodies = [node.get_function(index) for index in (0, 1)] if kind == "If" else [node.get_function()]
+                compiled = [(self._core.compile_model(body, "CPU", self._config), body) for body in bodies]
+                layers = [layer for pair in compiled for layer in self._layers(*pair)]
+                if heavy := [precision for _, precision, is_heavy in layers if is_heavy]:
+                    found[node.get_friendly_name()] = heavy
+        return found
+
+    def mean_us(self) -> dict[str, int]:
+        """Whole microseconds of each node that took any, the mean over all runs since the graph was opened."""
+        times = ((info.node_name, info.real_time) for info in self._idle[0].get_profiling_info())
+        return {name: round(time.total_seconds() * 1e6) for name, time in times if time}

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..contract import Array
 from ..errors import EngineError
+from .cuda import CUDA, CudaRunner, OnDevice, need_cuda
 from .feeds import example_feeds
 from .guarded import GuardedRunner, first_line
 from .protocol import Artifact, Kernel, OperatingPoint, Runner
@@ -29,8 +30,29 @@ class TorchEngine:
     def open(self, artifact: Artifact, point: OperatingPoint) -> Runner:
         """Opens module.pkl, or module.pt or module.pt2 where the model came as one of these."""
         need_torch(self.name)
-        module = _load(artifact.directory)
-        return GuardedRunner(artifact, point, CallableGraph(artifact, module, ThreadLimit(point)))
+        if artifact.device == CUDA:
+            need_cuda(self.name)
+        return callable_runner(artifact, point, _load(artifact.directory, artifact.device))
+
+
+def callable_runner(artifact: Artifact, point: OperatingPoint, module: Any) -> GuardedRunner:
+    """Over a module whose weights are on the artifact's device."""
+    threads = ThreadLimit(point)
+    if artifact.device != CUDA:
+        return GuardedRunner(artifact, point, CallableGraph(artifact, module, threads))
+    import torch
+
+    def call(inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        threads.apply()
+        with torch.inference_mode():
+            return flat_tensors(module(*inputs))
+
+    def kernels(graph: OnDevice) -> tuple[Kernel, ...]:
+        feeds = example_feeds(artifact.signature)
+        graph.execute(feeds)
+        return profiled_kernels(lambda: graph.execute(feeds))
+
+    return CudaRunner(artifact, point, OnDevice(call, kernels, streams=point.streams, capture=False))
 
 
 class CallableGraph:
@@ -57,24 +79,29 @@ class CallableGraph:
         self._module = None
 
 
-def _load(directory: Path) -> Any:
+def _load(directory: Path, device: str) -> Any:
     import torch
 
     if (directory / "module.pt").exists():
-        return load_script(directory / "module.pt")
+        return load_script(directory / "module.pt", device)
     if (directory / "module.pt2").exists():
-        return torch.export.load(str(directory / "module.pt2")).module()
-    return _unpickle(directory / TorchEngine.entry)
+        program = torch.export.load(str(directory / "module.pt2"))
+        if device != "cpu":
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, device)
+        return program.module()
+    return _unpickle(directory / TorchEngine.entry).to(device)
 
 
-def load_script(path: Path) -> Any:
-    """A TorchScript module on the CPU. Raises EngineError where the file is none."""
+def load_script(path: Path, device: str = "cpu") -> Any:
+    """A TorchScript module on a device. Raises EngineError where the file is none."""
     import torch
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+            return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise EngineError(str(path), f"cannot be loaded: {first_line(error)}", "export the model again") from error
 

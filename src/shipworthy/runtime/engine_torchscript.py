@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .engine_torch import CallableGraph, load_script
-from .guarded import GuardedRunner
+from .cuda import CUDA, need_cuda
+from .engine_torch import callable_runner, load_script
 from .protocol import Artifact, OperatingPoint, Runner
-from .torch_tensors import ThreadLimit, need_torch
+from .torch_tensors import need_torch
 
 
 class TorchScriptEngine:
@@ -18,5 +18,6 @@ class TorchScriptEngine:
 
     def open(self, artifact: Artifact, point: OperatingPoint) -> Runner:
         need_torch(self.name)
-        module = load_script(artifact.directory / self.entry)
-        return GuardedRunner(artifact, point, CallableGraph(artifact, module, ThreadLimit(point)))
+        if artifact.device == CUDA:
+            need_cuda(self.name)
+        return callable_runner(artifact, point, load_script(artifact.directory / self.entry, artifact.device))

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .engines import engine_named
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    name: str
+    capability: str | None
+    """Compute capability, such as 9.0; None where the driver's nvidia-smi is missing."""
+    memory: int | None
+    """Bytes, None likewise."""
+
+    @property
+    def flag(self) -> str | None:
+        """As the CUDA compiler calls its instruction set: sm_90."""
+        return None if self.capability is None else f"sm_{self.capability.replace('.', '')}"
+
+    def __str__(self) -> str:
+        return self.name if self.capability is None else f"{self.name} (compute capability {self.capability})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +47,8 @@ class Host:
     os: str
     python: str
     devices: tuple[str, ...] = ("cpu",)
+    """cpu, and cuda where there is an NVIDIA GPU that this process may use."""
+    gpus: tuple[Gpu, ...] = ()
 
 
 class Requires(Protocol):
@@ -53,31 +72,75 @@ _COMPILED_FOR_NAMES = """
 _COMPILED_FOR = _COMPILED_FOR_NAMES.split()
 
 
-def compiler_isa(host: Host) -> tuple[str, ...]:
-    """The extensions of this host that a compiler told to use all of them (-march=native) may have used."""
-    return tuple(flag for flag in _COMPILED_FOR if flag in host.isa)
+def compiler_isa(host: Host, device: str = "cpu") -> tuple[str, ...]:
+    """The extensions of this host that a compiler told to use all of them (-march=native) may have used.
+
+    For cuda also the GPU's, such as sm_90: kernels that are compiled for one generation do not run on another."""
+    flags = tuple(flag for flag in _COMPILED_FOR if flag in host.isa)
+    return flags if device == "cpu" else (*flags, *(gpu.flag for gpu in host.gpus[:1] if gpu.flag is not None))
 
 
 def unmet(requires: Requires, host: Host) -> str | None:
     """The first requirement that `host` does not meet, with what to do about it; None where it meets all."""
+    # The engines ask for the host themselves.
+    from .engines import engine_named
+
     engine = engine_named(requires.engine)
     if importlib.util.find_spec(engine.module) is None:
         return f"the engine {engine.name!r} is not installed; install it with: pip install 'shipworthy[{engine.extra}]'"
     if requires.arch is not None and requires.arch != host.arch:
         return f"it was compiled for {requires.arch}, this host is {host.arch}; build a variant for {host.arch}"
-    if missing := [flag for flag in requires.isa if flag not in host.isa]:
+    if requires.device not in host.devices:
+        return f"it needs the device {requires.device!r}; this host has {', '.join(host.devices)}" + _no_gpu(requires)
+    if requires.device == "cuda" and engine.module == "torch" and (lacking := cuda_lacking(host)) is not None:
+        return "; ".join(lacking)
+    gpus = {gpu.flag for gpu in host.gpus}
+    if other := [flag for flag in requires.isa if flag.startswith("sm_") and gpus and flag not in gpus]:
+        shown = ", ".join(map(str, host.gpus))
+        return f"it was compiled for GPUs of the kind {', '.join(other)}, this host has {shown}; build it on such a GPU"
+    if missing := [flag for flag in requires.isa if not flag.startswith("sm_") and flag not in host.isa]:
         return (
             f"it was compiled for processors with {', '.join(missing)}, which this one ({host.cpu}) does not have; "
             "build it on this kind of host, or pack a variant that is not compiled"
         )
-    if requires.device not in host.devices:
-        return f"it needs the device {requires.device!r}; this host has {', '.join(host.devices)}"
     return None
+
+
+def _no_gpu(requires: Requires) -> str:
+    return "; serve it where an NVIDIA GPU and its driver are, or pack a variant for the CPU" * (
+        requires.device == "cuda"
+    )
+
+
+def cuda_lacking(host: Host) -> tuple[str, str] | None:
+    """What a graph of torch's lacks here to run on a GPU, and the remedy; None where nothing is known to lack.
+
+    Found without torch, which may still see no device: its CUDA can be newer than the driver."""
+    if "cuda" not in host.devices:
+        return (
+            "this host has no NVIDIA GPU that this process may use",
+            'run it on a host with one, or use device = "cpu"',
+        )
+    version = _torch_version()
+    if version is not None and version.endswith("+cpu"):
+        return (
+            f"the installed torch {version} is built for the CPU only",
+            "install torch for CUDA: https://pytorch.org/get-started/locally",
+        )
+    return None
+
+
+def _torch_version() -> str | None:
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @functools.cache
 def this_host() -> Host:
     facts = _macos() if sys.platform == "darwin" else _linux()
+    gpus = _gpus()
     return Host(
         arch={"x86_64": "x86-64", "AMD64": "x86-64", "arm64": "aarch64"}.get(platform.machine(), platform.machine()),
         cpu=facts[0],
@@ -86,8 +149,41 @@ def this_host() -> Host:
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         os=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        devices=("cpu", "cuda") if Path("/dev/nvidiactl").exists() else ("cpu",),
+        devices=("cpu", "cuda") if gpus else ("cpu",),
+        gpus=gpus,
     )
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    """The GPUs of NVIDIA's driver; none where CUDA_VISIBLE_DEVICES hides them."""
+    if not Path("/dev/nvidiactl").exists() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1", "NoDevFiles"):
+        return ()
+    if (program := shutil.which("nvidia-smi")) is not None:
+        query = [program, "--query-gpu=name,compute_cap,memory.total", "--format=csv,noheader,nounits"]
+        try:
+            said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+        except (OSError, subprocess.SubprocessError):
+            said = ""
+        if gpus := read_nvidia_smi(said):
+            return gpus
+    names = (read_gpu_information(file.read_text()) for file in Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    return tuple(Gpu(name, None, None) for name in names) or (Gpu("NVIDIA GPU", None, None),)
+
+
+def read_nvidia_smi(text: str) -> tuple[Gpu, ...]:
+    """GPUs from `nvidia-smi --query-gpu=name,compute_cap,memory.total --format=csv,noheader,nounits`; MiB there."""
+    rows = ([part.strip() for part in line.rsplit(",", 2)] for line in text.splitlines())
+    return tuple(
+        Gpu(row[0], row[1], int(row[2]) << 20 if row[2].isdigit() else None)
+        for row in rows
+        if len(row) == 3 and row[1].replace(".", "", 1).isdigit()
+    )
+
+
+def read_gpu_information(text: str) -> str:
+    """The name in /proc/driver/nvidia/gpus/*/information."""
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return fields.get("Model", "NVIDIA GPU").strip()
 
 
 def _linux() -> tuple[str, frozenset[str]]:

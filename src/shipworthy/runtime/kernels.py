@@ -18,6 +18,8 @@ WORDS = {
     "half": "fp16",
     "float16": "fp16",
     "f16": "fp16",
+    "float8_e4m3fn": "fp8",
+    "float8_e5m2": "fp8",
     "i8": "int8",
     "u8": "int8",
     "int8": "int8",
@@ -36,7 +38,7 @@ WORDS = {
 """What torch, ONNX Runtime, OpenVINO and C++ call a precision, and what a Kernel calls it."""
 
 _KNOWN = frozenset(WORDS.values()) | {"bool"}
-_NARROW = ("int8", "fp16", "bf16")
+_NARROW = ("int8", "fp8", "fp16", "bf16")
 _FLOAT = ("fp32", "fp64")
 
 

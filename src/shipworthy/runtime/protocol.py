@@ -41,6 +41,8 @@ class Artifact:
     precision: Precision
     directory: Path
     signature: Signature
+    device: str = "cpu"
+    """Where it runs: cpu or cuda."""
 
 
 class Runner(Protocol):

@@ -19,7 +19,10 @@ _HEAVY_NAMES = """
     _slow_conv2d_forward _conv_depthwise2d conv_depthwise3d convolution_overrideable _nnpack_spatial_convolution
     mkldnn_rnn_layer mkldnn_linear _linear_pointwise _convolution_pointwise _convolution_transpose_pointwise
     _scaled_dot_product_flash_attention_for_cpu _flash_attention_forward qlinear_pointwise qconv_pointwise
-    linear_dynamic linear_relu_dynamic quantized_lstm"""
+    linear_dynamic linear_relu_dynamic quantized_lstm
+    cudnn_convolution cudnn_convolution_relu cudnn_convolution_add_relu cudnn_convolution_transpose _cudnn_rnn
+    _scaled_mm _scaled_dot_product_flash_attention _scaled_dot_product_efficient_attention
+    _scaled_dot_product_cudnn_attention _efficient_attention_forward _cudnn_attention_forward"""
 _HEAVY = frozenset(_HEAVY_NAMES.split())
 """The operations that end in a matrix product or convolution routine, as the profiler names them."""
 
@@ -39,7 +42,7 @@ def profiled_kernels(run: Callable[[], object]) -> tuple[Kernel, ...]:
     for TorchScript's interpreter alike."""
     from torch.profiler import ProfilerActivity, profile
 
-    with _without_profiler_chatter():
+    with without_profiler_chatter():
         with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as session:
             run()
         events = [event for event in session.profiler.kineto_results.events() if "::" in event.name()]
@@ -90,7 +93,7 @@ def _precision(event: Any) -> str:
 
 
 @contextmanager
-def _without_profiler_chatter() -> Iterator[None]:
+def without_profiler_chatter() -> Iterator[None]:
     """Kineto writes two lines of its own to the process' stderr, past Python; everything else there is passed on."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -105,3 +108,8 @@ def _without_profiler_chatter() -> Iterator[None]:
             for line in file:
                 if not line.startswith(b"USDT:"):
                     os.write(2, line)
+
+
+def is_heavy(name: str) -> bool:
+    """Whether an operation, such as `aten::addmm`, ends in a matrix product or convolution routine."""
+    return name.rsplit("::", 1)[-1] in _HEAVY

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..contract import Array
 from ..errors import MissingExtra
 from .protocol import OperatingPoint
@@ -47,6 +49,13 @@ def to_tensors(arrays: Iterable[Array]) -> list[torch.Tensor]:
     import torch
 
     return [torch.from_numpy(array.copy()) for array in arrays]
+
+
+def torch_dtype(dtype: np.dtype[Any]) -> torch.dtype:
+    """What torch calls a dtype of numpy's."""
+    import torch
+
+    return torch.from_numpy(np.empty(0, dtype)).dtype
 
 
 def to_arrays(tensors: Iterable[torch.Tensor]) -> list[Array]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from ..contract import Arrays, Contract
-from ..data import Dataset, Splits, write_cases
+from ..data import Dataset, Splits, write_cases, write_dataset
 from ..evidence import Candidate, Finding
-from ..measure import Caps, Course, ModelSource, Racer, SurveyTimes, Worker, open_graph, timing_cases
+from ..measure import Caps, Course, Deadline, ModelSource, Racer, SurveyTimes, Worker, open_graph, timing_cases
 from ..quality import Metric
 from ..runtime import ENGINES
 from ..runtime.protocol import Artifact, OperatingPoint
+from .identity import data_digest
 from .progress import Progress
 from .store import Store
 
@@ -28,6 +30,8 @@ class Effort:
     caps: Caps = field(default_factory=Caps)
     times: SurveyTimes = field(default_factory=SurveyTimes)
     course: Course = field(default_factory=Course)
+    operators_s: float = 1.0
+    """For the times of single operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Bench:
     store: Store
     effort: Effort
     progress: Progress
+    deadline: Deadline = field(default_factory=Deadline)
     _racers: dict[str, Racer] = field(default_factory=dict)
     _expected: dict[str, Worker] = field(default_factory=dict)
 
@@ -67,7 +72,15 @@ class Bench:
     def contract(self) -> Contract:
         return self.job.contract
 
-    def worker(self, subject: str, stage: str, *, pinned: bool = True, engine: str | None = None) -> Worker:
+    def worker(
+        self,
+        subject: str,
+        stage: str,
+        *,
+        pinned: bool = True,
+        engine: str | None = None,
+        told: Callable[[str], None] | None = None,
+    ) -> Worker:
         """A fresh process; `pinned` keeps it to the target's threads, and it may import its engine at once."""
         return Worker(
             subject,
@@ -76,6 +89,8 @@ class Bench:
             threads=self.contract.target.threads if pinned else None,
             paths=(self.contract.root,),
             preload=None if engine is None else ENGINES[engine].module,
+            deadline=self.deadline,
+            told=told,
         )
 
     def expect_racer(self, subject: str, engine: str) -> None:
@@ -96,6 +111,15 @@ class Bench:
         batch = next(iter(self.contract.signature.dynamic()))
         size = METRIC_BATCH if batch.max is None else min(METRIC_BATCH, batch.max)
         return self._cases(split, ((f"{n:06d}", chunk.inputs) for n, chunk in enumerate(data.batches(size))))
+
+    def dataset(self, split: Literal["train", "calibration", "validation"]) -> Path | None:
+        """A data set with its targets, as a file for a worker; None where there is none. The holdout is none of them:
+        whatever makes candidates must not see it."""
+        data: Dataset | None = getattr(self.job.splits, split)
+        if data is None or not len(data):
+            return None
+        path = self.store.cases(f"data-{split}-{data_digest(data)}")
+        return path if path.exists() else write_dataset(path, data)
 
     def answers(self, subject: str, split: str) -> Path:
         """Where a candidate's outputs for a split are, or will be."""

@@ -13,7 +13,8 @@ from ..errors import MeasureError, MissingExtra, ShipworthyError
 from ..evidence import BuildRecord, CandidateResult, Finding, Speed
 from ..measure import CheckModel, CheckReply, busy_share, load_findings
 from .bench import Bench, Effort
-from .candidates import Plan, plan
+from .budget import Budget
+from .candidates import Given, Plan, plan
 from .final import Final, final
 from .job import Model, environment, prepare, tidy
 from .outcome import Best, BuildReport
@@ -21,13 +22,15 @@ from .pareto import pareto
 from .progress import progress_for
 from .results import Checked, Refusal
 from .store import Store
-from .sweep import Sweep, Tried, measure_baseline, sweep
+from .sweep import Sweep, measure_baseline, sweep
+from .tried import Tried
 
 
 def build(
     model: Model | Contract | str | Path,
     contract: Contract | Mapping[str, Any] | str | Path | None = None,
     *,
+    train: object = None,
     calibration: object = None,
     validation: object = None,
     holdout: object = None,
@@ -40,8 +43,8 @@ def build(
     """Check, export to every engine, measure each candidate in a process of its own, and choose on the evidence.
 
     `model`: a contract (or the path of one) that names the model, or a live module followed by its contract.
-    `calibration`, `validation`, `holdout`: a Dataset, arrays by name, a DataLoader or a path, instead of what the
-    contract names. `engines` narrows the search. `work` is where results are kept (default: `.shipworthy/NAME` beside
+    `train`, `calibration`, `validation`, `holdout`: a Dataset, arrays by name, a DataLoader or a path, instead of what
+    the contract names. `engines` narrows the search. `work` is where results are kept (default: `.shipworthy/NAME` beside
     the contract): a build that was killed takes up there, and repeats no finished measurement. `mend` takes known
     prefixes off the keys of the weights. `effort` says how long is measured.
 
@@ -50,20 +53,24 @@ def build(
     in the same folder."""
     start = time.monotonic()
     effort = effort or Effort()
-    data = {"calibration": calibration, "validation": validation, "holdout": holdout}
+    data = {"train": train, "calibration": calibration, "validation": validation, "holdout": holdout}
     with progress_for(progress) as shown:
         shown.doing("loading the model and the data")
         given = None if work is None else Path(work)
         job, folder = prepare(model, contract, data, work=given, mend=mend, effort=effort)
-        planned = plan(job.contract, engines)
+        splits = job.splits
+        given_data = Given(splits.train is not None, splits.calibration is not None)
+        planned = plan(job.contract, engines, given_data)
         shown.begin(len(planned.candidates) + 2)
         busy = load_findings(busy_share())
+        text, seconds = job.contract.search.budget, job.contract.search.budget_s
+        budget = Budget() if seconds is None else Budget(text, seconds, start)
         with Store(folder, job.identity) as store, Bench(job, store, effort, shown) as bench:
             tidy(job.source, folder)
             checked = _check(bench)
             baseline = measure_baseline(bench)
-            budget = job.contract.search.budget_s
-            swept = sweep(bench, planned.candidates, baseline, None if budget is None else start + budget)
+            swept = sweep(bench, planned, baseline, budget)
+            bench.deadline.at = budget.end
             ended = final(bench, swept)
             shown.step("the choice is made")
             record = _record(bench, checked, busy, planned, swept, ended, time.monotonic() - start)
@@ -150,7 +157,8 @@ def _row(tried: Tried, ended: Final) -> CandidateResult:
         verdict="accepted",
         reason="meets the contract",
         evidence=evidence,
-        findings=findings,
+        compression=tried.compression,
+        findings=(*findings, *(() if tried.way.shaped is None else tried.way.shaped.findings)),
         seconds=tried.seconds,
     )
     if tried.refusal is not None:

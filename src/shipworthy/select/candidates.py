@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from ..compress import AccuracyAware, Distill, Dynamic, Qat, Static
 from ..contract import Contract
 from ..contract.spec import Precision
 from ..errors import ContractError
 from ..evidence import Candidate, CandidateResult
 from ..runtime import ENGINES, engine_version, this_host
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a model is changed before its export, and the precisions that come of it."""
-
-    name: str
-    precisions: frozenset[Precision]
-
-
-RECIPES: tuple[Recipe, ...] = (Recipe("plain", frozenset({"fp32", "bf16"})),)
-"""A way to compress is one more row."""
+from .recipes import LEAN, PLAIN, Recipe, halves, recipes
 
 ENGINE_ORDER = ("onnxruntime", "openvino", "torchscript", "aoti")
 """The simpler first: graphs without code, then interpreted code, then machine code for one kind of processor.
@@ -39,38 +29,78 @@ PRECISION_ORDER: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The candidates in the order in which they are tried, and those that cannot be, with the reason."""
+    """The candidates, each after those that it is derived from, and those that cannot be, with the reason."""
 
+    recipes: tuple[Recipe, ...]
     candidates: tuple[Candidate, ...]
     skipped: tuple[CandidateResult, ...]
 
+    def recipe(self, name: str) -> Recipe:
+        return next(recipe for recipe in self.recipes if recipe.name == name)
 
-def plan(contract: Contract, engines: Sequence[str] | None = None) -> Plan:
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Which data there is beside what the search looks at."""
+
+    train: bool = True
+    calibration: bool = True
+
+
+def plan(contract: Contract, engines: Sequence[str] | None = None, given: Given | None = None) -> Plan:
     """All candidates of a contract. `engines` narrows what the contract asks for.
 
-    An engine that is not installed is skipped, and so are a precision that no recipe gives and a recipe that there is
-    not. Raises ContractError for a name that is no engine, and for a target that cannot be measured on this host."""
+    What is not installed, a recipe that lacks its data, and what an engine has no way for, is skipped with the reason.
+    Raises ContractError for a name that is no engine, and for a target that cannot be measured on this host."""
     _check_target(contract)
     asked = _engines(engines or contract.search.engines)
+    given = given or Given()
+    found = _with_fallback(recipes(contract, this_host()), contract, given)
     candidates: list[Candidate] = []
-    skipped: list[CandidateResult] = [
-        skip(Candidate(recipe=name, engine=engine, precision="fp32"), f"no recipe of this build gives {name}")
-        for name in _asked_recipes(contract)
-        for engine in asked[:1]
-    ]
-    for candidate, possible in _grid(asked, contract.search.precisions):
-        if not possible:
-            skipped.append(skip(candidate, f"no recipe of this build gives {candidate.precision}"))
-        elif engine_version(candidate.engine) is None:
-            extra = ENGINES[candidate.engine].extra
-            skipped.append(
-                skip(
-                    candidate, f"{candidate.engine} is not installed; pip install 'shipworthy[{extra}]'", gate="engine"
-                )
-            )
-        else:
-            candidates.append(candidate)
-    return Plan(tuple(candidates), tuple(skipped))
+    skipped: list[CandidateResult] = []
+    for recipe in found:
+        for candidate in _grid(recipe, asked, contract.search.precisions):
+            why = _lacks(recipe, candidate, given)
+            if why is None:
+                candidates.append(candidate)
+            elif recipe.name == PLAIN or candidate.engine == asked[0]:
+                # One row says that a recipe has no data; an engine that is not installed has a row of its own.
+                skipped.append(skip(candidate, *why))
+    return Plan(found, tuple(candidates), tuple(skipped))
+
+
+def _with_fallback(found: tuple[Recipe, ...], contract: Contract, given: Given) -> tuple[Recipe, ...]:
+    """Where int8 is asked for, no way to it is named, and there is nothing to calibrate with: weights only."""
+    search = contract.search
+    if "int8" not in search.precisions or search.quantize or given.calibration:
+        return found
+    calibrated = {recipe.name for recipe in found if calibrates(recipe)}
+    dynamic = Recipe("dynamic", frozenset({"int8"}), quantization=Dynamic())
+    return (found[0], dynamic, *(recipe for recipe in found[1:] if recipe.name not in calibrated))
+
+
+def calibrates(recipe: Recipe) -> bool:
+    return isinstance(recipe.quantization, Static | AccuracyAware) or isinstance(recipe.shaping, Qat)
+
+
+def _grid(recipe: Recipe, engines: Sequence[str], precisions: Sequence[Precision]) -> Iterator[Candidate]:
+    """A recipe's precisions on its engines. bf16 is bought by fp32, which is cheap to try and what it is judged by."""
+    for engine in engines:
+        for precision in sorted(recipe.precisions.intersection(precisions), key=PRECISION_ORDER.index):
+            if recipe.engines is None or engine in recipe.engines:
+                yield Candidate(recipe=recipe.name, engine=engine, precision=precision)
+
+
+def _lacks(recipe: Recipe, candidate: Candidate, given: Given) -> tuple[str, str] | None:
+    """What is missing, and the gate that it is; None where it can be tried."""
+    if engine_version(candidate.engine) is None:
+        extra = ENGINES[candidate.engine].extra
+        return f"{candidate.engine} is not installed; pip install 'shipworthy[{extra}]'", "engine"
+    if isinstance(recipe.shaping, Distill | Qat) and not given.train:
+        return "needs training data: name it in data.train, or give train=... in Python", "data"
+    if calibrates(recipe) and not given.calibration:
+        return "needs calibration data: name it in data.calibration or data.validation", "data"
+    return None
 
 
 def _check_target(contract: Contract) -> None:
@@ -80,24 +110,6 @@ def _check_target(contract: Contract) -> None:
         raise ContractError("target.device", f"{target.device!r} cannot be measured yet", 'write "cpu"')
     if target.arch is not None and target.arch != here:
         raise ContractError("target.arch", f"{target.arch!r} is not this host, which is {here}", "build on such a host")
-
-
-def _asked_recipes(contract: Contract) -> list[str]:
-    """Ways to compress that the contract names and that have no row in RECIPES."""
-    search, known = contract.search, {recipe.name for recipe in RECIPES}
-    names = [f"prune{round(100 * share)}" for share in search.prune if share > 0]
-    names += ["distill"] if search.distill is not None else []
-    return [name for name in names if name not in known]
-
-
-def _grid(engines: Iterable[str], precisions: Sequence[Precision]) -> Iterator[tuple[Candidate, bool]]:
-    """Engine by engine, so that a candidate comes right after the one that it is compared with."""
-    wanted = sorted(set(precisions), key=PRECISION_ORDER.index)
-    for engine in engines:
-        for precision in wanted:
-            recipes = [recipe for recipe in RECIPES if precision in recipe.precisions]
-            for recipe in recipes or RECIPES[:1]:
-                yield Candidate(recipe=recipe.name, engine=engine, precision=precision), bool(recipes)
 
 
 def _engines(asked: Sequence[str] | None) -> list[str]:
@@ -120,23 +132,38 @@ def skip(candidate: Candidate, reason: str, gate: str | None = None) -> Candidat
 
 def simplicity(candidate: Candidate) -> tuple[int, bool, int, int]:
     """Sorts the simpler before the less simple: the recipe, whether it brings code, the precision, the engine."""
-    recipes = [recipe.name for recipe in RECIPES]
+    shaping, quantization = halves(candidate.recipe)
     return (
-        recipes.index(candidate.recipe) if candidate.recipe in recipes else len(recipes),
+        len(_QUANTIZATIONS) * _rank(_SHAPINGS, shaping) + _rank(_QUANTIZATIONS, quantization),
         ENGINES[candidate.engine].executes_code,
         PRECISION_ORDER.index(candidate.precision),
         _engine_rank(candidate.engine),
     )
 
 
-def parent(candidate: Candidate) -> Candidate | None:
-    """The simpler candidate that it was derived from; None where that is eager itself.
+_SHAPINGS = ("plain", "sparse", "prune", "distill")
+_QUANTIZATIONS = ("plain", "dynamic", "static", "static-bf16", "lean", "accuracy-aware", "accuracy-aware-bf16", "qat")
 
-    A recipe is derived from none in the same precision, a lower precision from fp32."""
-    if candidate.recipe != "plain":
-        plain = next(recipe for recipe in RECIPES if recipe.name == "plain")
-        precision = candidate.precision if candidate.precision in plain.precisions else "fp32"
-        return Candidate(engine=candidate.engine, precision=precision)
-    if candidate.precision != "fp32":
-        return Candidate(engine=candidate.engine, precision="fp32")
-    return None
+
+def _rank(order: Sequence[str], name: str) -> int:
+    word = name.rstrip("0123456789.")
+    return order.index(word) if word in order else order.index(name) if name in order else len(order)
+
+
+def parents(candidate: Candidate) -> tuple[Candidate, ...]:
+    """The simpler candidates that it was derived from; none where that is eager itself.
+
+    A lower precision and a quantization come of fp32, a shaping of the unchanged model in its precision, and a
+    combination of its two parts."""
+    shaping, quantization = halves(candidate.recipe)
+    engine = candidate.engine
+    if shaping != PLAIN and quantization != PLAIN:
+        parts = ((shaping, "fp32"), (quantization, "int8"))
+        return tuple(Candidate(recipe=r, engine=engine, precision=p) for r, p in parts)
+    if shaping != PLAIN:
+        return (Candidate(engine=engine, precision=candidate.precision),)
+    if quantization == "accuracy-aware-bf16":
+        return (Candidate(recipe="accuracy-aware", engine=engine, precision="int8"),)
+    if quantization in ("static-bf16", LEAN):
+        return (Candidate(recipe="static", engine=engine, precision="int8"),)
+    return () if candidate.precision == "fp32" else (Candidate(engine=engine, precision="fp32"),)

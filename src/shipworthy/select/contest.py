@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from ..errors import MeasureError
 from ..evidence import Speed, ThroughputPoint
 from ..measure import (
+    SIZES,
     Lap,
     MemoryReply,
-    Objective,
+    Pacing,
     Racer,
     ReadMemory,
     Worker,
@@ -36,6 +37,12 @@ class Entrant:
     id: str
     artifact: Artifact
     size_mb: float
+    zipped_mb: float | None
+
+    @property
+    def megabytes(self) -> float:
+        """Zipped where that is the objective."""
+        return self.size_mb if self.zipped_mb is None else self.zipped_mb
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +121,12 @@ def _run(bench: Bench, own: Racer, rivals: Sequence[Rival]) -> dict[str, Lap]:
 
 def _speeds(bench: Bench, own: Entrant, laps: dict[str, Lap], rivals: Sequence[Rival]) -> tuple[Speed, ...]:
     speeds = [speed(laps[own.id], laps[rival.id], _rate(bench)) for rival in rivals]
-    if bench.contract.target.objective == "size":
-        speeds += [size_ratio(own.size_mb, rival.size_mb, rival.id) for rival in rivals]
+    objective = bench.contract.target.objective
+    if objective in SIZES:
+        speeds += [size_ratio(own.megabytes, rival.megabytes, rival.id, objective) for rival in rivals]
     return tuple(speeds)
 
 
-def _rate(bench: Bench) -> Objective:
+def _rate(bench: Bench) -> Pacing:
     """What a race compares: where size is the objective, throughput is still of interest."""
     return "latency" if bench.contract.target.objective == "latency" else "throughput"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ..contract import Contract
 from ..errors import MeasureError
 from ..evidence import Speed
-from ..measure import is_faster, race, size_ratio, speed
+from ..measure import SIZES, Pacing, is_faster, race, size_ratio, speed
 from ..quality import Claim
 from ..runtime import ENGINES
 from .bench import Bench
@@ -17,8 +17,10 @@ from .candidates import simplicity
 from .identity import toolchain
 from .judge import judge_proof
 from .results import Playoff, Proof, Refusal
-from .sweep import Sweep, Tried
-from .trial import Trial, artifact_of
+from .sweep import Sweep
+from .trial import Trial
+from .tried import Tried
+from .way import artifact_of
 
 MOST_FINALISTS = 4
 """Each one more makes the proof of all harder, for the holdout is looked at once for each."""
@@ -51,9 +53,19 @@ def _decide(bench: Bench, sweep: Sweep, proven: Sequence[Tried]) -> Final:
     try:
         playoff = _playoff(bench, standing) if len(standing) > 1 else Playoff()
     except MeasureError as error:
+        if error.gate == "budget":
+            return _by_merit(bench, sweep, proven, standing)
         return _without(bench, sweep, proven, error)
     chosen = choose(standing, playoff)
     return Final(tuple(proven), playoff, chosen, _why(chosen, standing, playoff, sweep.baseline))
+
+
+def _by_merit(bench: Bench, sweep: Sweep, proven: Sequence[Tried], standing: Sequence[Tried]) -> Final:
+    """The choice without a playoff: by what each was measured at beside eager."""
+    baseline = sweep.baseline.candidate.id
+    chosen = max(standing, key=lambda tried: _merit(tried, bench.contract, baseline))
+    why = _why(chosen, standing, Playoff(), sweep.baseline)
+    return Final(tuple(proven), Playoff(), chosen, f"{why} The budget was used up before the finalists could race.")
 
 
 def _without(bench: Bench, sweep: Sweep, proven: Sequence[Tried], error: MeasureError) -> Final:
@@ -77,8 +89,9 @@ def pick_finalists(acceptable: Sequence[Tried], contract: Contract, baseline: st
 
 
 def _merit(tried: Tried, contract: Contract, baseline: str) -> float:
-    if contract.target.objective == "size":
-        return -tried.exported.size_mb
+    if contract.target.objective in SIZES:
+        rival = tried.rival()
+        return -(tried.exported.size_mb if rival is None else rival.megabytes)
     return next((s.ratio for s in tried.pace.speed if s.against == baseline), 0.0)
 
 
@@ -91,10 +104,15 @@ def _prove(bench: Bench, tried: Tried, baseline: Tried, finalists: int) -> Tried
         return tried
     limits = bench.contract.limits
     claim = Claim(limits.max_metric_drop, limits.confidence, finalists)
-    with Trial(bench, baseline.candidate) as eager:
-        eager.answer(artifact_of(baseline.exported), "holdout")
-    with Trial(bench, tried.candidate) as trial:
-        proof: Proof = trial.proof(tried.exported, claim)
+    try:
+        with Trial(bench, baseline.candidate) as eager:
+            eager.answer(artifact_of(baseline.exported), "holdout")
+        with Trial(bench, tried.candidate, tried.way) as trial:
+            proof: Proof = trial.proof(tried.exported, claim)
+    except MeasureError as error:
+        if error.gate != "budget":
+            raise
+        return replace(tried, refusal=Refusal(gate="budget", reason="the budget was used up before its proof"))
     return replace(
         tried, proof=proof, refusal=proof.refusal or judge_proof(bench.contract, tried.candidate, proof.metric)
     )
@@ -110,14 +128,18 @@ def _playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
 def _run_playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
     start = time.perf_counter()
     rivals = [rival for tried in standing if (rival := tried.rival()) is not None]
-    if bench.contract.target.objective == "size":
-        ratios = {a.id: tuple(size_ratio(a.size_mb, b.size_mb, b.id) for b in rivals if b is not a) for a in rivals}
+    objective = bench.contract.target.objective
+    if objective in SIZES:
+        ratios = {
+            a.id: tuple(size_ratio(a.megabytes, b.megabytes, b.id, objective) for b in rivals if b is not a)
+            for a in rivals
+        }
         return Playoff(speed=ratios, seconds=time.perf_counter() - start)
     bench.keep(*(rival.id for rival in rivals))
     racers = [bench.racer(rival.id, rival.artifact, rival.point)[0] for rival in rivals]
-    objective = bench.contract.target.objective
-    laps = race(racers, objective, bench.effort.course)
-    speeds = {a: tuple(speed(laps[a], laps[b], objective) for b in laps if b != a) for a in laps}
+    pacing: Pacing = "latency" if objective == "latency" else "throughput"
+    laps = race(racers, pacing, bench.effort.course)
+    speeds = {a: tuple(speed(laps[a], laps[b], pacing) for b in laps if b != a) for a in laps}
     return Playoff(speed=speeds, seconds=time.perf_counter() - start)
 
 
@@ -157,6 +179,7 @@ def _against(chosen: Tried, baseline: str) -> str:
         "throughput": "eager's throughput",
         "latency": "eager's speed",
         "size": "the smallness of eager",
+        "compressed-size": "the smallness of eager, zipped",
     }
     wanted: Speed | None = next((s for s in chosen.pace.speed if s.against == baseline), None)
     if wanted is None or chosen.pace.best is None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import pickle
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,7 +16,7 @@ from ..data import Dataset, Splits, load_splits, probes
 from ..errors import ContractError, MissingExtra, ModelError
 from ..evidence import Environment, Finding
 from ..exporters import oracle_engine
-from ..measure import ModelSource
+from ..measure import ModelSource, written
 from ..model import LoadedModel, from_module, infer_outputs, load_model, run_eager
 from ..model.run import to_numpy
 from ..quality import metric_for
@@ -151,11 +147,11 @@ def _source(model: LoadedModel, contract: Contract, folder: Path, name: str, *, 
     a factory may draw other weights each time."""
     named = ModelSource(contract=contract, root=contract.root, mend=mend)
     if live:
-        return _written(model, contract, folder, name)
+        return written(model, contract, folder, name)
     if not (":" in str(contract.model) and contract.weights is None) and contract.task.post is None:
         return named
     try:
-        return _written(model, contract, folder, name)
+        return written(model, contract, folder, name)
     except ModelError as error:
         again = load_model(contract, mend=mend)
         if again.module is None or model.module is None or _weights(again.module) == _weights(model.module):
@@ -168,47 +164,6 @@ def _source(model: LoadedModel, contract: Contract, folder: Path, name: str, *, 
 def _weights(module: nn.Module) -> str:
     tensors = (*module.named_parameters(), *module.named_buffers())
     return arrays_digest({name: to_numpy(tensor)} for name, tensor in tensors)
-
-
-def _written(model: LoadedModel, contract: Contract, folder: Path, name: str) -> ModelSource:
-    """Write the model where worker processes find it: graphs in their own format, the rest as a cloudpickle.
-
-    The files bear its digest and appear whole, so that no build takes away the model of another."""
-    import cloudpickle  # type: ignore[import-untyped]
-    import torch
-
-    folder.mkdir(parents=True, exist_ok=True)
-    kept, module = model, model.module
-    if model.source == "torchscript" and isinstance(module, torch.jit.ScriptModule):
-        file = folder / f"model-{name}.pt"
-        kept = replace(model, module=None, path=file)
-        with _whole(file) as unfinished:
-            torch.jit.save(module, unfinished)
-    elif model.source == "exported" and module is not None:
-        file = folder / f"model-{name}.pt2"
-        kept = replace(model, module=None, path=file)
-        with _whole(file) as unfinished:
-            torch.export.save(cast("ExportedProgram", module.program), unfinished)
-    path = folder / f"model-{name}.pkl"
-    try:
-        pickled = cloudpickle.dumps(kept)
-    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise ModelError(
-            "the module",
-            f"cannot be handed to another process: {error}",
-            'name what builds it in the contract: model = "module:callable"',
-        ) from error
-    with _whole(path) as unfinished:
-        unfinished.write_bytes(pickled)
-    return ModelSource(contract=contract, root=contract.root, pickle=path)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name of this process's own, with the same ending; what is written there gets its right name at the end."""
-    unfinished = path.with_name(f"{os.getpid()}-{path.name}")
-    yield unfinished
-    unfinished.replace(path)
 
 
 def tidy(source: ModelSource, folder: Path) -> None:
@@ -243,7 +198,7 @@ def _identity(
 def versions() -> dict[str, str]:
     """Of everything that takes part in a measurement, and is installed."""
     found = {name: v for name in ENGINES if (v := engine_version(name)) is not None}
-    for distribution in ("shipworthy", "numpy", "onnx", "onnxscript"):
+    for distribution in ("shipworthy", "numpy", "onnx", "onnxscript", "nncf", "torchao", "torch-pruning"):
         try:
             found[distribution] = version(distribution)
         except PackageNotFoundError:

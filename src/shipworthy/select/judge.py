@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..contract import Contract
 from ..evidence import Candidate, MetricEvidence, Speed
-from ..measure import FASTER, TAIL_RUNS, is_faster, precision_refusal
+from ..measure import FASTER, SIZES, TAIL_RUNS, is_faster, precision_refusal
+from .recipes import PLAIN
 from .results import Exported, Pace, Quality, Refusal
 
 
@@ -23,18 +26,20 @@ def judge_quality(contract: Contract, candidate: Candidate, exported: Exported, 
 
 
 def metric_decides(contract: Contract, candidate: Candidate, metric: MetricEvidence | None) -> bool:
-    """A lower precision is judged by what it does to the metric, where its drop is limited and was measured."""
-    return candidate.precision != "fp32" and metric is not None and contract.limits.max_metric_drop is not None
+    """What is another function than eager's is judged by what it does to the metric, where its drop is limited and
+    was measured: a lower precision, and a module that was pruned or distilled."""
+    changed = candidate.precision != "fp32" or candidate.recipe != PLAIN
+    return changed and metric is not None and contract.limits.max_metric_drop is not None
 
 
-def judge_pace(contract: Contract, pace: Pace, baseline: str, parent: str | None) -> Refusal | None:
-    """The latency limit, the memory limit, and the speed (or size) against eager and the simpler candidate."""
+def judge_pace(contract: Contract, pace: Pace, baseline: str, parents: Sequence[str]) -> Refusal | None:
+    """The latency limit, the memory limit, and the speed (or size) against eager and the simpler candidates."""
     if pace.refusal is not None:
         return pace.refusal
     if pace.best is None:
         return Refusal(gate="limits", reason=_too_slow(contract, pace))
     over = _over(contract.limits.rss_mb, pace.rss_mb, "peak memory", "MB")
-    return over or _speed_refusal(contract, pace.speed, baseline, parent)
+    return over or _speed_refusal(contract, pace.speed, baseline, parents)
 
 
 def _too_slow(contract: Contract, pace: Pace) -> str:
@@ -48,12 +53,12 @@ def _too_slow(contract: Contract, pace: Pace) -> str:
     return f"p99 is {pace.closest.p99_ms:.3g} ms over {runs} runs at {at}, the best of the points tried, {above}{few}"
 
 
-def _speed_refusal(contract: Contract, speeds: tuple[Speed, ...], baseline: str, parent: str | None) -> Refusal | None:
-    """Against eager and the parent. Where size is the objective, eager is no rival: it cannot be packed."""
+def _speed_refusal(
+    contract: Contract, speeds: tuple[Speed, ...], baseline: str, parents: Sequence[str]
+) -> Refusal | None:
+    """Against eager and the parents. Where size is the objective, eager is no rival: it cannot be packed."""
     objective = contract.target.objective
-    for rival in (baseline, parent):
-        if rival is None or (objective == "size" and rival == baseline):
-            continue
+    for rival in (*(() if objective in SIZES else (baseline,)), *parents):
         speed = next((s for s in speeds if s.against == rival and s.objective == objective), None)
         if speed is not None and not is_faster(speed):
             return Refusal(gate="speed", reason=_not_faster(speed))
@@ -61,8 +66,11 @@ def _speed_refusal(contract: Contract, speeds: tuple[Speed, ...], baseline: str,
 
 
 def _not_faster(speed: Speed) -> str:
-    if speed.objective == "size":
-        return f"is {speed.ratio:.2f} times as small as {speed.against}, which is not smaller (needed: {FASTER:g})"
+    if speed.objective in SIZES:
+        zipped = ", zipped," if speed.objective == "compressed-size" else ""
+        return (
+            f"is{zipped} {speed.ratio:.2f} times as small as {speed.against}, which is not smaller (needed: {FASTER:g})"
+        )
     word = "a tie with" if speed.upper >= 1 else "slower than"
     return (
         f"is {word} {speed.against}: {speed.ratio:.2f}× its {speed.objective}, "

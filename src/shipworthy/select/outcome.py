@@ -16,7 +16,7 @@ from ..runtime import ENGINES, OperatingPoint, engine_version
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from .sweep import Tried
+    from .tried import Tried
 
 SHIP = ".ship"
 _POINTS = 4

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .sweep import Tried
+from ..measure import SIZES
+from .tried import Tried
 
 
 def pareto(tried: Sequence[Tried], baseline: str) -> tuple[str, ...]:
@@ -21,7 +22,7 @@ def pareto(tried: Sequence[Tried], baseline: str) -> tuple[str, ...]:
 
 def _figures(tried: Tried, baseline: str) -> tuple[float, float, float] | None:
     """Accuracy (the metric, or without one the SQNR of the worst output), speed against eager, and smallness."""
-    speed = next((s.ratio for s in tried.pace.speed if s.against == baseline and s.objective != "size"), None)
+    speed = next((s.ratio for s in tried.pace.speed if s.against == baseline and s.objective not in SIZES), None)
     metric = tried.proof.metric or tried.quality.metric
     if speed is None or not tried.quality.parity:
         return None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from ..contract import Strict
-from ..evidence import Finding, LatencyPoint, MetricEvidence, Parity, Speed, ThroughputPoint
-from ..measure import ExportReply
+from ..evidence import Compression, Finding, LatencyPoint, MetricEvidence, Parity, Speed, ThroughputPoint
+from ..measure import ExportReply, ModelSource
+from ..runtime.operators import OperatorTime
 from ..runtime.protocol import Kernel, OperatingPoint
 
 
@@ -19,7 +20,7 @@ class Refusal(Strict):
     @property
     def is_of_the_host(self) -> bool:
         """Whether another try may end otherwise: memory, time, a kill from outside. A crash of its own stays one."""
-        return self.gate in ("memory", "hang") or (self.gate == "crash" and "SIGKILL" in self.reason)
+        return self.gate in ("memory", "hang", "budget") or (self.gate == "crash" and "SIGKILL" in self.reason)
 
 
 class Stage(Strict):
@@ -35,9 +36,27 @@ class Checked(Stage):
     skipped: tuple[str, ...] = ()
 
 
+class Shaped(Stage):
+    """What a recipe made of the module, once for all engines."""
+
+    key: str = ""
+    """Names it in what is derived from it."""
+    source: ModelSource | None = None
+    compression: Compression | None = None
+    findings: tuple[Finding, ...] = ()
+
+
 class Exported(Stage):
     reply: ExportReply | None = None
     size_mb: float = 0.0
+    zipped_mb: float | None = None
+    """Of the files, each deflated; None where it is not the objective."""
+
+
+class Operators(Stage):
+    """What each operation of a graph takes."""
+
+    times: tuple[OperatorTime, ...] = ()
 
 
 class Quality(Stage):

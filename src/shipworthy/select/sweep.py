@@ -1,90 +1,77 @@
-"""The sweep: every candidate through its trial, and what came of it."""
+"""The sweep: every candidate through its trial, the most promising first, and what came of it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-from ..errors import MissingExtra
-from ..evidence import Candidate, CandidateResult, Evidence
+from ..errors import MeasureError, MissingExtra
+from ..evidence import Candidate, CandidateResult
+from ..runtime import this_host
+from ..runtime.protocol import Artifact
+from .agenda import Agenda
 from .bench import Bench
-from .candidates import parent, skip
-from .contest import Rival
+from .budget import Budget
+from .candidates import Plan, parents, skip
 from .judge import judge_pace, judge_quality
-from .results import Exported, Pace, Proof, Quality, Refusal
+from .lean import leaner
+from .recipes import LEAN, Recipe, halves
+from .shaping import shaped
 from .store import NotStoredError
-from .trial import Trial, artifact_of
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A candidate with the stages that it reached, and what refused it, if anything did."""
-
-    candidate: Candidate
-    exported: Exported
-    quality: Quality = field(default_factory=Quality)
-    pace: Pace = field(default_factory=Pace)
-    proof: Proof = field(default_factory=Proof)
-    refusal: Refusal | None = None
-
-    @property
-    def seconds(self) -> float:
-        return sum(stage.seconds for stage in (self.exported, self.quality, self.pace, self.proof))
-
-    def rival(self) -> Rival | None:
-        """It as something that others are compared with; None where it was not measured."""
-        if self.pace.best is None:
-            return None
-        return Rival(self.candidate.id, artifact_of(self.exported), self.exported.size_mb, self.pace.best)
-
-    def evidence(self) -> Evidence:
-        metrics = (self.quality.metric, self.proof.metric)
-        return Evidence(
-            parity=self.quality.parity,
-            tolerance=self.quality.tolerance,
-            metrics=tuple(metric for metric in metrics if metric is not None),
-            latency=self.pace.latency,
-            throughput=self.pace.throughput,
-            best=self.pace.best,
-            speed=self.pace.speed,
-            load_s=self.pace.load_s,
-            rss_mb=self.pace.rss_mb,
-            size_mb=self.exported.size_mb if self.exported.reply else None,
-            kernels=self.quality.kernels,
-        )
+from .trial import Trial
+from .tried import Outcome, Tried
+from .way import Way
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
     baseline: Tried
     tried: tuple[Tried, ...]
+    """In the order in which they were tried."""
     skipped: tuple[CandidateResult, ...]
 
 
-def sweep(bench: Bench, candidates: Sequence[Candidate], baseline: Tried, deadline: float | None) -> Sweep:
-    """Try them in order; after `deadline` (of time.monotonic) only those whose stages are all in the store."""
-    tried: list[Tried] = []
-    skipped: list[CandidateResult] = []
-    for candidate in candidates:
-        late = deadline is not None and time.monotonic() > deadline
-        try:
-            with bench.store.finished_only() if late else nullcontext():
-                outcome = _try(bench, candidate, baseline, tried)
-        except NotStoredError:
-            skipped.append(skip(candidate, f"the budget of {bench.contract.search.budget} was used up", gate="budget"))
-            bench.progress.step(f"{candidate.id}: skipped, the budget was used up")
-            continue
-        except MissingExtra as missing:
-            skipped.append(skip(candidate, str(missing), gate="extra"))
-            bench.progress.step(f"{candidate.id}: skipped, {missing}")
-            continue
-        finally:
-            bench.keep(baseline.candidate.id, candidate.id)
-        tried.append(outcome)
+def sweep(bench: Bench, plan: Plan, baseline: Tried, budget: Budget) -> Sweep:
+    """Try the candidates of a plan; when the budget is used up, only those whose stages are all in the store."""
+    agenda = Agenda(plan, bench.contract, this_host(), baseline.candidate.id)
+    pending, done = list(plan.candidates), dict[str, Outcome]()
+    while pending:
+        candidate = agenda.next(pending, done)
+        pending.remove(candidate)
+        why = agenda.why_not(candidate, done)
+        if why is not None:
+            outcome: Outcome = skip(candidate, why, gate="search")
+        else:
+            outcome = _within(bench, candidate, plan.recipe(candidate.recipe), baseline, done, budget)
+        done[candidate.id] = outcome
         bench.progress.step(f"{candidate.id}: {_word(outcome, baseline)}")
-    return Sweep(baseline, tuple(tried), tuple(skipped))
+    tried = tuple(outcome for outcome in done.values() if isinstance(outcome, Tried))
+    return Sweep(baseline, tried, tuple(row for row in done.values() if isinstance(row, CandidateResult)))
+
+
+def _within(
+    bench: Bench, candidate: Candidate, recipe: Recipe, baseline: Tried, done: Mapping[str, Outcome], budget: Budget
+) -> Outcome:
+    """The candidate tried in what is left of the time, or the row that says why it was not."""
+    accepted = [t for t in done.values() if isinstance(t, Tried) and t.refusal is None]
+    bench.deadline.at = budget.end_of_search(bench, accepted)
+    late = bench.deadline.left() <= 0
+    try:
+        with bench.store.finished_only() if late else nullcontext():
+            return _try(bench, candidate, recipe, baseline, done)
+    except NotStoredError:
+        return skip(candidate, f"the budget of {budget.text} was used up", gate="budget")
+    except MissingExtra as missing:
+        return skip(candidate, str(missing), gate="extra")
+    except MeasureError as error:
+        if error.gate != "budget":
+            raise
+        bench.keep()
+        return skip(candidate, f"the budget of {budget.text} ended while it was tried", gate="budget")
+    finally:
+        bench.deadline.at = None
+        bench.keep(baseline.candidate.id, candidate.id)
 
 
 def measure_baseline(bench: Bench) -> Tried:
@@ -94,27 +81,45 @@ def measure_baseline(bench: Bench) -> Tried:
         quality = trial.quality(exported)
         pace = trial.pace(exported, ())
     bench.progress.step(f"{bench.baseline.id}: the baseline")
-    return Tried(bench.baseline, exported, quality, pace)
+    return Tried(bench.baseline, Way(), exported, quality, pace)
 
 
-def _try(bench: Bench, candidate: Candidate, baseline: Tried, before: Sequence[Tried]) -> Tried:
-    with Trial(bench, candidate) as trial:
+def _try(bench: Bench, candidate: Candidate, recipe: Recipe, baseline: Tried, done: Mapping[str, Outcome]) -> Outcome:
+    if halves(recipe.name)[1] == LEAN:
+        found = leaner(bench, candidate, recipe, done)
+        if isinstance(found, str):
+            return skip(candidate, found, gate="search")
+        recipe = found
+    way = Way(recipe, shaped(bench, recipe), _base(candidate, done))
+    simpler = [other for parent in parents(candidate) if isinstance(other := done.get(parent.id), Tried)]
+    with Trial(bench, candidate, way) as trial:
         exported = trial.export()
+        tried = Tried(candidate, way, exported)
         if exported.refusal is not None:
-            return Tried(candidate, exported, refusal=exported.refusal)
+            return replace(tried, refusal=exported.refusal)
         quality = trial.quality(exported)
+        tried = replace(tried, quality=quality)
         refusal = judge_quality(bench.contract, candidate, exported, quality)
         if refusal is not None:
-            return Tried(candidate, exported, quality, refusal=refusal)
-        simpler = next((other for other in before if other.candidate == parent(candidate)), None)
-        rivals = [rival for other in (baseline, simpler) if other is not None and (rival := other.rival()) is not None]
+            return replace(tried, refusal=refusal)
+        rivals = [rival for other in (baseline, *simpler) if (rival := other.rival()) is not None]
         pace = trial.pace(exported, rivals)
-    parent_id = None if simpler is None else simpler.candidate.id
-    refusal = judge_pace(bench.contract, pace, baseline.candidate.id, parent_id)
-    return Tried(candidate, exported, quality, pace, refusal=refusal)
+    refusal = judge_pace(bench.contract, pace, baseline.candidate.id, [other.candidate.id for other in simpler])
+    return replace(tried, pace=pace, refusal=refusal)
 
 
-def _word(outcome: Tried, baseline: Tried) -> str:
+def _base(candidate: Candidate, done: Mapping[str, Outcome]) -> Artifact | None:
+    """The same engine's graph in fp32 of the same module, if it was exported."""
+    shaping, _ = halves(candidate.recipe)
+    found = done.get(Candidate(recipe=shaping, engine=candidate.engine, precision="fp32").id)
+    if not isinstance(found, Tried) or found.exported.reply is None:
+        return None
+    return found.exported.reply.artifact
+
+
+def _word(outcome: Outcome, baseline: Tried) -> str:
+    if isinstance(outcome, CandidateResult):
+        return f"skipped: {outcome.reason}"
     if outcome.refusal is not None:
         return f"rejected ({outcome.refusal.gate}): {outcome.refusal.reason}"
     against = next((s for s in outcome.pace.speed if s.against == baseline.candidate.id), None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from ..compress import AccuracyAware, Static
 from ..contract import Contract
 from ..data import read_cases
 from ..errors import DataError, MeasureError, MissingExtra, ShipworthyError
@@ -18,8 +19,11 @@ from ..measure import (
     ExportModel,
     ExportReply,
     KernelsReply,
+    OperatorsReply,
+    QuantizeGraph,
     ReadKernels,
     RunCases,
+    TimeOperators,
     Worker,
     batch_sizes,
     open_graph,
@@ -30,12 +34,15 @@ from .answers import metric_on
 from .bench import Bench
 from .contest import Entrant, Rival, pace_of
 from .identity import toolchain
-from .results import Exported, Pace, Proof, Quality, Refusal, Stage
+from .results import Exported, Operators, Pace, Proof, Quality, Refusal, Stage
+from .sizes import folder_bytes, zipped_bytes
+from .way import Way, artifact_of
 
 S = TypeVar("S", bound=Stage)
 
 _DOING = {
     "export": "export",
+    "operators": "the time of each operation",
     "quality": "parity and metric",
     "pace": "latency and throughput",
     "proof": "proof on the holdout",
@@ -45,9 +52,10 @@ _DOING = {
 class Trial:
     """A context manager. The stages share one process until it ends; the export and the race have their own."""
 
-    def __init__(self, bench: Bench, candidate: Candidate) -> None:
+    def __init__(self, bench: Bench, candidate: Candidate, way: Way | None = None) -> None:
         self._bench = bench
         self._candidate = candidate
+        self._way = way or Way()
         self._worker: Worker | None = None
         self._loaded = False
 
@@ -76,13 +84,29 @@ class Trial:
 
     def pace(self, exported: Exported, rivals: Sequence[Rival]) -> Pace:
         """The operating points, then a race against the rivals at the best of them."""
-        own, names = (
-            Entrant(self._candidate.id, artifact_of(exported), exported.size_mb),
-            [rival.id for rival in rivals],
-        )
+        own = Entrant(self._candidate.id, artifact_of(exported), exported.size_mb, exported.zipped_mb)
+        # A rival's folder bears the key of all that it came from.
+        names = [[rival.id, rival.artifact.directory.name] for rival in rivals]
         return self._once(
             "pace", Pace, lambda _: pace_of(self._bench, own, self._opened(own.artifact), rivals), depends=names
         )
+
+    def operators(self, exported: Exported, point: OperatingPoint) -> Operators:
+        """What each operation of the graph takes at an operating point."""
+        artifact = artifact_of(exported)
+        command = TimeOperators(
+            artifact=artifact,
+            point=point,
+            feeds=self._bench.timing(),
+            case=str(point.batch),
+            seconds=self._bench.effort.operators_s,
+        )
+
+        def measure(_: str) -> Operators:
+            with self._bench.worker(self._candidate.id, "operators", engine=self._candidate.engine) as worker:
+                return Operators(times=worker.ask(command, OperatorsReply).times)
+
+        return self._once("operators", Operators, measure, depends=point.model_dump())
 
     def proof(self, exported: Exported, claim: Claim) -> Proof:
         """The metric on the holdout."""
@@ -92,11 +116,15 @@ class Trial:
 
     def answer(self, artifact: Artifact, split: str) -> Path:
         """The outputs for every case of a split, as a file of cases."""
-        path = self._bench.answers(self._candidate.id, split)
+        path = self._answers(artifact, split)
         feeds = self._bench.feeds(split)
         if not path.exists() and feeds is not None:
             self._opened(artifact).ask(RunCases(feeds=feeds, outputs=path), Done)
         return path
+
+    def _answers(self, artifact: Artifact, split: str) -> Path:
+        """Eager's are read by all; any other's bear the key of its graph."""
+        return self._bench.answers(self._candidate.id if self._is_baseline else artifact.directory.name, split)
 
     def _once(
         self,
@@ -116,13 +144,15 @@ class Trial:
             except (MissingExtra, DataError):
                 raise
             except ShipworthyError as error:
+                if isinstance(error, MeasureError) and error.gate == "budget":
+                    raise
                 if self._is_baseline or (isinstance(error, MeasureError) and error.culprit != self._candidate.id):
                     raise
                 result = kind(refusal=self._refusal(error, stage))
             return result.model_copy(update={"seconds": time.perf_counter() - start})
 
         self._bench.progress.doing(f"{self._candidate.id}: {_DOING[stage]}")
-        needs = [depends, toolchain(self._candidate.engine)]
+        needs = [depends, toolchain(self._candidate.engine), *self._way.key]
         return self._bench.store.once(stage, self._candidate.id, kind, measured, depends=needs, intact=intact)
 
     def _refusal(self, error: ShipworthyError, stage: str) -> Refusal:
@@ -133,22 +163,44 @@ class Trial:
         return Refusal(gate=gate, reason=f"{prefix}{error.reason}" + (f"; {error.remedy}" if error.remedy else ""))
 
     def _export(self, key: str) -> Exported:
+        if self._way.shaped is not None and self._way.shaped.refusal is not None:
+            return Exported(refusal=self._way.shaped.refusal)
         directory = self._bench.store.artifact(key)
         shutil.rmtree(directory, ignore_errors=True)
-        command = ExportModel(
-            source=self._bench.job.source,
-            engine=self._candidate.engine,
-            precision=self._candidate.precision,
-            directory=directory,
-            probes=self._bench.probes(),
-        )
         with self._bench.worker(self._candidate.id, "export", pinned=False) as worker:
             # What comes after the export starts beside it: an engine may take seconds to import.
             self._worker = self._start()
             self._bench.expect_racer(self._candidate.id, self._candidate.engine)
-            reply = worker.ask(command, ExportReply)
-        size = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-        return Exported(reply=reply, size_mb=size / 1e6)
+            reply = worker.ask(self._making(directory), ExportReply)
+        return Exported(reply=reply, size_mb=folder_bytes(directory) / 1e6, zipped_mb=self._zipped(directory))
+
+    def _zipped(self, directory: Path) -> float | None:
+        """It takes seconds for a large graph, so only where it is asked for."""
+        asked = self._bench.contract.target.objective == "compressed-size"
+        return zipped_bytes(directory) / 1e6 if asked else None
+
+    def _making(self, directory: Path) -> ExportModel | QuantizeGraph:
+        bench, candidate, method = self._bench, self._candidate, self._way.recipe.quantization
+        source = self._way.source(bench.job.source)
+        if method is None:
+            return ExportModel(
+                source=source,
+                engine=candidate.engine,
+                precision=candidate.precision,
+                directory=directory,
+                probes=bench.probes(),
+            )
+        calibrated = isinstance(method, Static | AccuracyAware)
+        return QuantizeGraph(
+            source=source,
+            engine=candidate.engine,
+            method=method,
+            directory=directory,
+            probes=bench.probes(),
+            base=self._way.base,
+            calibration=bench.dataset("calibration") if calibrated else None,
+            validation=bench.dataset("validation") if calibrated else None,
+        )
 
     def _opened(self, artifact: Artifact) -> Worker:
         self._worker = self._worker or self._start()
@@ -181,30 +233,25 @@ class Trial:
             kernels=self._opened(artifact).ask(ReadKernels(), KernelsReply).kernels,
             metric=metric,
         )
-        self._forget("probes", "validation")
+        self._forget(artifact, "probes", "validation")
         return quality
 
     def _proof(self, artifact: Artifact, claim: Claim) -> Proof:
         answers = self.answer(artifact, "holdout")
         metric, misfit = metric_on(self._bench, self._candidate.id, "holdout", answers, claim)
-        self._forget("holdout")
+        self._forget(artifact, "holdout")
         return Proof(metric=metric, refusal=None if misfit is None else Refusal(gate="parity", reason=misfit))
 
-    def _forget(self, *splits: str) -> None:
+    def _forget(self, artifact: Artifact, *splits: str) -> None:
         """Only eager's answers are read again."""
         if not self._is_baseline:
             for split in splits:
-                self._bench.answers(self._candidate.id, split).unlink(missing_ok=True)
+                self._answers(artifact, split).unlink(missing_ok=True)
 
     def _answers_kept(self) -> bool:
         splits = [split for split in ("probes", "validation") if self._bench.feeds(split) is not None]
         kept = all(self._bench.answers(self._candidate.id, split).exists() for split in splits)
         return kept or not self._is_baseline
-
-
-def artifact_of(exported: Exported) -> Artifact:
-    assert exported.reply is not None, "only an export that succeeded is taken further"
-    return exported.reply.artifact
 
 
 def _is_there(exported: Exported) -> bool:

@@ -1,0 +1,1 @@
+"""Benchmarks: each compares Shipworthy with its peers in one run."""

@@ -1,0 +1,184 @@
+"""Olive: its workflow engine searches over quantizations by itself, on our data. Runs in Olive's environment.
+
+Its command `olive optimize` is made for language models: for INT8 it calibrates with a text set that it downloads, on
+CUDA. So this is the workflow that its own CPU examples (resnet_ptq_cpu, bert_ptq_cpu) use: convert, optimise
+transformers, then search the whole space of its OnnxQuantization pass (dynamic or static, QDQ or QOperator, signed or
+unsigned, per channel, reduced range, three calibrations) with its TPE sampler, measuring latency, and accuracy where
+there are labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from olive import run
+from olive.data.registry import Registry
+
+from .subject import Subject
+
+BATCH = 8
+TRIALS = 6
+"""Points of the space that are made and measured; its examples take three."""
+_SEED = 0
+
+
+class Rows(torch.utils.data.Dataset[Any]):
+    """Samples as its data loader wants them: inputs by name, and a label."""
+
+    def __init__(self, subject: Subject, split: str) -> None:
+        self._rows = subject.rows(split)
+        self._count = len(next(iter(self._rows.values())))
+        self._labels = subject.labels(split) if split == "validation" else [0] * self._count
+
+    def __len__(self) -> int:
+        return self._count - self._count % BATCH
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], Any]:
+        return {name: array[index] for name, array in self._rows.items()}, self._labels[index]
+
+
+def search(subject: Subject, folder: Path, name: str) -> dict[str, Any]:
+    """Write the best model that its search finds."""
+    _register(subject)
+    output = folder / "olive"
+    found = run(_workflow(subject, folder, output))
+    best = found.get_best_candidate()
+    if best is None:
+        raise SystemExit("its search ended without a model that meets the goals")
+    source = Path(best.model_path)
+    for file in source.parent.iterdir() if source.suffix == ".onnx" else ():
+        if file.is_file() and file.name.startswith(source.name):
+            shutil.copy(file, folder / file.name.replace(source.name, "model.onnx"))
+    chosen = _chosen(best)
+    quantized = chosen.get("type", "").lower().startswith("onnxquant")
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    shutil.rmtree(output, ignore_errors=True)
+    size = sum(file.stat().st_size for file in folder.glob("model.onnx*")) / 1e6
+    return {
+        "size_mb": size,
+        "precision": "int8" if quantized else "fp32",
+        "peak": f"onnxruntime-{'int8' if quantized else 'fp32'}",
+        "detail": _words(chosen),
+    }
+
+
+def _register(subject: Subject) -> None:
+    def rows(split: str, **_: object) -> Rows:
+        return Rows(subject, split)
+
+    def best_class(output: Any) -> torch.Tensor:
+        scores: torch.Tensor = output if torch.is_tensor(output) else next(iter(output.values()))
+        return scores.argmax(dim=-1)
+
+    Registry.register_dataset("benchmark_rows")(rows)
+    Registry.register_post_process("benchmark_class")(best_class)
+
+
+def _workflow(subject: Subject, folder: Path, output: Path) -> dict[str, Any]:
+    return {
+        "input_model": {
+            "type": "PyTorchModel",
+            "model_loader": lambda _: subject.module(),
+            "io_config": _io(subject),
+        },
+        "systems": {
+            "host": {
+                "type": "LocalSystem",
+                "accelerators": [{"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}],
+            }
+        },
+        "host": "host",
+        "target": "host",
+        "data_configs": [_data("calibration"), *([_data("validation")] if subject.classes else [])],
+        "evaluators": {"benchmark": {"metrics": _metrics(subject)}},
+        "evaluator": "benchmark",
+        "passes": _passes(subject),
+        "search_strategy": {
+            "execution_order": "joint",
+            "sampler": "tpe",
+            "sampler_config": {"max_samples": TRIALS, "seed": _SEED},
+        },
+        "cache_dir": str(folder / "cache"),
+        "output_dir": str(output),
+        "log_severity_level": 2,
+    }
+
+
+def _io(subject: Subject) -> dict[str, Any]:
+    return {
+        "input_names": list(subject.inputs),
+        "input_shapes": [[2, *one.shape] for one in subject.inputs.values()],
+        "input_types": [one.dtype for one in subject.inputs.values()],
+        "output_names": ["output"],
+        "dynamic_axes": {name: {"0": "batch"} for name in (*subject.inputs, "output")},
+    }
+
+
+def _data(split: str) -> dict[str, Any]:
+    return {
+        "name": split,
+        "type": "DataContainer",
+        "load_dataset_config": {"type": "benchmark_rows", "split": split},
+        "pre_process_data_config": {"type": "skip_pre_process"},
+        "post_process_data_config": {"type": "benchmark_class"},
+        "dataloader_config": {"batch_size": BATCH},
+    }
+
+
+def _metrics(subject: Subject) -> list[dict[str, Any]]:
+    settings = {"onnx": {"session_options": {"intra_op_num_threads": 2}}}
+    speed = {
+        "name": "latency",
+        "type": "latency",
+        "data_config": "calibration",
+        "sub_types": [
+            {"name": "avg", "priority": 2, "metric_config": {"warmup_num": 2, "repeat_test_num": 5}},
+        ],
+        "user_config": {"inference_settings": settings},
+    }
+    if subject.classes is None:
+        return [speed]
+    right = {
+        "name": "accuracy",
+        "type": "accuracy",
+        "data_config": "validation",
+        "sub_types": [
+            {
+                "name": "accuracy_score",
+                "priority": 1,
+                "metric_config": {"task": "multiclass", "num_classes": subject.classes},
+                "goal": {"type": "max-degradation", "value": 0.01},
+            }
+        ],
+    }
+    return [right, speed]
+
+
+def _passes(subject: Subject) -> dict[str, Any]:
+    conversion = {"type": "OnnxConversion", "target_opset": 20, "use_dynamo_exporter": True}
+    fusion = {
+        "type": "OrtTransformersOptimization",
+        "model_type": subject.kind,
+        "num_heads": 12,
+        "hidden_size": 768,
+        "opt_level": 0,
+    }
+    return {
+        "conversion": conversion,
+        **({"fusion": fusion} if subject.kind in ("bert", "vit") else {}),
+        "quantization": {"type": "OnnxQuantization", "data_config": "calibration"},
+    }
+
+
+def _chosen(best: Any) -> dict[str, Any]:
+    """The settings of the last pass that made a model, as its footprint has them."""
+    node = json.loads(json.dumps(getattr(best, "_model_node", best), default=lambda one: getattr(one, "__dict__", {})))
+    return dict(node.get("pass_run_config") or {})
+
+
+def _words(settings: dict[str, Any]) -> str:
+    named = ("quant_mode", "quant_format", "precision", "per_channel", "calibrate_method")
+    return ", ".join(f"{name} {settings[name]}" for name in named if name in settings)

@@ -1,0 +1,165 @@
+"""Whole channels removed until a share of the operations is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from ...contract import Arrays
+from ...data import probes
+from ...errors import CompressError
+from ...evidence import Finding, PrunedLayer
+from ..methods import Structured
+from ..reports import macs_of, one_feed
+from ..steps import validator
+from ..subject import Subject
+from .channels import Cutter
+from .sensitivity import Sensitivity, removal_order, sensitivities
+
+_BLOCK, _WIDE = 8, 32
+"""Kernels take channels in blocks: a layer of at least `_WIDE` channels keeps a multiple of `_BLOCK`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A module without the channels that were removed."""
+
+    module: nn.Module
+    macs_before: int
+    macs_after: int
+    layers: tuple[PrunedLayer, ...]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+
+def cut_channels(subject: Subject, method: Structured) -> Cut:
+    """Remove the least important channels until at most 1 − share of the operations is left.
+
+    How much is taken from which group of layers is `sensitivity.removal_order`; how many units in all is found by
+    bisection over modules that are really cut and counted. The outputs keep their channels. Raises CompressError where
+    the module cannot be traced, nothing of it can be removed, or the operations do not become fewer."""
+    samples = subject.samples
+    feed = one_feed(subject.contract, samples)
+    sizes = probes(subject.contract, samples, subject.contract.search.seed)
+    cutter = Cutter(subject.module, subject.contract, (feed, *sizes), method.norm)
+    before = macs_of(subject.module, subject.contract, feed)
+    groups, refused = cutter.groups()
+    measured = sensitivities(cutter, groups, samples, feed, validator(subject.contract, subject.validation))
+    if not measured:
+        reason = "; ".join(f"{root}: {why}" for root, why in list(refused.items())[:3]) or "it has no inner layers"
+        raise CompressError(subject.contract.name, f"has no channels that can be removed ({reason})", _OTHERWISE)
+    module, after = _least_that_suffices(cutter, measured, feed, (1 - method.share) * before)
+    if after >= before:
+        raise CompressError(subject.contract.name, f"has {after:,} operations after pruning as before", _OTHERWISE)
+    return Cut(
+        module,
+        before,
+        after,
+        tuple(_layers(subject.module, module, measured)),
+        (*_left_alone(refused), *_short_of(method.share, before, after)),
+        (_summary(measured, before, after, subject),),
+    )
+
+
+_OTHERWISE = "prune unstructured, or distil it into a smaller model"
+
+
+def _least_that_suffices(
+    cutter: Cutter, measured: Sequence[Sensitivity], feed: Arrays, allowed: float
+) -> tuple[nn.Module, int]:
+    """The module with the fewest units removed that has at most `allowed` operations; with all, where none has."""
+    order = removal_order(measured)
+
+    def at(count: int) -> tuple[nn.Module, int]:
+        module = cutter.cut(_plan(measured, order[:count]))
+        return module, macs_of(module, cutter.contract, feed)
+
+    low, high = 0, len(order)
+    best = at(high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = at(middle)
+        if tried[1] <= allowed:
+            high, best = middle, tried
+        else:
+            low = middle
+    return best
+
+
+def _plan(measured: Sequence[Sensitivity], taken: Sequence[int]) -> dict[str, list[int]]:
+    plan = {}
+    for place, one in enumerate(measured):
+        count = _rounded(taken.count(place), len(one.group.units))
+        if count:
+            plan[one.group.root] = one.group.least(count)
+    return plan
+
+
+def _rounded(removed: int, units: int) -> int:
+    if units < _WIDE:
+        return removed
+    kept = -(-(units - removed) // _BLOCK) * _BLOCK
+    return max(0, units - kept)
+
+
+def _layers(before: nn.Module, after: nn.Module, measured: Sequence[Sensitivity]) -> list[PrunedLayer]:
+    worth = {name: one.shown for one in measured for name in (one.group.root, *one.group.members)}
+    found = []
+    for name, layer in before.named_modules():
+        if not isinstance(layer, nn.modules.conv._ConvNd | nn.Linear):
+            continue
+        weight, left = layer.weight, after.get_submodule(name).weight
+        assert isinstance(left, nn.Parameter)
+        axis = 1 if getattr(layer, "transposed", False) else 0
+        found.append(
+            PrunedLayer(
+                name=name,
+                kind=type(layer).__name__,
+                mask_shape=tuple(weight.shape),
+                zeros=weight.numel() - left.numel(),
+                ones=left.numel(),
+                neurons_kept=left.shape[axis],
+                neurons_pruned=weight.shape[axis] - left.shape[axis],
+                sensitivity=worth.get(name),
+            )
+        )
+    return found
+
+
+def _left_alone(refused: dict[str, str]) -> list[Finding]:
+    return [
+        Finding(
+            rule="channels-left-alone",
+            severity="note",
+            where=root,
+            why=why,
+            remedy="nothing to do; write fixed sizes in forward as -1 where more should be prunable",
+        )
+        for root, why in refused.items()
+    ]
+
+
+def _short_of(share: float, before: int, after: int) -> list[Finding]:
+    if after <= (1 - share) * before:
+        return []
+    return [
+        Finding(
+            rule="pruned-less",
+            severity="warning",
+            where="prune",
+            why=f"{1 - after / before:.0%} of the operations could be removed, where {share:.0%} was asked for",
+            remedy="ask for less, or distil it into a smaller model",
+        )
+    ]
+
+
+def _summary(measured: Sequence[Sensitivity], before: int, after: int, subject: Subject) -> str:
+    ranked = sorted(measured, key=lambda one: one.harm)
+    by = "loss of the metric" if ranked[0].loss is not None else "relative error of the outputs"
+    return (
+        f"{before:,} multiply-accumulates of a sample became {after:,}; of {len(measured)} groups of channels "
+        f"{ranked[-1].group.root} is the most sensitive and {ranked[0].group.root} the least, by the {by} "
+        f"on {len(subject.samples)} samples when a quarter of it is removed"
+    )

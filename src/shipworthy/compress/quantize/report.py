@@ -1,0 +1,133 @@
+"""What became of a graph: bytes, parameters and outputs before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...contract import Array, Arrays
+from ...evidence import Compression, QuantizedOperation
+from ...model import LoadedModel, run_eager
+from ...runtime import Artifact, OperatingPoint, open_runner
+from .calibration import feeds_of
+from .graph import GraphJob
+
+_COMPARED = 64
+"""Samples that outputs are compared on, at most."""
+
+
+def int8_artifact(base: Artifact, directory: Path) -> Artifact:
+    """The artifact that takes the place of an engine's fp32 one."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return Artifact(base.engine, "int8", directory, base.signature)
+
+
+def compression(
+    job: GraphJob,
+    recipe: str,
+    artifact: Artifact,
+    *,
+    operations: Sequence[QuantizedOperation] = (),
+    notes: Sequence[str] = (),
+    samples: int | None = None,
+) -> Compression:
+    """The report of a graph that was written: against the engine's fp32 graph, or the module where there is none."""
+    parameters = parameters_of(job.model)
+    return Compression(
+        recipe=recipe,
+        parameters_before=parameters,
+        parameters_after=parameters,
+        bytes_before=bytes_of(job.model) if job.base is None else bytes_in(job.base.directory),
+        bytes_after=bytes_in(artifact.directory),
+        mean_abs_diff=_mean_abs_diff(job, artifact),
+        samples=samples,
+        operations=tuple(operations),
+        notes=tuple(notes),
+    )
+
+
+def listed(
+    operations: Sequence[str],
+    kinds: Mapping[str, str],
+    kept: Mapping[str, str],
+    rest: str,
+    sqnr: Mapping[str, float],
+) -> tuple[QuantizedOperation, ...]:
+    """Each operation with its precision; `kept` says why an operation is in float, by its name."""
+    return tuple(
+        QuantizedOperation(
+            name=name,
+            op=kinds[name],
+            precision=rest if name in kept else "int8",
+            sqnr_db=sqnr.get(name),
+            reason=kept.get(name, ""),
+        )
+        for name in operations
+    )
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def parameters_of(model: LoadedModel) -> int:
+    """Numbers in the model's parameters, or in the tensors that an .onnx file holds."""
+    if model.module is not None:
+        return sum(parameter.numel() for parameter in model.module.parameters())
+    return sum(_onnx_sizes(model)) // 4
+
+
+def bytes_of(model: LoadedModel) -> int:
+    """Of the parameters and buffers."""
+    if model.module is None:
+        return sum(_onnx_sizes(model))
+    tensors = (*model.module.parameters(), *model.module.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _onnx_sizes(model: LoadedModel) -> Iterator[int]:
+    import onnx
+
+    assert model.path is not None, "an ONNX model is a file"
+    for tensor in onnx.load(str(model.path), load_external_data=False).graph.initializer:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        yield int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
+
+
+def _mean_abs_diff(job: GraphJob, artifact: Artifact) -> dict[str, float]:
+    """mean|Δ| of each output that is a float, over real samples where there are any."""
+    feeds: Sequence[Arrays] = job.probes
+    if job.calibration is not None:
+        feeds = _spread(feeds_of(job.calibration, job.contract))
+    before = _answers(job, feeds)
+    point = OperatingPoint(threads=job.contract.target.threads)
+    runner = open_runner(artifact, point)
+    try:
+        sums: dict[str, list[float]] = {}
+        for feed, wanted in zip(feeds, before, strict=True):
+            for name, got in runner.run(feed).items():
+                if wanted[name].dtype.kind == "f" and wanted[name].shape == got.shape:
+                    delta = np.abs(wanted[name].astype(np.float64) - got)
+                    total = sums.setdefault(name, [0.0, 0.0])
+                    total[0] += float(delta.sum())
+                    total[1] += delta.size
+    finally:
+        runner.close()
+    return {name: total / max(1.0, count) for name, (total, count) in sums.items()}
+
+
+def _spread(feeds: Sequence[Arrays]) -> list[Arrays]:
+    rows = np.unique(np.linspace(0, len(feeds) - 1, min(_COMPARED, len(feeds))).astype(int))
+    return [feeds[int(row)] for row in rows]
+
+
+def _answers(job: GraphJob, feeds: Sequence[Arrays]) -> list[dict[str, Array]]:
+    if job.base is None:
+        return [run_eager(job.model, job.contract.signature, feed) for feed in feeds]
+    runner = open_runner(job.base, OperatingPoint(threads=job.contract.target.threads))
+    try:
+        return [runner.run(feed) for feed in feeds]
+    finally:
+        runner.close()

@@ -1,0 +1,119 @@
+"""Which candidate is tried next, and which is not worth it: the best is to be found early, and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..contract import Contract
+from ..evidence import Candidate
+from ..runtime import Host
+from .candidates import Plan, parents, simplicity
+from .recipes import LEAN, PLAIN, halves
+from .tried import Outcome, Tried
+
+HOPE = 2.0
+"""A candidate is given up unseen only if twice what is expected of it would not be the best."""
+
+_ENGINES: Mapping[str, float] = {"openvino": 2.0, "onnxruntime": 1.9, "aoti": 1.6, "torchscript": 1.5}
+"""How many times as fast as eager an engine is in fp32, before it was measured: a guess that only orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """The order of a sweep. It depends on what was measured and on nothing else, so that stored measurements give the
+    same order again."""
+
+    plan: Plan
+    contract: Contract
+    host: Host
+    baseline: str
+
+    def next(self, pending: Sequence[Candidate], done: Mapping[str, Outcome]) -> Candidate:
+        """The most promising of those whose parents are done; among equals the simplest."""
+        planned = {candidate.id for candidate in self.plan.candidates}
+        ready = [c for c in pending if all(p.id in done or p.id not in planned for p in parents(c))]
+        return max(ready, key=lambda c: (self.expected(c, done), [-int(part) for part in simplicity(c)]))
+
+    def expected(self, candidate: Candidate, done: Mapping[str, Outcome]) -> float:
+        """Times eager's speed: what its parents were measured at, times what the step from them usually gives."""
+        known = [
+            (parent, ratio)
+            for parent in parents(candidate)
+            if (ratio := measured(done.get(parent.id), self.baseline)) is not None
+        ]
+        if not known:
+            return _ENGINES.get(candidate.engine, 1.0) * self._factor(candidate)
+        parent, ratio = max(known, key=lambda pair: pair[1])
+        return ratio * self._factor(candidate) / self._factor(parent)
+
+    def _factor(self, candidate: Candidate) -> float:
+        """What precision and recipe usually give over fp32 on such a host."""
+        shaping, quantization = halves(candidate.recipe)
+        isa = self.host.isa
+        factor = 1.0
+        if candidate.precision == "bf16":
+            factor = 4.0 if "amx_bf16" in isa else 1.5 if "avx512_bf16" in isa else 0.8
+        elif candidate.precision == "int8":
+            factor = 6.0 if "amx_int8" in isa else 3.0 if isa & {"avx512_vnni", "avx_vnni", "asimddp"} else 1.5
+            factor *= {"dynamic": 0.5, "static-bf16": 1.1, LEAN: 1.05}.get(quantization, 1.0)
+        if shaping.startswith("prune"):
+            factor /= max(0.05, 1 - float(shaping.removeprefix("prune")) / 100)
+        return factor * (2.0 if shaping == "distill" else 1.0)
+
+    def why_not(self, candidate: Candidate, done: Mapping[str, Outcome]) -> str | None:
+        """Why it is not worth a try, given what is known; None where it is."""
+        return self._missing_part(candidate, done) or self._needless(candidate, done) or self._hopeless(candidate, done)
+
+    def _missing_part(self, candidate: Candidate, done: Mapping[str, Outcome]) -> str | None:
+        """What builds on something that was not accepted. A lower precision does not build on fp32's acceptance."""
+        shaping, quantization = halves(candidate.recipe)
+        combined = PLAIN not in (shaping, quantization)
+        if not combined and quantization not in ("static-bf16", LEAN, "accuracy-aware-bf16"):
+            return None
+        for parent in parents(candidate):
+            found = done.get(parent.id)
+            if found is None or not isinstance(found, Tried):
+                return f"its part {parent.id} was not tried"
+            if found.refusal is not None:
+                return f"its part {parent.id} was rejected ({found.refusal.gate})"
+        return None
+
+    def _needless(self, candidate: Candidate, done: Mapping[str, Outcome]) -> str | None:
+        """Operations go back to float only where the metric asks for it."""
+        shaping, quantization = halves(candidate.recipe)
+        if quantization != "accuracy-aware":
+            return None
+        recipe = "static" if shaping == PLAIN else f"{shaping}+static"
+        static = done.get(candidate.model_copy(update={"recipe": recipe}).id)
+        if not isinstance(static, Tried):
+            return None
+        if static.refusal is None:
+            return f"{static.candidate.id} keeps the limit with every operation in int8"
+        if static.refusal.gate not in ("metric", "parity"):
+            return f"{static.candidate.id} was rejected by {static.refusal.gate}, which float operations do not mend"
+        return None
+
+    def _hopeless(self, candidate: Candidate, done: Mapping[str, Outcome]) -> str | None:
+        """Only what was measured on the same engine tells how a candidate will do; a guess alone skips nothing."""
+        if candidate.recipe == PLAIN or self.contract.target.objective not in ("throughput", "latency"):
+            return None
+        if not any(measured(done.get(parent.id), self.baseline) is not None for parent in parents(candidate)):
+            return None
+        best = max(((m, t.candidate.id) for t in done.values() if (m := _accepted(t, self.baseline))), default=None)
+        hoped = HOPE * self.expected(candidate, done)
+        if best is None or hoped >= best[0]:
+            return None
+        return f"{best[1]} has {best[0]:.3g}× eager's speed, and twice what is expected of this one is {hoped:.3g}×"
+
+
+def measured(found: Outcome | None, baseline: str) -> float | None:
+    """How many times as fast as eager it was measured to be."""
+    if not isinstance(found, Tried):
+        return None
+    speeds = (s for s in found.pace.speed if s.against == baseline and s.objective in ("throughput", "latency"))
+    return next((speed.ratio for speed in speeds), None)
+
+
+def _accepted(found: Outcome, baseline: str) -> float | None:
+    return measured(found, baseline) if isinstance(found, Tried) and found.refusal is None else None

@@ -1,0 +1,59 @@
+"""The time that a build may take, and how much of it the final will need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bench import Bench
+    from .tried import Tried
+
+_PROCESS_S = 4.0
+"""To start a worker and import its engine, on a slow host."""
+_LEAST_SHARE = 0.05
+"""Of the budget, for the final, before anything is known of the finalists."""
+GRACE = 0.08
+"""By which the final, whose length can only be foreseen, may exceed the budget before it is cut short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    text: str | None = None
+    """As the contract says it; None: no limit."""
+    seconds: float = math.inf
+    start: float = 0.0
+    """Of time.monotonic()."""
+
+    def end_of_search(self, bench: Bench, accepted: Sequence[Tried]) -> float | None:
+        """When the search must end, so that the final of those who are accepted by then fits in."""
+        if math.isinf(self.seconds):
+            return None
+        return self.start + self.seconds - max(_LEAST_SHARE * self.seconds, final_s(bench, accepted))
+
+    @property
+    def end(self) -> float | None:
+        """When everything must have ended."""
+        return None if math.isinf(self.seconds) else self.start + (1 + GRACE) * self.seconds
+
+
+def final_s(bench: Bench, accepted: Sequence[Tried]) -> float:
+    """Seconds that the proof and the playoff of the best few will take, by what was measured of them."""
+    from .final import MOST_FINALISTS
+
+    holdout = bench.job.splits.holdout
+    samples = 0 if holdout is None or bench.job.metric is None else len(holdout)
+    costs = sorted((_cost(bench, tried, samples) for tried in accepted), reverse=True)[:MOST_FINALISTS]
+    return sum(costs)
+
+
+def _cost(bench: Bench, tried: Tried, samples: int) -> float:
+    course = bench.effort.course
+    rates = [(point.items_per_s, point.p50_ms / 1e3) for point in tried.pace.throughput]
+    if not rates:
+        return _PROCESS_S
+    best, run_s = max(rates)
+    opening = _PROCESS_S + (tried.pace.load_s or 0.0)
+    return 2 * opening + samples / best + (course.rounds + 1) * max(course.slice_s, 2 * run_s)

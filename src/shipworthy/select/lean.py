@@ -1,0 +1,48 @@
+"""A quantized graph without the operations that gain nothing from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..compress import Static
+from ..evidence import Candidate
+from ..runtime.operators import OperatorTime
+from ..runtime.protocol import OperatingPoint
+from .bench import Bench
+from .recipes import Recipe
+from .trial import Trial
+from .tried import Outcome, Tried
+
+
+def leaner(bench: Bench, candidate: Candidate, recipe: Recipe, done: Mapping[str, Outcome]) -> Recipe | str:
+    """The recipe with what stays in float, by the times of single operations in int8 and in fp32, or why there is
+    nothing to gain. The race against the fully quantized graph decides whether it is any better."""
+    from ..compress.quantize.gain import without_gain
+
+    method = recipe.quantization
+    assert isinstance(method, Static), "the recipe is made so"
+    fp32 = done.get(Candidate(engine=candidate.engine, precision="fp32").id)
+    int8 = done.get(Candidate(recipe="static", engine=candidate.engine, precision="int8").id)
+    if not isinstance(fp32, Tried) or not isinstance(int8, Tried) or int8.pace.best is None:
+        return "the times of single operations need this engine's graphs in fp32 and int8"
+    if fp32.exported.reply is None:
+        return "the times of single operations need this engine's graph in fp32"
+    point = int8.pace.best.model_copy(update={"streams": 1})
+    times = [_times(bench, tried, point) for tried in (fp32, int8)]
+    names = tuple(op.name for step in int8.compression for op in step.operations if op.precision == "int8")
+    kept = without_gain(times[0], times[1], names)
+    if not kept:
+        return f"each of the {len(names)} operations in int8 gains by it"
+    if len(kept) == len(names):
+        return f"none of the {len(names)} operations gains by int8, so nothing would be left in it"
+    return Recipe(
+        recipe.name,
+        recipe.precisions,
+        quantization=method.model_copy(update={"keep_float": tuple(sorted(kept))}),
+        engines=recipe.engines,
+    )
+
+
+def _times(bench: Bench, tried: Tried, point: OperatingPoint) -> tuple[OperatorTime, ...]:
+    with Trial(bench, tried.candidate, tried.way) as trial:
+        return trial.operators(tried.exported, point).times

@@ -1,0 +1,120 @@
+"""The order of a sweep, and what it leaves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shipworthy.contract import Contract, Limits, SearchSpec, Signature, TargetSpec
+from shipworthy.evidence import Candidate, Speed
+from shipworthy.measure import ExportReply
+from shipworthy.runtime import Artifact, Host
+from shipworthy.select.agenda import Agenda
+from shipworthy.select.candidates import Given, plan, skip
+from shipworthy.select.results import Exported, Pace, Refusal
+from shipworthy.select.tried import Outcome, Tried
+from shipworthy.select.way import Way
+
+HOST = Host("x86-64", "a processor", frozenset({"avx512_vnni", "avx512_bf16"}), 2, 10**10, "an os", "3.11")
+
+
+def _contract(objective: str = "throughput", **search: object) -> Contract:
+    given = {"precisions": ("fp32", "int8"), "engines": ("onnxruntime", "openvino"), **search}
+    return Contract(
+        name="n",
+        inputs={"x": {"dtype": "float32", "shape": ["batch", 2]}},  # type: ignore[dict-item]
+        task={"kind": "classification"},  # type: ignore[arg-type]
+        data={"validation": "v.npz"},  # type: ignore[arg-type]
+        limits=Limits(max_metric_drop=0.01),
+        search=SearchSpec.model_validate(given),
+        target=TargetSpec.model_validate({"objective": objective}),
+    )
+
+
+def _agenda(contract: Contract) -> Agenda:
+    return Agenda(plan(contract, given=Given()), contract, HOST, "torch-fp32")
+
+
+def _tried(candidate: Candidate, ratio: float, gate: str | None = None) -> Tried:
+    artifact = Artifact(candidate.engine, candidate.precision, Path("nowhere"), Signature(inputs={}))
+    speed = Speed(against="torch-fp32", objective="throughput", ratio=ratio, lower=ratio, upper=ratio, rounds=5)
+    refusal = None if gate is None else Refusal(gate=gate, reason="so it is")
+    exported = Exported(reply=ExportReply(artifact=artifact))
+    return Tried(candidate, Way(), exported, pace=Pace(speed=(speed,)), refusal=refusal)
+
+
+def _walk(agenda: Agenda, ratios: dict[str, float]) -> tuple[list[str], dict[str, str]]:
+    """The candidates in the order in which they are tried, and the reasons of those that are not."""
+    pending, done = list(agenda.plan.candidates), dict[str, Outcome]()
+    order, left_out = list[str](), dict[str, str]()
+    while pending:
+        candidate = agenda.next(pending, done)
+        pending.remove(candidate)
+        why = agenda.why_not(candidate, done)
+        if why is None:
+            order.append(candidate.id)
+            done[candidate.id] = _tried(candidate, ratios.get(candidate.id, 1.5))
+        else:
+            left_out[candidate.id] = why
+            done[candidate.id] = skip(candidate, why)
+    return order, left_out
+
+
+def test_int8_of_the_best_engine_comes_before_the_other_engine() -> None:
+    order, _ = _walk(_agenda(_contract()), {"openvino-fp32": 2.0, "static+openvino-int8": 6.0})
+    assert order[:2] == ["openvino-fp32", "static+openvino-int8"]
+
+
+def test_what_was_measured_decides_the_order_and_nothing_else_does() -> None:
+    agenda = _agenda(_contract(prune=(0.3,)))
+    slow = {"openvino-fp32": 0.9, "onnxruntime-fp32": 3.0, "static+onnxruntime-int8": 4.0}
+    order, _ = _walk(agenda, slow)
+    assert order[2:5] == ["onnxruntime-fp32", "static+onnxruntime-int8", "prune30+onnxruntime-fp32"]
+    assert [_walk(agenda, slow) for _ in range(3)] == [_walk(agenda, slow)] * 3
+
+
+def test_operations_go_back_to_float_only_where_the_metric_asks_for_it() -> None:
+    agenda = _agenda(_contract())
+    static = Candidate(recipe="static", engine="openvino", precision="int8")
+    aware = static.model_copy(update={"recipe": "accuracy-aware"})
+    fp32 = Candidate(engine="openvino", precision="fp32")
+    done: dict[str, Outcome] = {fp32.id: _tried(fp32, 2.0), static.id: _tried(static, 6.0)}
+    assert agenda.why_not(aware, done) == "static+openvino-int8 keeps the limit with every operation in int8"
+    done[static.id] = _tried(static, 6.0, "metric")
+    assert agenda.why_not(aware, done) is None
+    done[static.id] = _tried(static, 6.0, "kernels")
+    assert "was rejected by kernels" in str(agenda.why_not(aware, done))
+
+
+def test_combinations_wait_for_both_of_their_parts() -> None:
+    agenda = _agenda(_contract(prune=(0.5,), distill="train:student"))
+    parts = [
+        Candidate(recipe="prune50", engine="openvino", precision="fp32"),
+        Candidate(recipe="static", engine="openvino", precision="int8"),
+    ]
+    both = Candidate(recipe="prune50+static", engine="openvino", precision="int8")
+    assert both in agenda.plan.candidates
+    accepted: dict[str, Outcome] = {part.id: _tried(part, 3.0) for part in parts}
+    assert agenda.why_not(both, accepted) is None
+    refused = {**accepted, parts[0].id: _tried(parts[0], 3.0, "metric")}
+    assert agenda.why_not(both, refused) == "its part prune50+openvino-fp32 was rejected (metric)"
+    absent = {**accepted, parts[1].id: skip(parts[1], "for some reason")}
+    assert agenda.why_not(both, absent) == "its part static+openvino-int8 was not tried"
+    names = {candidate.recipe for candidate in agenda.plan.candidates}
+    assert {"distill", "distill+static", "distill+accuracy-aware", "prune50+lean"} <= names
+
+
+@pytest.mark.parametrize(("objective", "left_out"), [("throughput", True), ("latency", True), ("size", False)])
+def test_what_has_no_hope_is_left_out_with_the_figures(objective: str, left_out: bool) -> None:
+    agenda = _agenda(_contract(objective))
+    fp32 = Candidate(engine="onnxruntime", precision="fp32")
+    static = Candidate(recipe="static", engine="onnxruntime", precision="int8")
+    best = Candidate(recipe="static", engine="openvino", precision="int8")
+    done: dict[str, Outcome] = {fp32.id: _tried(fp32, 1.0), best.id: _tried(best, 30.0)}
+    why = agenda.why_not(static, done)
+    assert (why is not None) == left_out
+    if left_out:
+        assert why == "static+openvino-int8 has 30× eager's speed, and twice what is expected of this one is 6×"
+    done[best.id] = _tried(best, 5.0)
+    assert agenda.why_not(static, done) is None
