@@ -135,7 +135,7 @@ def _metrics(subject: Subject) -> list[dict[str, Any]]:
         "type": "latency",
         "data_config": "calibration",
         "sub_types": [
-            {"name": "avg", "priority": 2, "metric_config": {"warmup_num": 2, "repeat_test_num": 5}},
+            {"name": "avg", "priority": 2 if subject.classes else 1, "metric_config": {"warmup_num": 2, "repeat_test_num": 5}},
         ],
         "user_config": {"inference_settings": settings},
     }

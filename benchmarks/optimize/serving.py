@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -53,9 +54,10 @@ def run_to_end(command: list[str], log: Path, variables: dict[str, str], seconds
 
 
 def last_words(log: Path) -> str:
-    """The last line that a process printed, cut to a readable length."""
+    """The last line that a process printed, or the last that names an error; cut to a readable length."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Failed)\b", line)]
+    return (named or lines or [""])[-1][:300]
 
 
 class Server:

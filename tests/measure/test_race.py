@@ -101,7 +101,7 @@ def test_a_p99_is_of_a_hundred_runs_where_they_fit_in_the_time() -> None:
 def test_slow_racers_run_fewer_rounds() -> None:
     log: list[str] = []
     race(_racers(log, a=0.2, b=0.2), "throughput", Course(rounds=10))
-    assert len(log) == 2 + 3 * 2
+    assert len(log) == 2 + 4 * 2
 
 
 def test_the_bound_is_students_on_the_logarithms() -> None:

@@ -29,7 +29,7 @@ def test_engines_come_simple_first_and_each_precision_after_fp32() -> None:
 
 def test_the_recipes_follow_from_the_contract() -> None:
     search = {"precisions": ("fp32", "int8"), "engines": ("openvino",), "prune": (0.0, 0.3), "sparsify": (0.125,)}
-    search |= {"quantize": ("dynamic", "static", "qat"), "distill": "train:student"}
+    search |= {"quantize": ("dynamic", "static", "qat"), "distill": "train:student", "train_step": "train:step"}
     names = [candidate.recipe for candidate in plan(_contract(**search)).candidates]
     assert names[:4] == ["plain", "dynamic", "static", "lean"]
     assert names[4:8] == ["qat", "sparse12.5", "prune30", "distill"]

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from .. import __version__
 from ..errors import InputError, ShipworthyError
-from . import build, check, demo, doctor, init, inspect, predict, serve, verify
+from . import build, check, demo, doctor, init, inspect, predict, profile, serve, verify
 
 app = typer.Typer(
     name="shipworthy",
@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (init, check, build, inspect, verify, serve, predict, demo, doctor):
+for verb in (init, check, profile, build, inspect, verify, serve, predict, demo, doctor):
     app.command(verb.NAME)(verb.command)
 
 

@@ -19,6 +19,9 @@ def command(
         typer.Option(help="Package to write: a folder, or one file that ends in .ship. Default: NAME.ship."),
     ] = None,
     engine: Annotated[list[str] | None, typer.Option(help="Only this engine (may be given again).")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for the whole build, such as 90s, 10min or 1h, instead of the contract's.")
+    ] = None,
     work: Annotated[Path | None, typer.Option(help="Where results are kept, so that a killed build resumes.")] = None,
     report: Annotated[Path | None, typer.Option(help="Also write the HTML report here.")] = None,
     mend: Annotated[bool, typer.Option("--mend", help="Take known prefixes off the keys of the weights.")] = False,
@@ -36,7 +39,7 @@ def command(
     out = out or contract.parent / f"{spec.name}.ship"
     for place in filter(None, (out, report)):
         check_place(place)
-    built = build(spec, work=work, engines=engine or None, mend=mend, progress=not quiet)
+    built = build(spec, work=work, engines=engine or None, mend=mend, budget=budget, progress=not quiet)
     path = None if built.best is None else built.best.save(out)
     if report is not None:
         report.write_text(built.html(), encoding="utf-8")

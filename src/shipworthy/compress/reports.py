@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..contract import Array, Arrays, Contract
 from ..data import Dataset
 from ..model.run import named_outputs
-from .steps import device_of, outputs_of
+from .steps import device_of
+
+Answers: TypeAlias = Callable[[Dataset], Arrays]
+"""Every output for every sample."""
 
 
 def parameters_of(module: nn.Module, *, nonzero: bool = False) -> int:
@@ -45,7 +50,12 @@ def _taken_apart() -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH):
+        # Leaving oneDNN warns of GPUs that are not there.
+        with (
+            warnings.catch_warnings(action="ignore", category=UserWarning),
+            torch.backends.mkldnn.flags(enabled=False),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -58,14 +68,14 @@ def one_feed(contract: Contract, data: Dataset) -> dict[str, Array]:
     return {name: chunk.inputs[name][rows] for name in contract.inputs}
 
 
-def mean_abs_diff(before: nn.Module, after: nn.Module, contract: Contract, data: Dataset) -> dict[str, float]:
+def mean_abs_diff(before: Answers, after: Answers, data: Dataset) -> dict[str, float]:
     """mean|Δ| of each output over `data`."""
     total: dict[str, float] = {}
     count: dict[str, int] = {}
     for chunk in data.chunks:
         one = Dataset((chunk,))
-        other = outputs_of(after, contract, one)
-        for name, value in outputs_of(before, contract, one).items():
+        other = after(one)
+        for name, value in before(one).items():
             delta = np.abs(value.astype(np.float64) - other[name].astype(np.float64))
             total[name] = total.get(name, 0.0) + float(delta.sum())
             count[name] = count.get(name, 0) + delta.size

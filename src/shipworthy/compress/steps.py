@@ -23,12 +23,11 @@ _ROWS = 256
 """Samples that run at once where nothing is recorded."""
 
 
-def default_step(contract: Contract) -> TrainStep:
-    """The step of the contract's task: cross-entropy for classification, binary cross-entropy for multilabel, mean
-    squared error for regression. Targets are as `data` gives them.
+def task_loss(contract: Contract) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of (output that the task reads, targets): cross-entropy for classification, binary cross-entropy for
+    multilabel, mean squared error for regression; the mean over the samples.
 
-    Scores that are probabilities already have their logarithm taken. Raises ContractError for another task, which has
-    no loss of its own."""
+    Probabilities have their logarithm taken. Raises ContractError for another task, which has no loss of its own."""
     losses: dict[str, Callable[[Tensor, Tensor, bool], Tensor]] = {
         "classification": _classification,
         "multilabel": _multilabel,
@@ -41,12 +40,25 @@ def default_step(contract: Contract) -> TrainStep:
             f"is needed: a task of the kind {kind!r} has no loss of its own",
             'write train_step = "module:callable", a function (model, inputs, targets) -> loss',
         )
-    probabilities = contract.scored is not None and contract.outputs[contract.scored].kind == "probabilities"
+    loss, probabilities = losses[kind], gives_probabilities(contract)
+    return lambda output, targets: loss(output, targets, probabilities)
+
+
+def gives_probabilities(contract: Contract) -> bool:
+    """Whether the output that the task reads is behind a softmax or sigmoid already."""
+    return contract.scored is not None and contract.outputs[contract.scored].kind == "probabilities"
+
+
+def default_step(contract: Contract) -> TrainStep:
+    """The step with the loss of the contract's task. Targets are as `data` gives them.
+
+    Raises ContractError for a task that has no loss of its own."""
+    loss = task_loss(contract)
 
     def step(model: nn.Module, inputs: dict[str, Tensor], targets: Tensor) -> Tensor:
-        return losses[kind](scores(contract, model(*inputs.values())), targets, probabilities)
+        return loss(scores(contract, model(*inputs.values())), targets)
 
-    return _checked(step, "the training step")
+    return checked(step, "the training step")
 
 
 def resolve_step(contract: Contract, given: TrainStep | None = None) -> TrainStep:
@@ -59,7 +71,7 @@ def resolve_step(contract: Contract, given: TrainStep | None = None) -> TrainSte
             raise CompressError(
                 "train_step", f"is a {type(given).__name__}", "give a function (model, inputs, targets) -> loss"
             )
-        return _checked(given, f"train_step ({getattr(given, '__name__', type(given).__name__)})")
+        return checked(given, f"train_step ({getattr(given, '__name__', type(given).__name__)})")
     reference = contract.search.train_step
     if reference is None:
         return default_step(contract)
@@ -67,10 +79,12 @@ def resolve_step(contract: Contract, given: TrainStep | None = None) -> TrainSte
     if not callable(found):
         reason = f"{reference!r} is a {type(found).__name__}"
         raise ContractError("search.train_step", reason, "name a function (model, inputs, targets) -> loss")
-    return _checked(found, f"search.train_step = {reference!r}")
+    return checked(found, f"search.train_step = {reference!r}")
 
 
-def _checked(step: Callable[..., Any], culprit: str) -> TrainStep:
+def checked(step: Callable[..., Any], culprit: str) -> TrainStep:
+    """The step with its faults named: what it raises, and what it gives instead of a loss."""
+
     def run(model: nn.Module, inputs: dict[str, Tensor], targets: Tensor) -> Tensor:
         try:
             loss = step(model, inputs, targets)

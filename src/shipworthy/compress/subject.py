@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..contract import Contract, read_contract
+from ..contract import Array, Arrays, Contract, read_contract
 from ..data import Chunk, Dataset, as_dataset, load_splits, probes, read_data
 from ..errors import CompressError
 from ..model import LoadedModel, from_module, infer_outputs, load_model
 from ..model.live import private_copy
+from .steps import outputs_of
 from .training import Loader
 
 ModelLike: TypeAlias = nn.Module | LoadedModel | Contract | str | Path
@@ -36,11 +39,10 @@ class Subject:
     @property
     def samples(self) -> Dataset:
         """Real samples, evenly taken, for comparing outputs; made up ones where there is no data."""
-        data = self.validation if self.validation is not None else self.train
-        if not isinstance(data, Dataset) or not len(data):
-            return _made_up(self.contract)
-        size = len(data)
-        return data if size <= _SAMPLES else data.take(_evenly(size))
+        return samples_of(self.contract, self.train, self.validation)
+
+    def answers_of(self, module: nn.Module) -> Callable[[Dataset], Arrays]:
+        return partial(outputs_of, module, self.contract)
 
 
 def subject_of(model: ModelLike, contract: Contract | str | Path | None, train: object, validation: object) -> Subject:
@@ -49,16 +51,33 @@ def subject_of(model: ModelLike, contract: Contract | str | Path | None, train: 
     `train` and `validation` are what `data.as_dataset` takes, or paths; where they are None, what the contract names
     (of the validation data only the half that is not held out). A DataLoader of training data is iterated over in
     each epoch. Raises CompressError for a model that is no module, and what loading raises."""
-    stated = _contract(model, contract)
+    stated = contract_of(model, contract)
     loaded = loaded_of(model, stated)
     module = trainable_module(loaded, stated)
     if isinstance(model, LoadedModel):
         module = private_copy(module, stated.name)
-    training, validating = _training(train, stated), _validation(validation, stated)
-    if not stated.outputs:
-        data = training if isinstance(training, Dataset) else validating
-        stated = infer_outputs(LoadedModel("module", module), stated, *probes(stated, data, stated.search.seed))
-    return Subject(module.eval(), stated, training, validating)
+    training, validating = training_data(train, stated), validation_data(validation, stated)
+    stated = with_outputs(LoadedModel("module", module.eval()), stated, training, validating)
+    return Subject(module, stated, training, validating)
+
+
+def with_outputs(
+    model: LoadedModel, contract: Contract, train: Dataset | Loader | None, validation: Dataset | None
+) -> Contract:
+    """The contract with its outputs filled in."""
+    if contract.outputs:
+        return contract
+    data = train if isinstance(train, Dataset) else validation
+    return infer_outputs(model, contract, *probes(contract, data, contract.search.seed))
+
+
+def samples_of(contract: Contract, train: Dataset | Loader | None, validation: Dataset | None) -> Dataset:
+    """Some samples of the validation data, else of the training data, else made up ones."""
+    data = validation if validation is not None else train
+    if not isinstance(data, Dataset) or not len(data):
+        return _made_up(contract)
+    size = len(data)
+    return data if size <= _SAMPLES else data.take(_evenly(size))
 
 
 def loaded_of(model: ModelLike, contract: Contract) -> LoadedModel:
@@ -80,14 +99,16 @@ def trainable_module(model: LoadedModel, contract: Contract) -> nn.Module:
     )
 
 
-def _contract(model: ModelLike, contract: Contract | str | Path | None) -> Contract:
+def contract_of(model: ModelLike, contract: Contract | str | Path | None) -> Contract:
+    """The contract that is given, or that the model is. Raises CompressError without one."""
     stated = model if contract is None and isinstance(model, Contract | str | Path) else contract
     if stated is None:
         raise CompressError("contract", "is missing", "give the model's contract, or the path of its shipworthy.toml")
     return stated if isinstance(stated, Contract) else read_contract(Path(stated))
 
 
-def _training(given: object, contract: Contract) -> Dataset | Loader | None:
+def training_data(given: object, contract: Contract) -> Dataset | Loader | None:
+    """What is given, else what the contract names. A DataLoader is iterated over anew in each epoch."""
     if isinstance(given, Loader):
         return given
     if isinstance(given, DataLoader):
@@ -95,7 +116,8 @@ def _training(given: object, contract: Contract) -> Dataset | Loader | None:
     return _dataset(given if given is not None else contract.data.train, contract, "train")
 
 
-def _validation(given: object, contract: Contract) -> Dataset | None:
+def validation_data(given: object, contract: Contract) -> Dataset | None:
+    """What is given, else of what the contract names the part that is not held out."""
     if given is None and contract.data.validation is not None:
         return load_splits(contract).validation
     return _dataset(given, contract, "validation")
@@ -109,7 +131,7 @@ def _dataset(given: object, contract: Contract, split: Literal["train", "validat
     return as_dataset(given, contract, split)
 
 
-def _evenly(size: int) -> Any:
+def _evenly(size: int) -> Array:
     return np.linspace(0, size - 1, _SAMPLES).round().astype(np.int64)
 
 

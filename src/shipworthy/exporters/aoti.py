@@ -13,7 +13,6 @@ import torch
 from ..contract import Signature
 from ..errors import ExportError
 from ..evidence import Finding
-from ..runtime.cuda import need_cuda
 from ..runtime.describe import SIGNATURE_KEY
 from ..runtime.guarded import first_line
 from .job import Done, Job
@@ -47,12 +46,21 @@ def _need_compiler() -> None:
         )
 
 
+def _need_toolkit() -> None:
+    """torch's wheels bring CUDA's libraries, and not the headers that the generated code includes."""
+    from torch.utils import cpp_extension
+
+    if cpp_extension.CUDA_HOME is None:
+        raise ExportError(
+            "aoti on cuda",
+            "needs the headers of the CUDA toolkit, and neither CUDA_HOME nor nvcc nor /usr/local/cuda leads to one",
+            f"install the toolkit of version {torch.version.cuda} and set CUDA_HOME; torchscript needs none",
+        )
+
+
 def _compile(job: Job) -> tuple[Finding, ...]:
-    device = job.contract.target.device
-    if device == "cuda":
-        # Triton's kernels take what torch allows them when they are compiled: fp32 must not become TF32.
-        need_cuda("aoti")
-    compile_program(on_device(to_program(job), device), job.signature, job.directory / "model.pt2")
+    program = on_device(to_program(job), job.contract.target.device)
+    compile_program(program, job.signature, job.directory / "model.pt2")
     return ()
 
 
@@ -63,6 +71,8 @@ def compile_program(
 
     Raises ExportError where lowering, code generation or the C++ compiler fail, or where there is no compiler."""
     _need_compiler()
+    if any(tensor.is_cuda for tensor in program.state_dict.values()):
+        _need_toolkit()
     settings: dict[str, Any] = {
         # Without this, the thread count of the build is written into the code.
         "cpp.dynamic_threads": True,

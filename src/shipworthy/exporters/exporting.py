@@ -14,6 +14,7 @@ from ..errors import ExportError, MissingExtra
 from ..evidence import Finding
 from ..model.loaded import LoadedModel, Source
 from ..runtime import ENGINES, Artifact, compiler_isa, this_host
+from ..runtime.cuda import CUDA, need_cuda
 from .agreement import gap_of_artifact
 from .int8 import carries_int8, float_refusal, int8_exporter
 from .job import Done, Job, cases_of
@@ -57,13 +58,15 @@ def export(
         raise ExportError(contract.name, "its outputs are not known", "fill them with model.infer_outputs first")
     if not probes:
         raise ExportError(contract.name, "there is no probe to compare the graph with", "give data.probes(contract)")
+    if contract.target.device == CUDA:
+        need_cuda(engine)
     start = time.perf_counter()
     directory.mkdir(parents=True, exist_ok=True)
     with collected() as log:
         cases = cases_of(model, contract.signature, tuple(probes))
         job = Job(model, contract, engine, precision, directory, cases)
         done = write(job)
-        findings = done.findings + (() if precision == "fp32" else _low_precision(job))
+        findings = done.findings + (_placed(job) if precision == "fp32" else _low_precision(job))
     compiled = engine == "aoti"
     return Exported(
         job.artifact,
@@ -76,18 +79,33 @@ def export(
     )
 
 
-def _low_precision(job: Job) -> tuple[Finding, ...]:
+def _placed(job: Job) -> tuple[Finding, ...]:
+    """TorchScript is made and compared on the CPU; a device that is written into its code shows only on the other one.
+
+    The other engines are compared where they will run."""
+    if job.engine != "torchscript" or job.contract.target.device == "cpu":
+        return ()
     found = gap_of_artifact(job)
     if found is None:
         return ()
-    return (
-        Finding(
-            rule="far-from-eager",
-            severity="warning",
-            where=f"{job.engine} {job.precision}",
-            why=found.reason,
-            remedy="keep this model, or its sensitive layers, in fp32",
-        ),
+    if found.gross:
+        remedy = "make tensors on the device of the inputs: device=x.device"
+        raise ExportError(f"{job.engine} {job.precision} on {job.artifact.device}", found.reason, remedy)
+    return (_far(job, found.reason),)
+
+
+def _low_precision(job: Job) -> tuple[Finding, ...]:
+    found = gap_of_artifact(job)
+    return () if found is None else (_far(job, found.reason),)
+
+
+def _far(job: Job, why: str) -> Finding:
+    return Finding(
+        rule="far-from-eager",
+        severity="warning",
+        where=f"{job.engine} {job.precision}",
+        why=why,
+        remedy="keep this model, or its sensitive layers, in fp32",
     )
 
 
@@ -114,9 +132,8 @@ def _exporter(model: LoadedModel, engine: str, precision: Precision) -> Callable
             _WHY_NOT.get(model.source, f"has no exporter for a model of the kind {model.source!r}"),
             f"use one of {', '.join(_TAKES[model.source])}",
         )
-    if precision in ("int8", "fp8"):
-        reason = f"a model becomes {precision} by a quantizing recipe"
-        raise ExportError(f"{engine} {precision}", reason, "quantize it first")
+    if precision == "fp8":
+        raise ExportError(f"{engine} fp8", "a model becomes fp8 by a quantizing recipe", "quantize it first")
     if precision != "fp32" and model.source == "onnx" and engine != "openvino":
         raise ExportError(
             f"{engine} {precision}", "an .onnx file runs in the types that it has", "use openvino, or fp32"
@@ -124,7 +141,7 @@ def _exporter(model: LoadedModel, engine: str, precision: Precision) -> Callable
     try:
         if precision == "int8":
             return int8_exporter(model, engine)
-        if engine != "torch" and carries_int8(model):
+        if (engine, precision) != ("torch", "fp32") and carries_int8(model):
             raise float_refusal(engine, precision)
         return exporters()[engine]
     except ModuleNotFoundError as error:

@@ -148,6 +148,9 @@ def _save(model: Any, job: Job) -> None:
     onnx = _need_onnx()
     if job.precision == "int8":
         store_int8_weights(model)
+    # The exporter writes the stack of each operation beside it: places on this machine, and most of a small file.
+    for node in model.graph.node:
+        del node.metadata_props[:]
     for entry in [entry for entry in model.metadata_props if entry.key == SIGNATURE_KEY]:
         model.metadata_props.remove(entry)
     model.metadata_props.add(key=SIGNATURE_KEY, value=job.signature.model_dump_json())

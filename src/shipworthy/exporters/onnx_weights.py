@@ -1,33 +1,64 @@
-"""int8 weights of an ONNX graph, stored as such: what a QuantizeLinear makes of a constant is computed ahead of time."""
+"""int8 weights of an ONNX graph, stored as such: what is quantized of constants is computed ahead of time."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 
 def store_int8_weights(model: Any) -> None:
-    """Replace, in place, every QuantizeLinear of constants by the integers that it gives.
+    """Replace, in place, the quantized constants in front of each DequantizeLinear by the integers that they are.
 
     Exporters leave the weights in float with the quantization behind them, which makes a file of an int8 model as large
-    as that of the float one."""
+    as that of the float one; and what they put in between keeps the engine from seeing weights in it."""
     graph = model.graph
     makers = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name for tensor in graph.initializer} - {value.name for value in graph.input}
-    for node in [node for node in graph.node if node.op_type == "QuantizeLinear"]:
-        needed = _needed(node, makers, constants)
-        if needed is not None:
-            graph.initializer.append(_computed(model, needed, node.output[0]))
-            graph.node.remove(node)
+    for node in [node for node in graph.node if node.op_type == "DequantizeLinear"]:
+        needed = _needed(node.input[0], makers, constants)
+        if needed:
+            computed = _computed(model, needed, node.input[0])
+            graph.initializer.append(computed)
+            constants.add(computed.name)
+            graph.node.remove(needed[-1])
+    _store_biases(graph)
     _drop_unused(graph)
 
 
-def _needed(node: Any, makers: dict[str, Any], constants: set[str]) -> list[Any] | None:
+def _store_biases(graph: Any) -> None:
+    """ONNX Runtime makes an integer product of a Gemm only where the bias is of integers too, at the scale of the
+    accumulator: 32 bits, the scales of both operands multiplied."""
+    import onnx
+
+    dequantized = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    for place, node in reversed(list(enumerate(graph.node))):
+        sources = [dequantized.get(name) for name in node.input[:2]]
+        if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or node.input[2] not in values or None in sources:
+            continue
+        scales = [onnx.numpy_helper.to_array(values[source.input[1]]) for source in sources if source is not None]
+        bias = onnx.numpy_helper.to_array(values[node.input[2]])
+        scale = np.broadcast_to(np.asarray(scales[0] * scales[1], np.float32).reshape(-1), bias.shape).copy()
+        name = f"{node.output[0]}_bias"
+        steps = np.clip(np.rint(bias.astype(np.float64) / scale), -(2**31), 2**31 - 1).astype(np.int32)
+        graph.initializer.append(onnx.numpy_helper.from_array(steps, f"{name}_steps"))
+        graph.initializer.append(onnx.numpy_helper.from_array(scale, f"{name}_scale"))
+        made = onnx.helper.make_node("DequantizeLinear", [f"{name}_steps", f"{name}_scale"], [name], axis=0)
+        graph.node.insert(place, made)
+        node.input[2] = name
+
+
+def _needed(wanted: str, makers: dict[str, Any], constants: set[str]) -> list[Any] | None:
     """The nodes that a value is computed by, first to last; None where an input of the graph takes part."""
+    if not wanted or wanted in constants:
+        return []
+    if wanted not in makers:
+        return None
+    node = makers[wanted]
     found: list[Any] = []
     for name in node.input:
-        if not name or name in constants:
-            continue
-        before = _needed(makers[name], makers, constants) if name in makers else None
+        before = _needed(name, makers, constants)
         if before is None:
             return None
         found += [other for other in before if not any(other is known for known in found)]

@@ -39,7 +39,7 @@ def on_device(program: torch.export.ExportedProgram, device: str) -> torch.expor
 def program_of(
     module: nn.Module, example: tuple[torch.Tensor, ...], signature: Signature
 ) -> torch.export.ExportedProgram:
-    """A module that takes the signature's inputs in order, with the signature's dynamic dimensions. Raises as above."""
+    """A Positional as an ExportedProgram, with the signature's dynamic dimensions. Raises as above."""
     shapes = (dynamic_axes(signature),)
     first: Exception | None = None
     for strict, patches in ((False, _no_patches), (True, _no_patches), (False, _recurrent_loops)):

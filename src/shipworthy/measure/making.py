@@ -52,7 +52,7 @@ def _drop(command: say.QuantizeGraph, contract: Contract, model: LoadedModel) ->
 
 def shape(command: say.ShapeModel, tell: Callable[[str], None]) -> say.ShapeReply:
     """The module that a recipe makes of the model."""
-    from ..compress import reshape
+    from ..compress.reshaping import reshape
 
     contract, training = command.source.rooted(), command.method.training
     most = 0 if training is None else training.epochs

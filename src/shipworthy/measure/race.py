@@ -23,7 +23,11 @@ SIZES: frozenset[Objective] = frozenset({"size", "compressed-size"})
 FASTER = 1.03
 """A lower bound of the ratio above this is faster; anything else is a tie or slower."""
 CONFIDENCE = 0.95
-_LONGEST_S = 60.0
+_LONGEST_S = 15.0
+_FEWEST = 4
+"""Rounds, however long they take."""
+_LONG_RUN_S = 0.25
+"""A run that takes longer is a slice by itself."""
 TAIL_RUNS = 100
 """Runs that a 99th percentile is judged on."""
 _TAIL_S = 3.0
@@ -68,12 +72,14 @@ def race(racers: Sequence[Racer], objective: Pacing, course: Course | None = Non
     course = course or Course()
     rates: dict[str, list[float]] = {racer.id: [] for racer in racers}
     times: dict[str, list[float]] = {racer.id: [] for racer in racers}
-    slowest = sum(_slice(racer, course, warm_s=0.05).elapsed for racer in racers)
-    rounds = max(3, min(course.rounds, int(_LONGEST_S / slowest)))
+    first = {racer.id: _slice(racer, course, warm_s=0.05) for racer in racers}
+    least = {name: 1 if min(lap.times) > _LONG_RUN_S else 2 for name, lap in first.items()}
+    around = sum(lap.elapsed * least[name] / 2 for name, lap in first.items())
+    rounds = max(min(_FEWEST, course.rounds), min(course.rounds, int(_LONGEST_S / around)))
     for number in range(rounds):
         turn = number % len(racers)
         for racer in (*racers[turn:], *racers[:turn]):
-            lap = _slice(racer, course, warm_s=0.0)
+            lap = _slice(racer, course, warm_s=0.0, least=least[racer.id])
             rate = (
                 lap.rate * racer.point.batch
                 if objective == "throughput"
@@ -102,9 +108,11 @@ class _Slice:
     elapsed: float
 
 
-def _slice(racer: Racer, course: Course, *, warm_s: float) -> _Slice:
+def _slice(racer: Racer, course: Course, *, warm_s: float, least: int = 2) -> _Slice:
     case, streams = str(racer.point.batch), racer.point.streams
-    loop = say.TimeLoop(case=case, streams=streams, seconds=course.slice_s, least=2, warm_s=warm_s, warm_runs=1)
+    # What runs for long has no cold start to speak of in each round.
+    warm_runs = 1 if least > 1 else 0
+    loop = say.TimeLoop(case=case, streams=streams, seconds=course.slice_s, least=least, warm_s=warm_s, warm_runs=warm_runs)
     reply = racer.worker.ask(loop, say.TimeReply)
     return _Slice(reply.rate, reply.times, sum(reply.times) / racer.point.streams)
 

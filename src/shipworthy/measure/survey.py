@@ -23,6 +23,8 @@ _TOO_SLOW_S = 2.0
 """A run that takes longer ends the ladder of batch sizes."""
 _SLOW_S = 0.2
 """Where runs take longer than this, batches that no longer bring more throughput end it too."""
+_DIVISIBLE_MS = 20.0
+"""A run of the smallest batch that takes longer is work enough for all threads: one alone is not looked at."""
 _LEVEL = 2
 """Batch sizes in a row that were not better than the best before them."""
 
@@ -89,6 +91,8 @@ def survey(
     latency: list[LatencyPoint] = []
     throughput: list[ThroughputPoint] = []
     for point in operating_points(target):
+        if latency and point.threads < target.threads and latency[0].p50_ms > _DIVISIBLE_MS:
+            continue
         open_graph(worker, artifact, point, feeds, sizes)
         curve = point.streams == 1 and point.threads == target.threads
         rates: list[float] = []

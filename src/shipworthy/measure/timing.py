@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..contract import Array, Arrays
-from ..runtime.cuda import RUNS_UNTIL_CAPTURED, CudaRunner
+from ..runtime.cuda import CudaRunner
+from ..runtime.cuda_graphs import RUNS_UNTIL_CAPTURED
 from ..runtime.protocol import Runner
 
 MOST_RUNS = 20_000

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch.autograd.profiler_util import FunctionEvent
 
 _STEP = "ProfilerStep"
+_ALLOCATING = frozenset({"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::resize_", "aten::new_empty"})
+"""Operations whose memory is their caller's."""
 _QUICKEST = 0.002
 """Share of the whole below which the picture shows no block of its own."""
 
@@ -27,7 +29,7 @@ class Call:
     us: float
     cuda_us: float
     bytes: int
-    """Of its own, without what it calls."""
+    """That it allocated itself, less what it freed; what it called to allocate for it is no one else's."""
     shapes: tuple[tuple[int, ...], ...]
     flops: int
     inside: list[Call] = field(default_factory=list)
@@ -47,18 +49,21 @@ class Call:
 
 
 class Calls:
-    """Everything that ran in `steps` profiled runs."""
+    """Everything that ran in the faster half of the profiled runs: what else a host does only makes runs slower."""
 
-    def __init__(self, events: Sequence[FunctionEvent], paths: Mapping[str, str], steps: int, *, on_cuda: bool) -> None:
+    def __init__(self, events: Sequence[FunctionEvent], paths: Mapping[str, str], *, on_cuda: bool) -> None:
         self.paths = paths
         """The module's path by the name that its events have."""
-        self.steps = steps
         self.on_cuda = on_cuda
         roots = [event for event in events if event.cpu_parent is None and not _on_device(event)]
-        self._steps = [self._call(event) for event in roots if event.name.startswith(_STEP)]
+        steps = sorted((event for event in roots if event.name.startswith(_STEP)), key=_inner_us)
+        kept = steps[: (len(steps) + 1) // 2]
+        self.steps = len(kept)
+        self._steps = [self._call(event) for event in kept]
         # Threads of the model's own (torch.jit.fork, data parallelism) start trees of their own.
-        self._others = [self._call(event) for event in roots if not event.name.startswith(_STEP)]
-        self.step_us = sum(sum(call.us for call in step.inside) for step in self._steps) / steps
+        others = (event for event in roots if not event.name.startswith(_STEP))
+        self._others = [self._call(event) for event in others if any(_during(event, step) for step in kept)]
+        self.step_us = sum(_inner_us(event) for event in kept) / self.steps
 
     def _call(self, event: FunctionEvent) -> Call:
         named = event.is_user_annotation
@@ -70,15 +75,18 @@ class Calls:
             if is_heavy(event.name) or any(call.kind == "heavy" for call in inside)
             else "operator"
         )
-        memory = event.device_memory_usage if self.on_cuda else event.cpu_memory_usage
+        of_others = (child for child in event.cpu_children if child.name not in _ALLOCATING)
+        allocates = event.name in _ALLOCATING and event.cpu_parent is not None
+        memory = _memory(event, self.on_cuda) - sum(_memory(child, self.on_cuda) for child in of_others)
         return Call(
             name=event.name,
             kind=kind,
-            us=float(event.time_range.elapsed_us()),  # type: ignore[no-untyped-call]
+            us=_us(event),
             cuda_us=event.device_time_total,
-            bytes=memory - sum(_memory(child, self.on_cuda) for child in event.cpu_children),
+            bytes=0 if allocates else memory,
             shapes=tuple(_shapes(event.input_shapes)),
-            flops=event.flops or 0,
+            # For additions and the like there are formulas too, but not for most of what computes as much.
+            flops=(event.flops or 0) if kind == "heavy" else 0,
             inside=inside,
         )
 
@@ -118,6 +126,18 @@ class Calls:
             calls=len(group) / self.steps,
             inside=self._blocks(below, least),
         )
+
+
+def _us(event: FunctionEvent) -> float:
+    return float(event.time_range.elapsed_us())  # type: ignore[no-untyped-call]
+
+
+def _inner_us(step: FunctionEvent) -> float:
+    return sum(_us(event) for event in step.cpu_children)
+
+
+def _during(event: FunctionEvent, step: FunctionEvent) -> bool:
+    return bool(step.time_range.start <= event.time_range.start <= step.time_range.end)
 
 
 def _memory(event: FunctionEvent, on_cuda: bool) -> int:

@@ -33,7 +33,7 @@ _TIMED = 10
 def profile_eager(subject: Subject, steps: int, device: str, trace: Path | None) -> TorchProfile:
     """Run the model `steps` times under the profiler, and write the Chrome trace where one is wanted.
 
-    Times are the mean of the profiled runs; the profiler and the names of the modules cost some time of their own.
+    Times are means over the faster half of the runs, and hold what the profiler and the modules' names cost.
     Raises ModelError, with the user's line, where the model fails."""
     import torch
 
@@ -68,13 +68,14 @@ def _profiled(
         session = _record(lambda: module(*inputs), steps, device)
     if trace is not None:
         _write_trace(session, trace)
-    calls = Calls(session.events(), paths_of(module), steps, on_cuda=device != "cpu")
+    calls = Calls(session.events(), paths_of(module), on_cuda=device != "cpu")
     rows = module_rows(module, calls, flops)
     return TorchProfile(
         device=device if device == "cpu" else _device_name(),
         threads=subject.contract.target.threads,
         batch=subject.batch,
         steps=steps,
+        counted=calls.steps,
         feeds={name: f"{array.dtype} {list(array.shape)}" for name, array in subject.feeds.items()},
         run_us=run_us,
         profiled_us=calls.step_us,
@@ -92,7 +93,7 @@ def _profiled(
 
 
 def _clean_time(run: Callable[[], object], device: str) -> float:
-    """The median of some runs without the profiler, in microseconds."""
+    """Of the faster half of some runs without the profiler, in microseconds."""
     wait = _synchronise(device)
     for _ in range(WARM_UP):
         run()
@@ -103,7 +104,7 @@ def _clean_time(run: Callable[[], object], device: str) -> float:
         run()
         wait()
         times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1e6
+    return statistics.fmean(sorted(times)[: _TIMED // 2]) * 1e6
 
 
 def _record(run: Callable[[], object], steps: int, device: str) -> Any:

@@ -36,17 +36,14 @@ def _with_flops(root: Call) -> Iterator[tuple[Call, int]]:
     """The operation and all that it calls, each with the operations that it computes itself.
 
     The profiler gives them to the call that has a formula, such as `conv2d`, and the time to the one that does the
-    work far inside. They go down to the call with the most time of its own."""
-    found = {id(call): 0 for call in root.walk()}
+    work far inside: they go down to it."""
     pending = [(root, 0)]
     while pending:
         call, above = pending.pop()
         given = call.flops or above
-        slowest = max(call.walk(), key=lambda inner: inner.own_us)
-        towards = next((child for child in call.inside if any(inner is slowest for inner in child.walk())), None)
-        found[id(call)] = given if towards is None else 0
-        pending += [(child, given if child is towards else 0) for child in call.inside]
-    return ((call, found[id(call)]) for call in root.walk())
+        heavy = max((inner for inner in call.inside if inner.kind == "heavy"), key=lambda one: one.us, default=None)
+        yield call, 0 if heavy else given
+        pending += [(inner, given if inner is heavy else 0) for inner in call.inside]
 
 
 def _row(

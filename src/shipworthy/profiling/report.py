@@ -1,4 +1,4 @@
-"""What a profile found. Times are microseconds of one run, the mean over all that were profiled."""
+"""What a profile found. Times are microseconds of one run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class OperatorRow(Strict):
     bytes: int
     """That it allocated itself, less what it freed, on the device that was profiled."""
     flops: int | None = None
-    """Floating-point operations in one run (a multiply-add is two); None where no formula is known."""
+    """Floating-point operations of products and convolutions in one run, a multiply-add being two; None for others,
+    and where no formula is known."""
     heavy: bool = False
     """True for matrix products and convolutions."""
 
@@ -115,10 +116,12 @@ class TorchProfile(Strict):
     batch: int
     steps: int
     """Runs that were profiled."""
+    counted: int
+    """Of these, the faster half: all times are means over them."""
     feeds: dict[str, str]
     """What was fed, such as `float32 [8, 3, 224, 224]`."""
     run_us: float
-    """Of a run without the profiler, the median."""
+    """Of a run without the profiler: the mean of the faster half of some."""
     profiled_us: float
     """Of a run with it. The difference is what looking costs."""
     parameters: int

@@ -48,6 +48,8 @@ def profile(
     if is_package(subject):
         if place is not None:
             raise ModelError(str(trace), "a package has no PyTorch module to trace", "profile its contract instead")
+        if device not in (None, "cpu"):
+            raise ShipworthyError("device", f"a package's nodes are not timed on {device}", "use cpu, or its contract")
         return _package(subject, chosen, batch, seconds)  # type: ignore[arg-type]
     found = subject_of(subject, contract, data, batch, mend=mend)  # type: ignore[arg-type]
     eager = None

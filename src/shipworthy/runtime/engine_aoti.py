@@ -10,7 +10,8 @@ from typing import Any
 from ..contract import Array
 from ..errors import EngineError
 from .aoti_source import compiled_kernels, wrapper_source
-from .cuda import CUDA, CudaRunner, OnDevice, need_cuda, taken_by
+from .cuda import CUDA, CudaRunner, need_cuda, taken_by
+from .cuda_graphs import OnDevice
 from .guarded import GuardedRunner, first_line
 from .protocol import Artifact, Kernel, OperatingPoint, Runner
 from .torch_tensors import ThreadLimit, need_torch, to_arrays, to_tensors

@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,26 @@ def _executed(node: Any, group: int) -> tuple[str, str]:
     if layer == "FullyConnected" and primitive == "f32" and group and _columns(node) >= group:
         return layer, "int8"
     return layer, word(primitive)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of a compiled graph."""
+
+    name: str
+    precision: str
+    heavy: bool
+    parts: tuple[str, ...]
+    """Names of the nodes of the graph that were fused into it."""
+
+
+def executed_layers(compiled: Any) -> Iterator[Layer]:
+    """The layers of a compiled model, in the order in which they run; not those inside branches."""
+    group = _dynamic_group(compiled)
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        kind, precision = _executed(node, group)
+        parts = node.get_rt_info()["originalLayersNames"].value.split(",")
+        yield Layer(node.get_friendly_name(), precision, kind in _HEAVY, tuple(part for part in parts if part))
 
 
 def _columns(node: Any) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..contract import Array
 from ..errors import EngineError
-from .cuda import CUDA, CudaRunner, OnDevice, need_cuda
+from .cuda import CUDA, CudaRunner, need_cuda
+from .cuda_graphs import OnDevice
 from .feeds import example_feeds
 from .guarded import GuardedRunner, first_line
 from .protocol import Artifact, Kernel, OperatingPoint, Runner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections import defaultdict
@@ -12,7 +13,7 @@ from typing import Any
 
 from ..contract import Array, Arrays, Strict
 from ..errors import EngineError, MissingExtra, ShipworthyError
-from .engine_onnxruntime import ProfiledGraph, executed
+from .engine_onnxruntime import OnnxRuntimeEngine, _executed, _Sessions
 from .engine_openvino import CountedGraph
 from .engines import engine_named
 from .feeds import Gate
@@ -99,16 +100,35 @@ def _onnxruntime(
 ) -> Iterator[OperatorTime]:
     optimised = artifact.engine == "onnxruntime"
     with tempfile.TemporaryDirectory() as folder:
-        once = ProfiledGraph(artifact, point, Path(folder), optimised=optimised)
+        once = _ProfiledGraph(artifact, point, Path(folder), optimised=optimised)
         _repeat(once.execute, feeds, 1)
         most = max(FEWEST, _MOST_EVENTS // len(once.events()))
     with tempfile.TemporaryDirectory() as folder:
-        graph = ProfiledGraph(artifact, point, Path(folder), optimised=optimised)
+        graph = _ProfiledGraph(artifact, point, Path(folder), optimised=optimised)
         _repeat(graph.execute, feeds, WARM_UP)
         runs = _during(graph.execute, feeds, seconds, most)
         events = graph.events()
         graph.release()
     return _by_node(_own_times(events), runs)
+
+
+class _ProfiledGraph(_Sessions):
+    """A session that writes down what every node took; `folder` is where it does."""
+
+    def __init__(self, artifact: Artifact, point: OperatingPoint, folder: Path, *, optimised: bool) -> None:
+        self._folder = folder
+        super().__init__(artifact.directory / OnnxRuntimeEngine.entry, artifact.signature, point, optimised)
+
+    def _options(self) -> Any:
+        options = super()._options()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(self._folder / "profile")
+        return options
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events since the session was opened, in microseconds; nothing is written down any more."""
+        found: list[dict[str, Any]] = json.loads(Path(self._idle[0].end_profiling()).read_text())
+        return found
 
 
 @dataclass(slots=True)
@@ -124,7 +144,9 @@ class _Node:
 def _own_times(events: list[dict[str, Any]]) -> list[_Node]:
     """Every run of a node after the warm-up, with the time that none of the nodes inside it took."""
     starts = sorted(event["ts"] for event in events if event["name"] == "model_run")
-    nodes = [(event, kind) for event in events if event["ts"] >= starts[WARM_UP] and (kind := executed(event))]
+    nodes = [
+        (event, kind) for event in events if event["ts"] >= starts[WARM_UP] and (kind := next(_executed([event]), None))
+    ]
     # A node and the first one inside it may start in the same microsecond.
     nodes.sort(key=lambda pair: (pair[0]["tid"], pair[0]["ts"], -pair[0]["dur"]))
     found: list[_Node] = []

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..contract import Contract
+
 if TYPE_CHECKING:
     from .bench import Bench
     from .tried import Tried
@@ -37,6 +39,12 @@ class Budget:
     def end(self) -> float | None:
         """When everything must have ended."""
         return None if math.isinf(self.seconds) else self.start + (1 + GRACE) * self.seconds
+
+
+def budget_of(contract: Contract, start: float) -> Budget:
+    """The contract's, counted from `start` (of time.monotonic())."""
+    seconds = contract.search.budget_s
+    return Budget() if seconds is None else Budget(contract.search.budget, seconds, start)
 
 
 def final_s(bench: Bench, accepted: Sequence[Tried]) -> float:

@@ -13,7 +13,7 @@ from ..errors import MeasureError, MissingExtra, ShipworthyError
 from ..evidence import BuildRecord, CandidateResult, Finding, Speed
 from ..measure import CheckModel, CheckReply, busy_share, load_findings
 from .bench import Bench, Effort
-from .budget import Budget
+from .budget import budget_of
 from .candidates import Given, Plan, plan
 from .final import Final, final
 from .job import Model, environment, prepare, tidy
@@ -37,6 +37,7 @@ def build(
     engines: Sequence[str] | None = None,
     work: str | Path | None = None,
     mend: bool = False,
+    budget: str | None = None,
     progress: bool = True,
     effort: Effort | None = None,
 ) -> BuildReport:
@@ -46,7 +47,8 @@ def build(
     `train`, `calibration`, `validation`, `holdout`: a Dataset, arrays by name, a DataLoader or a path, instead of what
     the contract names. `engines` narrows the search. `work` is where results are kept (default: `.shipworthy/NAME` beside
     the contract): a build that was killed takes up there, and repeats no finished measurement. `mend` takes known
-    prefixes off the keys of the weights. `effort` says how long is measured.
+    prefixes off the keys of the weights. `budget` is the time for the whole build (`90s`, `10min`), instead of the
+    contract's. `effort` says how long is measured.
 
     A candidate that fails is a row of the record, never an exception. Raises ContractError, DataError, ModelError or
     WeightsError for what the user gave, MeasureError where the model itself cannot be run or another build is at work
@@ -57,20 +59,19 @@ def build(
     with progress_for(progress) as shown:
         shown.doing("loading the model and the data")
         given = None if work is None else Path(work)
-        job, folder = prepare(model, contract, data, work=given, mend=mend, effort=effort)
+        job, folder = prepare(model, contract, data, work=given, mend=mend, effort=effort, budget=budget)
         splits = job.splits
         given_data = Given(splits.train is not None, splits.calibration is not None)
         planned = plan(job.contract, engines, given_data)
         shown.begin(len(planned.candidates) + 2)
         busy = load_findings(busy_share())
-        text, seconds = job.contract.search.budget, job.contract.search.budget_s
-        budget = Budget() if seconds is None else Budget(text, seconds, start)
+        limit = budget_of(job.contract, start)
         with Store(folder, job.identity) as store, Bench(job, store, effort, shown) as bench:
             tidy(job.source, folder)
             checked = _check(bench)
             baseline = measure_baseline(bench)
-            swept = sweep(bench, planned, baseline, budget)
-            bench.deadline.at = budget.end
+            swept = sweep(bench, planned, baseline, limit)
+            bench.deadline.at = limit.end
             ended = final(bench, swept)
             shown.step("the choice is made")
             record = _record(bench, checked, busy, planned, swept, ended, time.monotonic() - start)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from pydantic import ValidationError
 
 from ..contract import Array, Arrays, Contract
+from ..contract.spec import SearchSpec
 from ..data import Dataset, Splits, load_splits, probes
 from ..errors import ContractError, MissingExtra, ModelError
 from ..evidence import Environment, Finding
@@ -44,13 +46,14 @@ def prepare(
     work: Path | None,
     mend: bool,
     effort: Effort,
+    budget: str | None = None,
 ) -> tuple[Job, Path]:
     """Load model and data, run the model for its outputs and the probes; the job, and the folder to work in."""
     for module in _NEEDED:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra("a build", module, "build")
     loaded, spec, live = _subject(model, contract, mend=mend)
-    spec = spec.model_copy(update={"root": spec.root.resolve()})
+    spec = spec.model_copy(update={"root": spec.root.resolve(), "search": _within(spec.search, budget)})
     splits = load_splits(spec, **data)
     tries = _probes(spec, splits)
     spec = infer_outputs(loaded, spec, *tries)
@@ -70,6 +73,15 @@ def prepare(
         findings=_unstable((*told.unstable, *(() if judged is None else judged.unstable))),
     )
     return job, folder
+
+
+def _within(search: SearchSpec, budget: str | None) -> SearchSpec:
+    if budget is None:
+        return search
+    try:
+        return SearchSpec(**{**search.model_dump(), "budget": budget})
+    except ValidationError as error:
+        raise ContractError("budget", f"{budget!r} is no time", "write for example 90s, 10min or 1.5h") from error
 
 
 def _subject(

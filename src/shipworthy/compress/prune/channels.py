@@ -52,18 +52,25 @@ class ChannelGroup:
 
 @dataclass(frozen=True, slots=True)
 class Cutter:
-    """Physical removal of channels from one module, checked on feeds of several sizes."""
+    """Physical removal of channels from one module."""
 
     module: nn.Module
     contract: Contract
     feeds: tuple[Arrays, ...]
-    """The first one is traced, with two samples; the answers to all must keep their shapes."""
+    """Of several sizes. The first one is traced, with two samples."""
+    shapes: tuple[Mapping[str, tuple[int, ...]], ...]
+    """Of the outputs for each of the feeds, which must stay."""
     norm: Literal[1, 2]
 
-    def cut(self, plan: Plan) -> nn.Module:
-        """A copy without the channels of the plan. The module itself stays as it is.
+    @classmethod
+    def of(cls, module: nn.Module, contract: Contract, feeds: Sequence[Arrays], norm: Literal[1, 2]) -> Cutter:
+        shapes = tuple(output_shapes(module, contract, one) for one in feeds)
+        return cls(module, contract, tuple(feeds), shapes, norm)
 
-        Raises CompressError where the copy does not give outputs of the same shapes."""
+    def cut(self, plan: Plan) -> nn.Module:
+        """A copy without the channels of the plan, which has not been run yet. The module itself stays as it is.
+
+        Raises CompressError where a layer would be left without any."""
         private = private_copy(self.module, self.contract.name)
         trained = {name: parameter.requires_grad for name, parameter in private.named_parameters()}
         with collected(), torch.enable_grad():
@@ -77,8 +84,15 @@ class Cutter:
         for name, parameter in private.named_parameters():
             parameter.requires_grad_(trained.get(name, True))
             parameter.grad = None
-        self._check(private)
         return private.eval()
+
+    def check(self, cut: nn.Module) -> nn.Module:
+        """The same module. Raises CompressError where its outputs have other shapes, and what its forward raises."""
+        for feeds, wanted in zip(self.feeds, self.shapes, strict=True):
+            found = output_shapes(cut, self.contract, feeds)
+            if found != wanted:
+                raise CompressError("pruning", f"would change the shapes of outputs from {dict(wanted)} to {found}")
+        return cut
 
     def groups(self) -> tuple[list[ChannelGroup], dict[str, str]]:
         """The groups that can be pruned, and for each other one (by its root) why it cannot.
@@ -91,7 +105,7 @@ class Cutter:
         found, refused = [], {}
         for candidate, forms in candidates:
             if not forms:
-                refused[candidate.root] = "its channels are the model's outputs, or have to stay for their number"
+                refused[candidate.root] = "its channels cannot be told apart, or cannot be divided"
                 continue
             group, reason = self._first_that_cuts(candidate, forms)
             if group is None:
@@ -102,7 +116,7 @@ class Cutter:
 
     def _graph(self, private: nn.Module) -> Any:
         import_pruning()
-        import torch_pruning  # type: ignore[import-untyped]
+        import torch_pruning
 
         for parameter in private.parameters():
             if parameter.is_floating_point():
@@ -113,18 +127,11 @@ class Cutter:
                 private.eval(), inputs, forward_fn=_forward, output_transform=_differentiable, verbose=False
             )
         except Exception as exc:  # it runs the user's code, and fails in ways of its own on what it does not know
-            first = (str(exc).strip().split("\n") or [""])[0]
             raise CompressError(
                 self.contract.name,
-                f"cannot be traced for removing channels ({type(exc).__name__}: {first[:200]})",
+                f"cannot be traced for removing channels ({type(exc).__name__}: {first_line(exc)})",
                 "prune unstructured, or write the forward with tensor operations that have gradients",
             ) from exc
-
-    def _check(self, private: nn.Module) -> None:
-        for feeds in self.feeds:
-            before, after = (output_shapes(module, self.contract, feeds) for module in (self.module, private))
-            if before != after:
-                raise CompressError("pruning", f"changes the shapes of outputs from {before} to {after}")
 
     def _candidates(self, graph: Any, private: nn.Module) -> Iterator[tuple[ChannelGroup, list[_Units]]]:
         """Each group as it stands, and the ways in which its channels may have to be taken together."""
@@ -138,7 +145,9 @@ class Cutter:
             root = _path(private, layer)
             members = [item.dep.target.module for item in group if graph.is_out_channel_pruning_fn(item.dep.handler)]
             paths = tuple(_path(private, member) for member in members if _is_layer(member))
-            scores = None if _is_output(group, graph) else scorer(group)
+            if _is_output(group, graph):
+                continue
+            scores = scorer(group)
             count = graph.get_out_channels(layer)
             if scores is None or len(scores) != count:
                 yield ChannelGroup(root, paths, (), np.zeros(0)), []
@@ -153,10 +162,9 @@ class Cutter:
             importance = np.array([group.importance[list(unit)].mean() for unit in units])
             formed = ChannelGroup(group.root, group.members, units, importance)
             try:
-                self.cut({group.root: formed.least(1)})
+                self.check(self.cut({group.root: formed.least(1)}))
             except Exception as exc:  # noqa: BLE001 - the user's forward may refuse its new width in any way
-                first = (str(exc).strip().split("\n") or [""])[0]
-                reason = reason or f"the model does not run without one of its channels ({first[:160]})"
+                reason = reason or f"the model does not run without one of its channels ({first_line(exc)})"
             else:
                 return formed, ""
         return None, reason
@@ -237,6 +245,10 @@ def _path(module: nn.Module, layer: object) -> str:
 def _remover(graph: Any, layer: nn.Module) -> Callable[..., Any]:
     remover: Callable[..., Any] = graph.get_pruner_of_module(layer).prune_out_channels
     return remover
+
+
+def first_line(exc: BaseException) -> str:
+    return (str(exc).strip().split("\n") or [""])[0][:160]
 
 
 def _forward(module: nn.Module, inputs: tuple[Tensor, ...]) -> object:

@@ -66,7 +66,9 @@ def _structured(
         bytes_after=bytes_of(cut.module),
         macs_before=cut.macs_before,
         macs_after=cut.macs_after,
-        mean_abs_diff=mean_abs_diff(subject.module, cut.module, subject.contract, subject.samples),
+        mean_abs_diff=mean_abs_diff(
+            subject.answers_of(subject.module), subject.answers_of(cut.module), subject.samples
+        ),
         samples=_samples(subject, epochs),
         layers=cut.layers,
         epochs=epochs,
@@ -93,7 +95,7 @@ def _unstructured(
         bytes_after=bytes_of(module),
         macs_before=macs,
         macs_after=macs,
-        mean_abs_diff=mean_abs_diff(subject.module, module, subject.contract, subject.samples),
+        mean_abs_diff=mean_abs_diff(subject.answers_of(subject.module), subject.answers_of(module), subject.samples),
         samples=_samples(subject, epochs),
         layers=masked_layers(module, masks),
         epochs=epochs,

@@ -11,7 +11,7 @@ from ...contract import Arrays
 from ...data import Dataset
 from ..reports import macs_of, relative_error
 from ..steps import outputs_of
-from .channels import ChannelGroup, Cutter
+from .channels import ChannelGroup, Cutter, first_line
 
 TRIAL = 0.25
 """Share of a group's units that is removed to see what that does."""
@@ -47,22 +47,25 @@ def sensitivities(
     samples: Dataset,
     feed: Arrays,
     validate: Callable[[nn.Module], float] | None,
-) -> list[Sensitivity]:
-    """One entry for each group whose removal saves operations; before any fine-tuning."""
+) -> tuple[list[Sensitivity], dict[str, str]]:
+    """One entry for each group whose removal saves operations, before any fine-tuning; and why others have none."""
     module, contract = cutter.module, cutter.contract
     whole, wanted = macs_of(module, contract, feed), outputs_of(module, contract, samples)
     before = None if validate is None else validate(module)
-    found = []
+    found, refused = [], {}
     for group in groups:
         count = max(1, int(len(group.units) * TRIAL))
-        private = cutter.cut({group.root: group.least(count)})
-        saved = whole - macs_of(private, contract, feed)
-        if saved <= 0:
+        try:
+            private = cutter.cut({group.root: group.least(count)})
+            saved = whole - macs_of(private, contract, feed)
+            answers = outputs_of(private, contract, samples)
+        except Exception as exc:  # noqa: BLE001 - the user's forward may refuse its new width in any way
+            refused[group.root] = f"the model does not run without {count} of its channels ({first_line(exc)})"
             continue
-        error = relative_error(wanted, outputs_of(private, contract, samples))
-        loss = None if validate is None or before is None else before - validate(private)
-        found.append(Sensitivity(group, count / len(group.units), saved, error, loss))
-    return found
+        if saved > 0:
+            loss = None if validate is None or before is None else before - validate(private)
+            found.append(Sensitivity(group, count / len(group.units), saved, relative_error(wanted, answers), loss))
+    return found, refused
 
 
 def removal_order(measured: Sequence[Sensitivity]) -> list[int]:

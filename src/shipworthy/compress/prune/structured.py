@@ -43,14 +43,17 @@ def cut_channels(subject: Subject, method: Structured) -> Cut:
     samples = subject.samples
     feed = one_feed(subject.contract, samples)
     sizes = probes(subject.contract, samples, subject.contract.search.seed)
-    cutter = Cutter(subject.module, subject.contract, (feed, *sizes), method.norm)
+    cutter = Cutter.of(subject.module, subject.contract, (feed, *sizes), method.norm)
     before = macs_of(subject.module, subject.contract, feed)
     groups, refused = cutter.groups()
-    measured = sensitivities(cutter, groups, samples, feed, validator(subject.contract, subject.validation))
+    validate = validator(subject.contract, subject.validation, subject.module)
+    measured, failed = sensitivities(cutter, groups, samples, feed, validate)
+    refused |= failed
     if not measured:
         reason = "; ".join(f"{root}: {why}" for root, why in list(refused.items())[:3]) or "it has no inner layers"
         raise CompressError(subject.contract.name, f"has no channels that can be removed ({reason})", _OTHERWISE)
     module, after = _least_that_suffices(cutter, measured, feed, (1 - method.share) * before)
+    cutter.check(module)
     if after >= before:
         raise CompressError(subject.contract.name, f"has {after:,} operations after pruning as before", _OTHERWISE)
     return Cut(

@@ -123,12 +123,12 @@ def emptied(layers: Mapping[str, Tensor]) -> list[Finding]:
 
 def scopes_compared(subject: Subject, method: Unstructured) -> str:
     """Global against per-layer masks of the same share, both before any fine-tuning."""
-    validate = validator(subject.contract, subject.validation)
+    validate = validator(subject.contract, subject.validation, subject.module)
     said = []
     for scope, words in (("global", "the smallest of all"), ("layer", "the smallest of each layer")):
         module = private_copy(subject.module, subject.contract.name).eval()
         apply_masks(module, masks_for(module, method.share, scope))  # type: ignore[arg-type]
-        moved = mean_abs_diff(subject.module, module, subject.contract, subject.samples)
+        moved = mean_abs_diff(subject.answers_of(subject.module), subject.answers_of(module), subject.samples)
         outputs = ", ".join(f"{name} by {value:.4g}" for name, value in moved.items())
         metric = "" if validate is None else f" and leaves the metric at {validate(module):.4f}"
         said.append(f"{words} moves {outputs} on average{metric}")

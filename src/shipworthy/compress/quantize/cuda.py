@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...contract import Signature
 from ...errors import CompressError, MissingExtra
@@ -132,14 +132,14 @@ class _SpareRows(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  the base class' own name
         flat = input.reshape(-1, self.in_features)
-        padded = F.pad(flat, (0, 0, 0, _SPARE_ROWS))
-        product = F.linear(padded, self.weight, self.bias)[: flat.shape[0]]
+        padded = functional.pad(flat, (0, 0, 0, _SPARE_ROWS))
+        product = functional.linear(padded, self.weight, self.bias)[: flat.shape[0]]
         return product.reshape(*input.shape[:-1], self.out_features)
 
 
 def _quantize(module: nn.Module, chosen: Collection[str], precision: Narrow, capability: tuple[int, int]) -> None:
     try:
-        from torchao.quantization import quantize_  # type: ignore[import-untyped]
+        from torchao.quantization import quantize_
     except ModuleNotFoundError as error:
         raise MissingExtra("quantizing for a GPU", str(error.name), "build") from error
     with torch.no_grad():

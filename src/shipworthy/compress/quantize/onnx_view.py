@@ -136,7 +136,7 @@ def _pool_means(model: Any) -> None:
         settings = attributes(node)
         axes = settings.get("axes")
         if axes is None and len(node.input) > 1 and node.input[1] in view.constants:
-            axes = view.array(node.input[1]).tolist()
+            axes = view.array(node.input[1]).ravel().tolist()
         over_both = sorted(axis % 4 for axis in axes) == [2, 3] if axes else False
         if is_standard(node, "ReduceMean") and view.rank(node.input[0]) == 4 and over_both:
             if settings.get("keepdims", 1) and view.is_float(node.input[0]):
@@ -147,8 +147,7 @@ def _pool_means(model: Any) -> None:
 
 def with_nodes(model: Any, nodes: Iterable[Any], constants: Iterable[Any]) -> Any:
     """A copy of the model with other nodes, and of all constants, old and new, those that are read."""
-    new = onnx.ModelProto()
-    new.CopyFrom(_shell(model))
+    new = _shell(model)
     new.graph.node.extend(nodes)
     read = {name for node in new.graph.node for name in used_by(node)} | {value.name for value in new.graph.output}
     inputs = {value.name for value in new.graph.input}
@@ -162,14 +161,11 @@ def with_nodes(model: Any, nodes: Iterable[Any], constants: Iterable[Any]) -> An
 
 def _shell(model: Any) -> Any:
     """All but nodes, constants and the types of inner tensors, which surgery changes."""
-    shell = onnx.ModelProto()
-    for field, value in model.ListFields():
-        if field.name == "graph":
-            shell.graph.name = model.graph.name
-            shell.graph.input.extend(model.graph.input)
-            shell.graph.output.extend(model.graph.output)
-        elif field.is_repeated:
-            getattr(shell, field.name).extend(value)
-        else:
-            setattr(shell, field.name, value)
+    shell = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
+    shell.opset_import.extend(model.opset_import)
+    shell.metadata_props.extend(model.metadata_props)
+    shell.functions.extend(model.functions)
+    shell.graph.name = model.graph.name
+    shell.graph.input.extend(model.graph.input)
+    shell.graph.output.extend(model.graph.output)
     return shell

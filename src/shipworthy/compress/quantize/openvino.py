@@ -9,19 +9,14 @@ from typing import Any
 from ...contract import Array, Arrays
 from ...errors import CompressError, EngineError
 from ...runtime import Artifact
-from ...runtime.engine_openvino import REST, need_openvino, stably_named
+from ...runtime.engine_openvino import HINTS, REST, executed_layers, need_openvino, stably_named
 from ...runtime.guarded import first_line
 from ..methods import Static
-from .calibration import feeds_of
 from .graph import GraphJob, Rest
-from .openvino_graph import biases_of, graphs, make_float, operations
-from .openvino_nncf import quiet_nncf
+from .openvino_graph import HEAVY, Operation, biases_of, graphs, make_float, operations
 from .openvino_probe import observed_ranges, signal_to_noise
+from .openvino_ranges import calibrated
 from .report import int8_artifact
-from .scheme import Scheme, scheme_for
-
-_SIGNED = frozenset({"Swish", "Gelu", "HSwish", "PRelu", "Elu", "LeakyRelu", "Tanh", "Mish", "Selu", "SoftPlus"})
-"""Activations whose negative values matter: a zero point spends the 256 steps on the range that there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +58,21 @@ def static(job: GraphJob, method: Static) -> OpenVinoGraph:
         raise CompressError("static quantization", "there is no calibration data to find ranges with", remedy)
     model = read_base(job)
     biases = biases_of(model)
-    quantized, notes = _calibrated(model, job)
-    found = operations(quantized)
-    if not found:
+    if not any(node.get_type_name() in HEAVY for _, graph in graphs(model) for node in graph.get_ordered_ops()):
         raise nothing_to_quantize(job)
-    return OpenVinoGraph(
-        job,
-        quantized,
-        biases,
-        tuple(operation.name for operation in found),
-        {operation.name: operation.kind for operation in found},
-        notes,
-    )
+    quantized, notes = calibrated(model, job)
+    found = operations(quantized)
+    able = _executed_in_int8(quantized, found, job.contract.target.threads)
+    for operation in found:
+        if operation.name not in able:
+            make_float(operation, biases)
+    names = tuple(operation.name for operation in found if operation.name in able)
+    if not names:
+        raise nothing_to_quantize(job)
+    kinds = {operation.name: operation.kind for operation in found}
+    if left := [kinds[name] for name in kinds if name not in able]:
+        notes += (f"OpenVINO has no int8 for {len(left)} operations here ({', '.join(sorted(set(left)))})",)
+    return OpenVinoGraph(job, quantized, biases, names, {name: kinds[name] for name in names}, notes)
 
 
 def nothing_to_quantize(job: GraphJob) -> CompressError:
@@ -95,78 +93,37 @@ def read_base(job: GraphJob) -> Any:
     return model
 
 
-def _calibrated(model: Any, job: GraphJob) -> tuple[Any, tuple[str, ...]]:
-    with quiet_nncf() as nncf:
-        scheme = scheme_for(job.host)
-        attention, signed = _traits(model)
-        transformer = nncf.ModelType.TRANSFORMER if attention else None
-        mixed = not scheme.symmetric_activations and (signed or attention)
-        preset = nncf.QuantizationPreset.MIXED if mixed else nncf.QuantizationPreset.PERFORMANCE
-        assert job.calibration is not None
-        names = {name for port in model.inputs for name in port.get_names()}
-        feeds = [{k: v for k, v in feed.items() if k in names} for feed in feeds_of(job.calibration, job.contract)]
-        try:
-            quantized = nncf.quantize(
-                model,
-                nncf.Dataset(feeds),
-                preset=preset,
-                target_device=nncf.TargetDevice.CPU,
-                subset_size=len(feeds),
-                fast_bias_correction=True,
-                model_type=transformer,
-                advanced_parameters=_advanced(nncf, scheme),
-            )
-        except Exception as error:  # noqa: BLE001 - NNCF raises whatever a graph that it does not know leads it to
-            raise CompressError(
-                "nncf.quantize", first_line(error), "use dynamic quantization, another engine, or more varied samples"
-            ) from error
-    stably_named(quantized)
-    return quantized, (scheme.reason, _choice(attention, mixed))
+def _executed_in_int8(model: Any, found: Sequence[Operation], threads: int) -> set[str]:
+    """Without those that the engine computes in float all the same, such as LSTMs and some transposed convolutions.
+
+    An operation may be fused into a layer of another kind, which tells nothing of it."""
+    stored = model.clone()
+    _store_weights(stored)
+    config = {"INFERENCE_PRECISION_HINT": HINTS["fp32"], "INFERENCE_NUM_THREADS": threads}
+    compiled = need_openvino("quantizing").Core().compile_model(stored, "CPU", config)
+    in_float = [
+        part
+        for layer in executed_layers(compiled)
+        if layer.heavy and layer.precision != "int8"
+        for part in layer.parts
+    ]
+    return {operation.name for operation in found if not any(belongs(part, operation) for part in in_float)}
 
 
-def _choice(attention: bool, mixed: bool) -> str:
-    ranges = "with a zero point" if mixed else "symmetric, or from 0 where nothing is negative"
-    how = "attention: outliers of activations are moved into the weights (SmoothQuant), and " if attention else ""
-    return f"{how}ranges of activations are {ranges}; weights have one scale per output channel"
-
-
-def _advanced(nncf: Any, scheme: Scheme) -> Any:
-    from nncf.quantization.advanced_parameters import (  # type: ignore[import-untyped]
-        AdvancedQuantizationParameters,
-        OverflowFix,
-        QuantizationParameters,
-    )
-
-    signed = QuantizationParameters(signedness_to_force=True) if scheme.signed_activations else None
-    return AdvancedQuantizationParameters(
-        overflow_fix=OverflowFix.ENABLE if scheme.narrow_weights else OverflowFix.DISABLE,
-        activations_quantization_params=signed,
-        backend_params={"compress_weights": False},
-    )
-
-
-def _traits(model: Any) -> tuple[bool, bool]:
-    """Whether there is attention (a softmax and products of two activations), and activations that go below 0."""
-    kinds: set[str] = set()
-    product = False
-    for _, graph in graphs(model):
-        for node in graph.get_ordered_ops():
-            kind = node.get_type_name()
-            kinds.add(kind)
-            product |= kind == "MatMul" and all(
-                node.input_value(port).get_node().get_type_name() not in ("Constant", "Convert") for port in (0, 1)
-            )
-    attention = "ScaledDotProductAttention" in kinds or ("Softmax" in kinds and product)
-    return attention, bool(kinds & _SIGNED)
+def belongs(part: str, operation: Operation) -> bool:
+    """Whether a part of an executed layer is the operation; the engine puts words of its own behind the name."""
+    name = operation.name.removeprefix(operation.body)
+    return not operation.body and (part == name or part.startswith(f"{name}/Dequantization"))
 
 
 def _store_weights(model: Any) -> None:
-    """Weights that pass through a quantizer become int8 constants; so does what is large and left."""
+    """Weights that pass through a quantizer become int8 constants."""
     from openvino._offline_transformations import (  # type: ignore[import-untyped]
         compress_quantize_weights_transformation,
     )
 
-    compress_quantize_weights_transformation(model)
+    for _, graph in list(graphs(model)):
+        compress_quantize_weights_transformation(graph)
 
 
 def write_int8(model: Any, job: GraphJob) -> Artifact:

@@ -24,7 +24,7 @@ from ..subject import ModelLike, Subject, subject_of
 from ..training import Loader, resolve_step, train, validator
 from .calibration import chosen, feeds_of, few_samples
 from .folding import Seen, fold, seen_in
-from .openvino import quiet_nncf
+from .openvino_nncf import quiet_nncf
 from .ranges import TrainedRange, grid_of
 from .scheme import Scheme, scheme_for
 

@@ -29,7 +29,7 @@ class TrainedRange(nn.Module):
         factor = 1 / math.sqrt(max(1, x.numel() // scale.numel()) * self.high)
         if self.grid.axis is None:
             return torch._fake_quantize_learnable_per_tensor_affine(
-                x, scale, zero_point, self.low, self.high, factor
+                x, scale.reshape(1), zero_point.reshape(1), self.low, self.high, factor
             )  # type: ignore[no-any-return]
         return torch._fake_quantize_learnable_per_channel_affine(
             x, scale, zero_point, self.grid.axis, self.low, self.high, factor

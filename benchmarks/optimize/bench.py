@@ -1,0 +1,209 @@
+"""One model, all its rows: made, surveyed, and raced against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .made import Made, make
+from .prepare import prepare
+from .results import Result
+from .rows import PEAKS, Row, artifact_folder, rows_of
+from .serving import Failed, Server
+from .subject import GEMM, Subject
+from .timing import Effort, Laps, Point, Racer, best_point, interleave, ratio, survey
+
+THREADS = 2
+_SAMPLES = 32
+"""That the answers of models with random weights are compared on."""
+_OPEN_S = 600.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What holds for all models of a run."""
+
+    root: Path
+    """Where artifacts and logs are kept."""
+    effort: Effort
+    told: Callable[[str], None]
+    resume: bool = False
+    rows: tuple[str, ...] = ()
+    """Names; all where it is empty."""
+
+    def folder(self, subject: Subject, row: Row) -> Path:
+        return artifact_folder(self.root, subject, row)
+
+    def server(self, subject: Subject, row: Row, stage: str) -> Server:
+        folder = self.folder(subject, row)
+        return Server(row, folder, folder / f"{stage}.log", threads=THREADS)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row that was made, opened and surveyed."""
+
+    row: Row
+    made: Made
+    best: Point
+    build_s: float
+
+
+def bench(subject: Subject, run: Run, peaks: dict[str, float]) -> list[Result]:
+    """The rows of one model. A row that fails is a row with its error; only eager must not fail.
+
+    Raises Failed where eager does."""
+    run.told(f"{subject.name}: weights and data")
+    prepare(subject)
+    macs = multiply_accumulates(subject)
+    entries: list[Entry] = []
+    failed: dict[str, Result] = {}
+    for row in rows_of(subject, run.rows):
+        try:
+            entries.append(_enter(subject, row, run))
+        except Failed as error:
+            if row.name == "eager":
+                raise
+            failed[row.name] = Result(subject.name, row.name, row.ours, error=str(error))
+            run.told(f"{subject.name}: {row.name} failed: {error}")
+    raced = {result.row: result for result in _race(subject, entries, run)}
+    for entry in entries:
+        if (share := _share(raced[entry.row.name], entry, macs, peaks)) is not None:
+            raced[entry.row.name] = replace(raced[entry.row.name], peak_share=share)
+    found = {**failed, **raced}
+    return [found[row.name] for row in rows_of(subject, run.rows)]
+
+
+def measure_peaks(run: Run) -> dict[str, float]:
+    """Multiply-accumulates per second of each engine and precision on large matrix products; what fails is left out."""
+    prepare(GEMM)
+    macs, found = multiply_accumulates(GEMM), {}
+    for row in PEAKS:
+        run.told(f"matrix peak: {row.name}")
+        try:
+            make(row, GEMM, run.root, resume=run.resume)
+            with run.server(GEMM, row, "survey") as server:
+                found[row.name] = max(survey(server, row, GEMM, run.effort).values()) * macs
+        except Failed as error:
+            run.told(f"matrix peak: {row.name} failed: {error}")
+    return found
+
+
+def multiply_accumulates(subject: Subject) -> float:
+    """Of one sample: half of the operations that torch counts."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module = subject.module()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        module(*(torch.from_numpy(array) for array in subject.feeds(1).values()))
+    return float(counter.get_total_flops()) / 2
+
+
+def _enter(subject: Subject, row: Row, run: Run) -> Entry:
+    """Make the row's artifact and find its best operating point."""
+    run.told(f"{subject.name}: {row.name}: made")
+    made = make(row, subject, run.root, resume=run.resume)
+    run.told(f"{subject.name}: {row.name}: surveyed")
+    with run.server(subject, row, "survey") as server:
+        first = server.ask("open", limit=_OPEN_S, batch=1, streams=1)
+        points = survey(server, row, subject, run.effort)
+    # torch.compile builds at its first call.
+    build_s = made.build_s + (first["seconds"] if row.opener == "compile" else 0.0)
+    return Entry(row, made, best_point(points), build_s)
+
+
+def _race(subject: Subject, entries: Sequence[Entry], run: Run) -> Iterator[Result]:
+    run.told(f"{subject.name}: raced, {len(entries)} rows")
+    with ExitStack() as stack:
+        servers = {
+            entry.row.name: stack.enter_context(run.server(subject, entry.row, "race")) for entry in entries
+        }
+        eager = next(entry for entry in entries if entry.row.name == "eager")
+        single = Point(1, 1)
+        for entry in entries:
+            _open(servers[entry.row.name], single)
+        alone = [Racer(entry.row.name, servers[entry.row.name], single) for entry in entries]
+        # Eager needs no opening, so that it can run at its best batch size between single requests of the others.
+        lone = interleave([*alone, Racer("eager at its best", servers["eager"], _one_stream(eager.best))], run.effort)
+        for entry in entries:
+            _open(servers[entry.row.name], entry.best)
+        racers = [Racer(entry.row.name, servers[entry.row.name], entry.best) for entry in entries]
+        best = interleave(racers, run.effort)
+        answers = {entry.row.name: _answers(subject, entry, servers[entry.row.name], run) for entry in entries}
+        for entry in entries:
+            peak_mb = servers[entry.row.name].ask("memory")["peak_mb"]
+            yield replace(_result(subject, entry, lone, best, answers), rss_mb=peak_mb)
+
+
+def _open(server: Server, point: Point) -> None:
+    server.ask("open", limit=_OPEN_S, batch=point.batch, streams=point.streams)
+
+
+def _one_stream(point: Point) -> Point:
+    return Point(point.batch * point.streams, 1)
+
+
+def _answers(subject: Subject, entry: Entry, server: Server, run: Run) -> np.ndarray:
+    out = run.folder(subject, entry.row) / "answers.npy"
+    split, count = ("calibration", _SAMPLES) if subject.classes is None else ("holdout", 0)
+    server.ask("answers", limit=_OPEN_S, split=split, count=count, batch=entry.best.batch, out=str(out))
+    found: np.ndarray = np.load(out)
+    return found
+
+
+def _result(
+    subject: Subject, entry: Entry, lone: dict[str, Laps], best: dict[str, Laps], answers: dict[str, np.ndarray]
+) -> Result:
+    name, made = entry.row.name, entry.made
+    at_best, single = ratio(best[name], best["eager"]), ratio(lone[name], lone["eager at its best"])
+    trained = subject.classes is not None
+    return Result(
+        subject.name,
+        name,
+        entry.row.ours,
+        batch1_ms=lone[name].median_ms,
+        throughput=best[name].rate,
+        ratio_to_eager=at_best.mean,
+        ratio_low=at_best.low,
+        ratio_high=at_best.high,
+        batch1_ratio=single.mean,
+        batch1_ratio_low=single.low,
+        batch1_ratio_high=single.high,
+        batch1_ratio_to_batch1=ratio(lone[name], lone["eager"]).mean,
+        metric_drop=_drop(answers["eager"], answers[name], subject.labels("holdout")) if trained else None,
+        metric_drop_upper=made.drop_upper,
+        confidence=made.confidence,
+        holdout=len(answers[name]) if trained else None,
+        samples_needed=made.samples_needed,
+        sqnr_db=_sqnr(answers["eager"], answers[name]),
+        size_mb=made.size_mb,
+        build_s=entry.build_s,
+        precision=made.precision,
+        point=str(entry.best),
+        rounds=len(best[name].rates),
+        detail=made.detail,
+    )
+
+
+def _drop(eager: np.ndarray, found: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy of eager less that of a row."""
+    right = [(scores.argmax(axis=1) == labels).mean() for scores in (eager, found)]
+    return float(right[0] - right[1])
+
+
+def _sqnr(eager: np.ndarray, found: np.ndarray) -> float:
+    """10 log10(Σ y² / Σ Δ²), at most 999."""
+    noise = float(np.square(eager.astype(np.float64) - found).sum())
+    signal = float(np.square(eager.astype(np.float64)).sum())
+    return 999.0 if noise == 0 else 10 * float(np.log10(signal / noise))
+
+
+def _share(result: Result, entry: Entry, macs: float, peaks: dict[str, float]) -> float | None:
+    peak = peaks.get(entry.made.peak or "")
+    return None if peak is None or result.throughput is None else result.throughput * macs / peak
