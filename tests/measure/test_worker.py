@@ -16,7 +16,7 @@ import pytest
 
 from shipworthy.data import read_cases
 from shipworthy.errors import EngineError, MeasureError
-from shipworthy.measure import Done, MemoryReply, ReadMemory, RunCases, Worker, open_graph
+from shipworthy.measure import Deadline, Done, MemoryReply, ReadMemory, RunCases, Worker, open_graph
 from shipworthy.measure.messages import TimeLoop, TimeReply
 from shipworthy.runtime import Artifact, OperatingPoint
 
@@ -73,6 +73,21 @@ def test_leaving_the_process_is_a_crash(pickled: Pickled, worker_for: WorkerFor,
     with pytest.raises(MeasureError, match="exit status 7") as caught:
         _open(worker_for("quitter"), pickled("Quitter"), feeds)
     assert caught.value.gate == "crash"
+
+
+def test_a_deadline_ends_all_workers_that_share_it(
+    pickled: Pickled, feeds: Path, tmp_path: Path, bad_modules: Path
+) -> None:
+    deadline = Deadline()
+    with Worker("late", tmp_path / "late.txt", threads=1, paths=(bad_modules,), deadline=deadline) as worker:
+        _open(worker, pickled("Scale"), feeds)
+        deadline.at = time.monotonic() + 0.5
+        start = time.monotonic()
+        with pytest.raises(MeasureError, match="the time of the build was up while doing 'time'") as caught:
+            worker.ask(TimeLoop(case="1", seconds=30), TimeReply)
+        assert caught.value.gate == "budget"
+        assert time.monotonic() - start < 5
+        assert not psutil.pid_exists(worker.pid)
 
 
 @pytest.mark.parametrize("name", ["Sleeper", "Spinner"])

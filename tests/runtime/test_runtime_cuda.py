@@ -113,15 +113,16 @@ class Doubling:
     calls: int = 0
     at_once: int = 0
     most_at_once: int = 0
-    lanes: set[int] = field(default_factory=set)
+    fails: bool = False
 
     def __call__(self, inputs: list[Tensor]) -> list[Tensor]:
+        if self.fails:
+            raise RuntimeError("shapes do not fit")
         if getattr(self.device.within, "replay", False):
             return [2 * inputs[0]]
         self.calls += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        self.lanes.add(threading.get_ident())
         result = 2 * inputs[0]
         inputs[0].zero_()
         self.at_once -= 1
@@ -185,6 +186,32 @@ def test_a_graph_that_cannot_be_captured_runs_without_and_says_why() -> None:
         np.testing.assert_array_equal(runner.run({"x": rows(3, seed)})["y"], 2 * rows(3, seed))
     assert device.captures == 1
     assert runner.not_captured == "operation not permitted when stream is capturing"
+
+
+def test_what_was_captured_before_a_refusal_is_still_replayed() -> None:
+    device = FakeDevice()
+    runner, _ = runner_over(device)
+    for seed in range(2):
+        runner.run({"x": rows(3, seed)})
+    device.refuses = "CUDA out of memory"
+    for seed in range(3):
+        np.testing.assert_array_equal(runner.run({"x": rows(4, seed)})["y"], 2 * rows(4, seed))
+    np.testing.assert_array_equal(runner.run({"x": rows(3, 9)})["y"], 2 * rows(3, 9))
+    assert (device.captures, device.replays) == (2, 2)
+    assert runner.not_captured == "CUDA out of memory"
+
+
+def test_an_error_of_the_graph_itself_is_no_refusal_to_be_captured() -> None:
+    device = FakeDevice()
+    runner, call = runner_over(device)
+    runner.run({"x": rows(3)})
+    call.fails = True
+    with pytest.raises(EngineError, match="shapes do not fit"):
+        runner.run({"x": rows(3)})
+    call.fails = False
+    runner.run({"x": rows(3)})
+    assert device.captures == 1
+    assert runner.not_captured is None
 
 
 def test_without_captures_every_run_calls_the_graph_and_waits_once() -> None:

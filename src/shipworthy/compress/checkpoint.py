@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -71,7 +72,8 @@ def load_checkpoint(path: Path, digest: str) -> State | None:
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as exc:
         first = (str(exc).strip().split("\n") or [""])[0]
         raise CompressError(str(path), f"is no checkpoint that can be read ({first[:200]})", _REMEDY) from exc

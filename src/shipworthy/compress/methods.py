@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from ..contract import Strict
+from ..errors import CompressError
 
 if TYPE_CHECKING:
     import torch
@@ -18,19 +19,43 @@ else:
 """`train_step(model, inputs, targets) -> loss`: tensors by input name, a scalar loss that can be differentiated."""
 
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+Samples: TypeAlias = Annotated[int, Field(gt=0)]
 
 
-class Dynamic(Strict):
+class Settings(Strict):
+    """Frozen settings. Raises CompressError that names every one that cannot be."""
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **settings: Any) -> None:
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise _refusal(type(self).__name__, error) from None
+
+        # Says to pydantic that this initialiser only words the errors.
+        __init__.__pydantic_base_init__ = True
+
+
+def _refusal(name: str, error: ValidationError) -> CompressError:
+    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors()]
+    given = [f", got {fault['input']!r}" if fault["type"] != "missing" else "" for fault in error.errors()]
+    return CompressError(name, "; ".join(map("".join, zip(faults, given, strict=True))), "correct the settings")
+
+
+class Dynamic(Settings):
     """Weights in int8 ahead of time, activations at run time: no calibration."""
 
     kind: Literal["dynamic"] = "dynamic"
+    to: Literal["int8", "fp8"] = "int8"
+    """fp8 is for GPUs."""
 
 
-class Static(Strict):
+class Static(Settings):
     """Weights and activations in int8, with ranges from calibration data."""
 
     kind: Literal["static"] = "static"
-    samples: int = 300
+    samples: Samples = 300
     """Calibration samples at most."""
     rest: Literal["fp32", "bf16"] = "fp32"
     """What the operations that stay in float are executed in."""
@@ -38,38 +63,38 @@ class Static(Strict):
     """Names of operations in the engine's graph that stay in float."""
 
 
-class AccuracyAware(Strict):
+class AccuracyAware(Settings):
     """Static, and then the most damaging operations back to float until the drop is within the limit."""
 
     kind: Literal["accuracy-aware"] = "accuracy-aware"
-    max_drop: float
+    max_drop: Annotated[float, Field(ge=0)]
     """Absolute, of the metric on the validation data."""
-    samples: int = 300
+    samples: Samples = 300
     rest: Literal["fp32", "bf16"] = "fp32"
 
 
-class Training(Strict):
+class Training(Settings):
     """How a model is trained further."""
 
-    epochs: int = 10
-    batch: int = 32
+    epochs: Annotated[int, Field(ge=0)] = 10
+    batch: Samples = 32
     """Samples of a step."""
-    lr: float = 1e-3
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
     """Of AdamW with a cosine schedule, where no optimiser is given."""
-    patience: int | None = 4
+    patience: Annotated[int, Field(gt=0)] | None = 4
     """Epochs without a better validation metric after which it ends; None: never. The best weights are kept."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
-class Qat(Strict):
+class Qat(Settings):
     """Fake quantization in training, and then conversion."""
 
     kind: Literal["qat"] = "qat"
-    samples: int = 300
+    samples: Samples = 300
     training: Training = Training(epochs=3, lr=1e-4)
 
 
-class Unstructured(Strict):
+class Unstructured(Settings):
     """The weights of least magnitude become zero."""
 
     kind: Literal["unstructured"] = "unstructured"
@@ -81,7 +106,7 @@ class Unstructured(Strict):
     """Fine-tuning afterwards, where there is training data."""
 
 
-class Structured(Strict):
+class Structured(Settings):
     """Whole channels are removed, with everything that depends on them."""
 
     kind: Literal["structured"] = "structured"
@@ -92,7 +117,7 @@ class Structured(Strict):
     training: Training | None = Training()
 
 
-class Distill(Strict):
+class Distill(Settings):
     """A smaller model learns from this one: alpha * T² * KL(student ‖ teacher, both softened by T) + (1 - alpha) *
     the task's own loss (Hinton et al. 2015)."""
 

@@ -52,7 +52,7 @@ def export(
     int8 is for a module that was trained with fake quantization, and is compared with that module's own answers.
     `contract.outputs` must be filled. Findings name a graph that was wrong and not taken, or a way that had to be
     changed. Raises ExportError where no graph of this engine answers as eager does, MissingExtra where a library is
-    not installed."""
+    not installed, EngineError where the target is a GPU and there is none."""
     write = _exporter(model, engine, precision)
     if not contract.outputs:
         raise ExportError(contract.name, "its outputs are not known", "fill them with model.infer_outputs first")

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 from ..errors import ExportError
 from ..model.loaded import LoadedModel
-from ..runtime import open_runner
+from ..runtime import Artifact, open_runner
+from .agreement import gap_of_artifact
 from .job import Done, Job
 from .routes import exporters
+
+_ELSEWHERE = "use another engine, or the model in fp32"
 
 
 def carries_int8(model: LoadedModel) -> bool:
@@ -47,20 +50,29 @@ def float_refusal(engine: str, precision: str) -> ExportError:
 
 
 def _proven(write: Callable[[Job], Done]) -> Callable[[Job], Done]:
+    """The same exporter, which refuses a graph that answers otherwise than the module, or executes no integers."""
+
     def run(job: Job) -> Done:
         done = write(job)
-        runner = open_runner(job.artifact)
-        try:
-            heavy = [kernel for kernel in runner.kernels() if kernel.heavy]
-        finally:
-            runner.close()
-        if not any(kernel.precision == "int8" for kernel in heavy):
-            found = ", ".join(sorted({kernel.precision for kernel in heavy})) or "no precision: there are none"
-            raise ExportError(
-                f"{job.engine} int8",
-                f"all products and convolutions of the graph execute in {found}",
-                "use another engine, or the model in fp32",
-            )
+        if (found := gap_of_artifact(job)) is not None:
+            raise ExportError(f"{job.engine} int8", found.reason, _ELSEWHERE)
+        if (reason := float_reason(job.artifact)) is not None:
+            raise ExportError(f"{job.engine} int8", reason, _ELSEWHERE)
         return done
 
     return run
+
+
+def float_reason(artifact: Artifact) -> str | None:
+    """Why a graph is not in int8 whatever it is called; None where a product or convolution of it executes so."""
+    runner = open_runner(artifact)
+    try:
+        heavy = [kernel for kernel in runner.kernels() if kernel.heavy]
+    finally:
+        runner.close()
+    if any(kernel.precision == "int8" for kernel in heavy):
+        return None
+    if not heavy:
+        return "the engine shows no product or convolution that could execute in int8"
+    found = ", ".join(sorted({kernel.precision for kernel in heavy}))
+    return f"all {sum(kernel.count for kernel in heavy)} products and convolutions of the graph execute in {found}"

@@ -105,6 +105,7 @@ def artifact_of(package: Package, variant: Variant) -> Artifact:
         precision=variant.precision,
         directory=package.root / variant.directory,
         signature=package.manifest.signature,
+        device=variant.requires.device,
     )
 
 

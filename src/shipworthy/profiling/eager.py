@@ -44,11 +44,13 @@ def profile_eager(subject: Subject, steps: int, device: str, trace: Path | None)
     culprit = subject.contract.model or subject.contract.name
     try:
         with _quiet(), running(subject.contract.root, culprit, ModelError), torch.no_grad():
-            module.to(device)
+            if device != "cpu":
+                module.to(device)
             inputs = tuple(tensor.to(device) for tensor in to_tensors(subject.contract.signature, subject.feeds))
             found = _profiled(subject, module, inputs, steps, device, trace)
     finally:
-        module.to("cpu")
+        if device != "cpu":
+            module.to("cpu")
         torch.set_num_threads(threads)
     return found
 

@@ -49,7 +49,9 @@ def profile_exports(
     An engine that has no graph of the model is among the untold."""
     from ..exporters import export
 
-    point = OperatingPoint(threads=subject.contract.target.threads, batch=subject.batch)
+    target = subject.contract.target
+    contract = subject.contract.model_copy(update={"target": target.model_copy(update={"device": "cpu"})})
+    point = OperatingPoint(threads=target.threads, batch=subject.batch)
     found, untold = [], []
     for engine in engines:
         if find_spec(ENGINES[engine].module) is None:
@@ -57,7 +59,7 @@ def profile_exports(
             continue
         with tempfile.TemporaryDirectory(prefix="shipworthy-") as folder:
             try:
-                made = export(subject.model, subject.contract, engine, "fp32", Path(folder), subject.probes)
+                made = export(subject.model, contract, engine, "fp32", Path(folder), subject.probes)
                 found.append(_timed(engine, made.artifact, point, subject.feeds, seconds))
             except (ExportError, EngineError) as error:
                 untold.append(Untold(name=engine, why=error.reason))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.torch_profile import is_heavy
@@ -70,13 +72,15 @@ def _told(
     from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
     paths = {id(one): path for path, one in _named(module).items()}
+    # What a forward runs in threads of its own ends in any order, and has no place in the tree.
+    thread = threading.get_ident()
 
     def before(one: nn.Module, _: object) -> None:
-        if id(one) in paths:
+        if id(one) in paths and threading.get_ident() == thread:
             entering(paths[id(one)], one)
 
     def after(one: nn.Module, *_: object) -> None:
-        if id(one) in paths:
+        if id(one) in paths and threading.get_ident() == thread:
             leaving(paths[id(one)])
 
     handles = [register_module_forward_pre_hook(before), register_module_forward_hook(after, always_call=True)]
@@ -102,7 +106,7 @@ def count_flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> Flops:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_formulas())
     by_path: defaultdict[str, int] = defaultdict(int)
     before: list[int] = []
 
@@ -122,6 +126,22 @@ def count_flops(module: nn.Module, inputs: tuple[Tensor, ...]) -> Flops:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return Flops(counter.get_total_flops(), dict(by_path), tuple(sorted(uncounted)))
+
+
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """Of operations on the processor that torch.utils.flop_counter has none for; they get the arguments' shapes."""
+    import torch
+    from torch.utils.flop_counter import sdpa_flop_count
+
+    def attention(query: Any, key: Any, value: Any, *_: object, **__: object) -> int:
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+    def recurrent(series: Any, from_input: Any, from_state: Any, *_: object, **__: object) -> int:
+        """[steps, batch, inputs], and the weights of all gates; what the gates do to single numbers is left out."""
+        return int(2 * series[0] * series[1] * (prod(from_input) + prod(from_state)))
+
+    ops = torch.ops.aten
+    return {ops._scaled_dot_product_flash_attention_for_cpu: attention, ops.mkldnn_rnn_layer: recurrent}
 
 
 @contextmanager
@@ -167,8 +187,8 @@ def _own(module: nn.Module) -> list[Tensor]:
 
 
 def _weights(module: nn.Module, path: str, own: list[Tensor], *, shared: bool) -> ModuleRow:
-    from torch.nn import Parameter
-
+    # Not by their class: those of TorchScript are plain tensors.
+    learned = {id(tensor) for tensor in module.parameters()}
     everything = [*module.parameters(), *module.buffers()]
     return ModuleRow(
         path=path,
@@ -176,8 +196,8 @@ def _weights(module: nn.Module, path: str, own: list[Tensor], *, shared: bool) -
         calls=0.0,
         us=0.0,
         own_us=0.0,
-        parameters=sum(tensor.numel() for tensor in everything if isinstance(tensor, Parameter)),
-        own_parameters=sum(tensor.numel() for tensor in own if isinstance(tensor, Parameter)),
+        parameters=sum(tensor.numel() for tensor in everything if id(tensor) in learned),
+        own_parameters=sum(tensor.numel() for tensor in own if id(tensor) in learned),
         bytes=sum(tensor.nbytes for tensor in everything),
         own_bytes=sum(tensor.nbytes for tensor in own),
         shared=shared,

@@ -9,7 +9,6 @@ from .calls import Call, Calls
 from .report import Inside, OperatorRow, RegionRow
 
 _OPERATIONS = ("heavy", "operator")
-_INSIDE = 12
 
 
 def operator_rows(calls: Calls) -> tuple[OperatorRow, ...]:
@@ -90,5 +89,5 @@ def _region(calls: Calls, name: str, group: Sequence[Call]) -> RegionRow:
         cuda_us=sum(call.cuda_us for call in group) / steps if calls.on_cuda else None,
         bytes=round(sum(call.bytes for call in within) / steps),
         flops=flops or None,
-        inside=tuple(sorted(inside, key=lambda row: (-row.self_us, row.name))[:_INSIDE]),
+        inside=tuple(sorted(inside, key=lambda row: (-row.self_us, row.name))),
     )

@@ -51,7 +51,7 @@ def profile(
         if device not in (None, "cpu"):
             raise ShipworthyError("device", f"a package's nodes are not timed on {device}", "use cpu, or its contract")
         return _package(subject, chosen, batch, seconds)  # type: ignore[arg-type]
-    found = subject_of(subject, contract, data, batch, mend=mend)  # type: ignore[arg-type]
+    found = subject_of(subject, contract, data, batch, outputs=bool(chosen), mend=mend)  # type: ignore[arg-type]
     eager = None
     if found.model.module is not None:
         from .eager import profile_eager

@@ -30,7 +30,7 @@ _BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model that nobody else holds, its contract with outputs, probes for exports, and what is fed."""
+    """A model that nobody else holds, its contract, probes for exports, and what is fed."""
 
     model: LoadedModel
     contract: Contract
@@ -48,9 +48,15 @@ def is_package(subject: object) -> bool:
 
 
 def subject_of(
-    given: Model | ContractLike, contract: ContractLike | None, data: object, batch: int | None, *, mend: bool
+    given: Model | ContractLike,
+    contract: ContractLike | None,
+    data: object,
+    batch: int | None,
+    *,
+    outputs: bool,
+    mend: bool,
 ) -> Subject:
-    """Load the model and its data, and run it once for its outputs.
+    """Load the model and its data. `outputs` finds those too, which an export needs, by running the model.
 
     Raises ContractError, ModelError, WeightsError or DataError for what was given; a model that fails names its line
     in a ModelError."""
@@ -62,8 +68,9 @@ def subject_of(
     dataset = _dataset(spec, data)
     rows = _batch(spec, batch)
     tries = probes(spec, dataset, spec.search.seed)
-    with running(spec.root, _name(spec)):
-        spec = infer_outputs(model, spec, *tries)
+    if outputs:
+        with running(spec.root, _name(spec)):
+            spec = infer_outputs(model, spec, *tries)
     return Subject(model, spec, tries, _feeds(spec, dataset, tries[0], rows), rows)
 
 

@@ -15,6 +15,9 @@ from .report import EngineProfile, ModuleRow, OperatorRow, ProfileReport, TorchP
 _NAME = 28
 """Characters of the first column; longer names are cut in the middle, because their ends tell them apart."""
 
+_PATH = 24
+"""Of a module's path, of which the end tells most."""
+
 
 def render_tables(report: ProfileReport, top: int) -> Group:
     parts: list[RenderableType] = []
@@ -78,14 +81,14 @@ def _titled(title: str, table: Table, note: str = "") -> Iterator[RenderableType
         yield Text(note, style="dim")
 
 
-def _shapes(table: Table) -> Table:
-    """The last column gives way where there is no room."""
-    table.add_column("shapes", overflow="fold")
-    return table
+def _yielding(text: str) -> Text:
+    """A cell that is cut where there is no room. In a column that may wrap, it gives way before all others."""
+    return Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _operators(rows: Sequence[OperatorRow], found: TorchProfile, cuda: bool) -> Table:
-    table = _shapes(_table("operator", "calls", "own", "share", *(["CUDA"] if cuda else []), "FLOPs"))
+    table = _table("operator", "calls", "own", "share", *(["CUDA"] if cuda else []), "FLOPs")
+    table.add_column("shapes")
     total = sum(row.self_us for row in found.operators)
     for row in rows:
         table.add_row(
@@ -95,7 +98,7 @@ def _operators(rows: Sequence[OperatorRow], found: TorchProfile, cuda: bool) -> 
             figures.share(row.self_us, total),
             *([figures.duration(row.cuda_us)] if cuda else []),
             figures.flops(row.flops),
-            Text(figures.shapes(row.shapes, 2), style="dim"),
+            _yielding(figures.shapes(row.shapes, 2)),
         )
     return table
 
@@ -105,16 +108,17 @@ def _operator(row: OperatorRow) -> Text:
 
 
 def _memory(rows: Sequence[OperatorRow]) -> Table:
-    table = _shapes(_table("operator", "calls", "bytes"))
+    table = _table("operator", "calls", "bytes")
+    table.add_column("shapes")
     for row in rows:
-        shapes = Text(figures.shapes(row.shapes, 2), style="dim")
+        shapes = _yielding(figures.shapes(row.shapes, 2))
         table.add_row(_operator(row), f"{row.calls:g}", figures.size(row.bytes), shapes)
     return table
 
 
 def _regions(found: TorchProfile, top: int, cuda: bool) -> Table:
     table = _table("region", "calls", "time", "share", *(["CUDA"] if cuda else []), "FLOPs", "bytes")
-    table.add_column("most of it", overflow="fold")
+    table.add_column("most of it")
     for row in found.regions[:top]:
         table.add_row(
             Text(cut(row.name, _NAME)),
@@ -124,7 +128,7 @@ def _regions(found: TorchProfile, top: int, cuda: bool) -> Table:
             *([figures.duration(row.cuda_us)] if cuda else []),
             figures.flops(row.flops),
             figures.size(row.bytes),
-            Text(row.inside[0].name.removeprefix("aten::") if row.inside else ""),
+            _yielding(row.inside[0].name.removeprefix("aten::") if row.inside else ""),
         )
     return table
 
@@ -133,7 +137,7 @@ def _modules(found: TorchProfile, top: int, cuda: bool) -> Table:
     table = _table("module", "time", "own", "share", *(["CUDA"] if cuda else []), "param.", "bytes", "FLOPs")
     for row in slowest(found.modules)[:top]:
         table.add_row(
-            Text(cut(row.path or row.kind, _NAME)),
+            Text(_end(row.path or row.kind, _PATH)),
             figures.duration(row.us),
             figures.duration(row.own_us),
             figures.share(row.own_us, found.profiled_us),
@@ -174,3 +178,7 @@ def cut(name: str, most: int) -> str:
         return name
     head = (most - 1) // 3
     return f"{name[:head]}…{name[len(name) - (most - 1 - head) :]}"
+
+
+def _end(path: str, most: int) -> str:
+    return path if len(path) <= most else f"…{path[len(path) - most + 1 :]}"

@@ -171,33 +171,32 @@ class Lane:
 
     def _captured(self, arrays: Sequence[Array]) -> _Captured | None:
         """The capture for these sizes, made now where they have come often enough; None where they run without."""
-        if not self._captures:
-            return None
         key = tuple((array.shape, array.dtype.str) for array in arrays)
-        if key in self._graphs or len(self._graphs) >= MOST_GRAPHS:
+        if key in self._graphs or not self._captures or len(self._graphs) >= MOST_GRAPHS:
             return self._graphs.get(key)
         if len(self._seen) >= _MOST_SEEN:
             self._seen.clear()
         self._seen[key] = self._seen.get(key, 0) + 1
         if self._seen[key] < RUNS_UNTIL_CAPTURED:
             return None
-        try:
-            self._graphs[key] = self._capture(arrays)
-        except RuntimeError as error:
-            # The graph waits for the device or takes memory of the host, and would do so for every size.
-            self._captures, self.refusal = False, first_line(error)
-            self._graphs.clear()
-            return None
-        return self._graphs[key]
+        captured = self._capture(arrays)
+        if captured is not None:
+            self._graphs[key] = captured
+        return captured
 
-    def _capture(self, arrays: Sequence[Array]) -> _Captured:
+    def _capture(self, arrays: Sequence[Array]) -> _Captured | None:
         staged = self._staged(arrays)
         inputs = [self._device.upload(host) for host in staged]
         with self._launching, _CAPTURING:
             # cuBLAS and cuDNN keep a handle for each thread, and to make one is not allowed during a capture.
             self._call(list(inputs))
             self._device.wait(self._stream)
-            graph, outputs = self._device.capture(lambda: self._call(list(inputs)), self._stream, self._pool)
+            try:
+                graph, outputs = self._device.capture(lambda: self._call(list(inputs)), self._stream, self._pool)
+            except RuntimeError as error:
+                # The graph waits for the device, which every size would do, or there is no memory for more of them.
+                self._captures, self.refusal = False, first_line(error)
+                return None
         return _Captured(graph, staged, inputs, list(outputs), [self._answer(output) for output in outputs])
 
     def _staged(self, arrays: Sequence[Array]) -> list[torch.Tensor]:
@@ -216,7 +215,13 @@ class Lane:
         return self._device.host_buffer(output.shape, output.dtype)
 
     def release(self) -> None:
+        """Let go of the captures and of the graph itself, whose weights are on the device."""
         self._graphs.clear()
+        self._call = _released
+
+
+def _released(_: list[torch.Tensor]) -> Sequence[torch.Tensor]:
+    raise AssertionError("a closed runner lets nobody in")
 
 
 class OnDevice:

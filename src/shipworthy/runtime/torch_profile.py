@@ -26,6 +26,17 @@ _HEAVY_NAMES = """
 _HEAVY = frozenset(_HEAVY_NAMES.split())
 """The operations that end in a matrix product or convolution routine, as the profiler names them."""
 
+_INTEGER_NAMES = """
+    quantized::linear quantized::linear_relu quantized::linear_leaky_relu quantized::linear_tanh
+    quantized::linear_dynamic quantized::linear_relu_dynamic quantized::matmul quantized::conv1d quantized::conv1d_relu
+    quantized::conv2d quantized::conv2d_relu quantized::conv2d_add quantized::conv2d_add_relu quantized::conv3d
+    quantized::conv3d_relu quantized::conv_transpose1d quantized::conv_transpose2d quantized::conv_transpose3d
+    quantized::quantized_lstm_cell_dynamic quantized::quantized_gru_cell_dynamic aten::quantized_lstm
+    aten::quantized_gru onednn::qlinear_pointwise onednn::qconv_pointwise onednn::qconv2d_pointwise"""
+_INTEGER = frozenset(_INTEGER_NAMES.split())
+"""Products of 8-bit integers. Their packed weights are no tensors to the profiler, and those that measure ranges in
+each run take and give floats, so that their arguments do not show it."""
+
 _MOVES_NAMES = """
     as_strided as_strided_ view _unsafe_view reshape _reshape_alias flatten unflatten expand expand_as t transpose
     permute squeeze unsqueeze select slice narrow split split_with_sizes chunk unbind detach detach_ alias empty
@@ -69,13 +80,14 @@ def _innermost(events: list[Any]) -> Iterator[tuple[str, str, bool]]:
     calls: list[_Call] = []
     open_calls: list[_Call] = []
     for event in events:
-        op = event.name().rsplit("::", 1)[-1]
+        name = event.name()
+        op = name.rsplit("::", 1)[-1]
         if op in _MOVES:
             continue
         thread, start = event.start_thread_id(), event.start_ns()
         while open_calls and (open_calls[-1].thread != thread or open_calls[-1].end <= start):
             open_calls.pop()
-        heavy = op in _HEAVY
+        heavy = is_heavy(name)
         for outer in open_calls:
             outer.inner = True
             outer.inner_heavy |= heavy
@@ -89,7 +101,7 @@ def _innermost(events: list[Any]) -> Iterator[tuple[str, str, bool]]:
 
 
 def _precision(event: Any) -> str:
-    return precision_of(dtype_words(event.dtypes()))
+    return "int8" if event.name() in _INTEGER else precision_of(dtype_words(event.dtypes()))
 
 
 @contextmanager
@@ -112,4 +124,4 @@ def without_profiler_chatter() -> Iterator[None]:
 
 def is_heavy(name: str) -> bool:
     """Whether an operation, such as `aten::addmm`, ends in a matrix product or convolution routine."""
-    return name.rsplit("::", 1)[-1] in _HEAVY
+    return name in _INTEGER or name.rsplit("::", 1)[-1] in _HEAVY

@@ -47,6 +47,12 @@ class Agenda:
         parent, ratio = max(known, key=lambda pair: pair[1])
         return ratio * self._factor(candidate) / self._factor(parent)
 
+    def _promise(self, candidate: Candidate, done: Mapping[str, Outcome]) -> float:
+        """What is expected of it, or of the best that is derived from it: a pruned model is a step to int8."""
+        own = self.expected(candidate, done)
+        heirs = [heir for heir in self.plan.candidates if candidate in parents(heir) and heir.id not in done]
+        return max([own, *(own * self._factor(heir) / self._factor(candidate) for heir in heirs)])
+
     def _factor(self, candidate: Candidate) -> float:
         """What precision and recipe usually give over fp32 on such a host."""
         shaping, quantization = halves(candidate.recipe)
@@ -101,7 +107,7 @@ class Agenda:
         if not any(measured(done.get(parent.id), self.baseline) is not None for parent in parents(candidate)):
             return None
         best = max(((m, t.candidate.id) for t in done.values() if (m := _accepted(t, self.baseline))), default=None)
-        hoped = HOPE * self.expected(candidate, done)
+        hoped = HOPE * self._promise(candidate, done)
         if best is None or hoped >= best[0]:
             return None
         return f"{best[1]} has {best[0]:.3g}× eager's speed, and twice what is expected of this one is {hoped:.3g}×"

@@ -45,9 +45,9 @@ def build(
 
     `model`: a contract (or the path of one) that names the model, or a live module followed by its contract.
     `train`, `calibration`, `validation`, `holdout`: a Dataset, arrays by name, a DataLoader or a path, instead of what
-    the contract names. `engines` narrows the search. `work` is where results are kept (default: `.shipworthy/NAME` beside
-    the contract): a build that was killed takes up there, and repeats no finished measurement. `mend` takes known
-    prefixes off the keys of the weights. `budget` is the time for the whole build (`90s`, `10min`), instead of the
+    the contract names. `engines` narrows the search. `work` is where results are kept (default: `.shipworthy/NAME`
+    beside the contract): a build that was killed takes up there, and repeats no finished measurement. `mend` takes
+    known prefixes off the keys of the weights. `budget` is the time for the whole build (`90s`, `10min`), instead of the
     contract's. `effort` says how long is measured.
 
     A candidate that fails is a row of the record, never an exception. Raises ContractError, DataError, ModelError or
@@ -71,8 +71,7 @@ def build(
             checked = _check(bench)
             baseline = measure_baseline(bench)
             swept = sweep(bench, planned, baseline, limit)
-            bench.deadline.at = limit.end
-            ended = final(bench, swept)
+            ended = final(bench, swept, limit.end)
             shown.step("the choice is made")
             record = _record(bench, checked, busy, planned, swept, ended, time.monotonic() - start)
             return BuildReport(record, job.contract, _best(bench, record, ended))

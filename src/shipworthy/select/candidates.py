@@ -8,10 +8,12 @@ from difflib import get_close_matches
 
 from ..compress import AccuracyAware, Distill, Dynamic, Qat, Static
 from ..contract import Contract
+from ..contract.crosscheck import CUDA_ENGINES
 from ..contract.spec import Precision
 from ..errors import ContractError
 from ..evidence import Candidate, CandidateResult
 from ..runtime import ENGINES, engine_version, this_host
+from ..runtime.cuda import cuda_refusal
 from .recipes import LEAN, PLAIN, Recipe, halves, recipes
 
 ENGINE_ORDER = ("onnxruntime", "openvino", "torchscript", "aoti")
@@ -23,7 +25,7 @@ ENGINE_ORDER = ("onnxruntime", "openvino", "torchscript", "aoti")
     aoti         brings machine code for one instruction set, and needs torch
 """
 
-PRECISION_ORDER: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+PRECISION_ORDER: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8", "fp8")
 """fp32 first: it needs no special instructions and loses nothing."""
 
 
@@ -53,7 +55,7 @@ def plan(contract: Contract, engines: Sequence[str] | None = None, given: Given 
     What is not installed, a recipe that lacks its data, and what an engine has no way for, is skipped with the reason.
     Raises ContractError for a name that is no engine, and for a target that cannot be measured on this host."""
     _check_target(contract)
-    asked = _engines(engines or contract.search.engines)
+    asked = _engines(engines or contract.search.engines, contract.target.device)
     given = given or Given()
     found = _with_fallback(recipes(contract, this_host()), contract, given)
     candidates: list[Candidate] = []
@@ -106,14 +108,15 @@ def _lacks(recipe: Recipe, candidate: Candidate, given: Given) -> tuple[str, str
 def _check_target(contract: Contract) -> None:
     """What is measured here must be what it will run on: a figure for another processor would prove nothing."""
     target, here = contract.target, this_host().arch
-    if target.device != "cpu":
-        raise ContractError("target.device", f"{target.device!r} cannot be measured yet", 'write "cpu"')
+    if target.device == "cuda" and (lack := cuda_refusal()) is not None:
+        raise ContractError("target.device", f'"cuda" cannot be measured here: {lack[0]}', lack[1])
     if target.arch is not None and target.arch != here:
         raise ContractError("target.arch", f"{target.arch!r} is not this host, which is {here}", "build on such a host")
 
 
-def _engines(asked: Sequence[str] | None) -> list[str]:
-    packable = [name for name, engine in ENGINES.items() if engine.packable]
+def _engines(asked: Sequence[str] | None, device: str) -> list[str]:
+    runs = CUDA_ENGINES if device == "cuda" else tuple(ENGINES)
+    packable = [name for name, engine in ENGINES.items() if engine.packable and name in runs]
     for name in asked or ():
         if name not in packable and name not in ENGINES:
             near = get_close_matches(name, packable, n=1)
@@ -142,7 +145,7 @@ def simplicity(candidate: Candidate) -> tuple[int, bool, int, int]:
 
 
 _SHAPINGS = ("plain", "sparse", "prune", "distill")
-_QUANTIZATIONS = ("plain", "dynamic", "static", "static-bf16", "lean", "accuracy-aware", "accuracy-aware-bf16", "qat")
+_QUANTIZATIONS = ("plain", "dynamic", "dynamic-fp8", "static", "static-bf16", "lean", "accuracy-aware", "accuracy-aware-bf16", "qat")
 
 
 def _rank(order: Sequence[str], name: str) -> int:

@@ -57,6 +57,7 @@ class _Raced:
     laps: dict[str, Lap]
     load_s: float | None
     rss_mb: float
+    device_mb: float | None
 
 
 def pace_of(bench: Bench, own: Entrant, worker: Worker, rivals: Sequence[Rival]) -> Pace:
@@ -71,7 +72,7 @@ def pace_of(bench: Bench, own: Entrant, worker: Worker, rivals: Sequence[Rival])
         points = tuple(closer if old.point == closer.point else old for old in pace.throughput)
         pace = pace.model_copy(update={"throughput": points})
         if _keeps_limit(bench, own, closer):
-            found = {"best": point.point, "load_s": raced.load_s, "rss_mb": raced.rss_mb}
+            found = {"best": point.point, "load_s": raced.load_s, "rss_mb": raced.rss_mb, "device_mb": raced.device_mb}
             cleared = {"closest": None, "closest_runs": 0}
             return pace.model_copy(update={**found, **cleared, "speed": _speeds(bench, own, raced.laps, rivals)})
         if pace.closest is None or closer.p99_ms < pace.closest.p99_ms:
@@ -100,7 +101,8 @@ def _race(bench: Bench, own: Entrant, point: OperatingPoint, rivals: Sequence[Ri
     laps = _laps(bench, racer, rivals)
     if bench.contract.limits.p99_ms is not None:
         laps[own.id] = with_tail(racer, laps[own.id])
-    return _Raced(laps, load_s, racer.worker.ask(ReadMemory(), MemoryReply).peak_mb)
+    memory = racer.worker.ask(ReadMemory(), MemoryReply)
+    return _Raced(laps, load_s, memory.peak_mb, None if memory.device is None else memory.device.peak_mb)
 
 
 def _laps(bench: Bench, own: Racer, rivals: Sequence[Rival]) -> dict[str, Lap]:

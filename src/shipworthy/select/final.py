@@ -35,13 +35,18 @@ class Final:
     why: str
 
 
-def final(bench: Bench, sweep: Sweep) -> Final:
-    """Prove the finalists, race those who stand, and choose."""
+def final(bench: Bench, sweep: Sweep, end: float | None = None) -> Final:
+    """Prove the finalists, race those who stand, and choose.
+
+    A race that is not over at `end` (of time.monotonic()) is given up; the proof never is: without it there is no
+    result."""
     acceptable = [tried for tried in sweep.tried if tried.refusal is None]
     entered = pick_finalists(acceptable, bench.contract, sweep.baseline.candidate.id)
     if not entered:
         return Final((), Playoff(), None, "No candidate meets the contract; the reasons stand with each.")
-    return _decide(bench, sweep, [_prove(bench, tried, sweep.baseline, len(entered)) for tried in entered])
+    proven = [_prove(bench, tried, sweep.baseline, len(entered)) for tried in entered]
+    bench.deadline.at = end
+    return _decide(bench, sweep, proven)
 
 
 def _decide(bench: Bench, sweep: Sweep, proven: Sequence[Tried]) -> Final:
@@ -104,15 +109,10 @@ def _prove(bench: Bench, tried: Tried, baseline: Tried, finalists: int) -> Tried
         return tried
     limits = bench.contract.limits
     claim = Claim(limits.max_metric_drop, limits.confidence, finalists)
-    try:
-        with Trial(bench, baseline.candidate) as eager:
-            eager.answer(artifact_of(baseline.exported), "holdout")
-        with Trial(bench, tried.candidate, tried.way) as trial:
-            proof: Proof = trial.proof(tried.exported, claim)
-    except MeasureError as error:
-        if error.gate != "budget":
-            raise
-        return replace(tried, refusal=Refusal(gate="budget", reason="the budget was used up before its proof"))
+    with Trial(bench, baseline.candidate) as eager:
+        eager.answer(artifact_of(baseline.exported), "holdout")
+    with Trial(bench, tried.candidate, tried.way) as trial:
+        proof: Proof = trial.proof(tried.exported, claim)
     return replace(
         tried, proof=proof, refusal=proof.refusal or judge_proof(bench.contract, tried.candidate, proof.metric)
     )

@@ -202,7 +202,7 @@ def _identity(
         "probes": arrays_digest(tries),
         "versions": versions(),
         "code": code_digest(),
-        "host": digest([host.arch, host.cpu, sorted(host.isa), host.cores]),
+        "host": digest([host.arch, host.cpu, sorted(host.isa), host.cores, [repr(gpu) for gpu in host.gpus]]),
         "effort": repr(effort),
     }
 

@@ -119,6 +119,7 @@ def _variant(tried: Tried) -> Variant:
             engine_version=engine_version(candidate.engine),
             arch=reply.arch,
             isa=reply.isa,
+            device=reply.artifact.device,
             executes_code=ENGINES[candidate.engine].executes_code,
         ),
         points=_points(tried),

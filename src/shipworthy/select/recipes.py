@@ -14,7 +14,7 @@ from ..runtime import Host
 PLAIN = "plain"
 LEAN = "lean"
 """Static, with the operations that gain nothing from int8 back in float; which ones, is measured."""
-_FLOATS: frozenset[Precision] = frozenset({"fp32", "bf16"})
+FLOATS: frozenset[Precision] = frozenset({"fp32", "bf16", "fp16"})
 _INT8: frozenset[Precision] = frozenset({"int8"})
 _GRAPHS = frozenset({"onnxruntime", "openvino"})
 """Engines whose graph can be changed after its export, operation by operation."""
@@ -51,11 +51,14 @@ def halves(name: str) -> tuple[str, str]:
 
 def recipes(contract: Contract, host: Host) -> tuple[Recipe, ...]:
     """Every recipe that the contract asks for, the simpler first."""
-    quantizations = tuple(_quantizations(contract, host)) if "int8" in contract.search.precisions else ()
+    if contract.target.device == "cuda":
+        quantizations = tuple(_on_cuda(contract))
+    else:
+        quantizations = tuple(_quantizations(contract, host)) if "int8" in contract.search.precisions else ()
     shapings = tuple(_shapings(contract))
     mixable = [recipe for recipe in quantizations if recipe.shaping is None]
     return (
-        Recipe(PLAIN, _FLOATS),
+        Recipe(PLAIN, FLOATS),
         *quantizations,
         *shapings,
         *(quantization.after(shaping) for shaping in shapings for quantization in mixable),
@@ -86,16 +89,24 @@ def _quantizations(contract: Contract, host: Host) -> Iterator[Recipe]:
         yield Recipe("qat", _INT8, shaping=Qat(training=training), engines=_GRAPHS)
 
 
+def _on_cuda(contract: Contract) -> Iterator[Recipe]:
+    """A GPU finds the ranges of activations in each run."""
+    for precision in ("int8", "fp8"):
+        if precision in contract.search.precisions:
+            name = "dynamic" if precision == "int8" else "dynamic-fp8"
+            yield Recipe(name, frozenset({precision}), quantization=Dynamic(to=precision), engines=frozenset({"aoti"}))
+
+
 def _shapings(contract: Contract) -> Iterator[Recipe]:
     search = contract.search
     for share in filter(None, search.sparsify):
         way = Unstructured(share=share, training=_training(contract, Training()))
-        yield Recipe(f"sparse{_percent(share)}", _FLOATS, shaping=way)
+        yield Recipe(f"sparse{_percent(share)}", FLOATS, shaping=way)
     for share in filter(None, search.prune):
         cut = Structured(share=share, training=_training(contract, Training()))
-        yield Recipe(f"prune{_percent(share)}", _FLOATS, shaping=cut)
+        yield Recipe(f"prune{_percent(share)}", FLOATS, shaping=cut)
     if search.distill is not None:
-        yield Recipe("distill", _FLOATS, shaping=Distill(training=_training(contract, Distill().training)))
+        yield Recipe("distill", FLOATS, shaping=Distill(training=_training(contract, Distill().training)))
 
 
 def _percent(share: float) -> str:

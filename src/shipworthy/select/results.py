@@ -86,6 +86,8 @@ class Pace(Stage):
     speed: tuple[Speed, ...] = ()
     load_s: float | None = None
     rss_mb: float | None = None
+    device_mb: float | None = None
+    """Of a GPU."""
 
 
 class Proof(Stage):

@@ -52,6 +52,7 @@ class Tried:
             speed=self.pace.speed,
             load_s=self.pace.load_s,
             rss_mb=self.pace.rss_mb,
+            device_mb=self.pace.device_mb,
             size_mb=self.exported.size_mb if self.exported.reply else None,
             zipped_mb=self.exported.zipped_mb if self.exported.reply else None,
             kernels=self.quality.kernels,

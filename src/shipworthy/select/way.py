@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from ..measure import ModelSource
 from ..runtime.protocol import Artifact
-from .recipes import PLAIN, Recipe
+from .recipes import FLOATS, PLAIN, Recipe
 from .results import Exported, Shaped
 
-UNCHANGED = Recipe(PLAIN, frozenset({"fp32", "bf16"}))
+UNCHANGED = Recipe(PLAIN, FLOATS)
 
 
 @dataclass(frozen=True, slots=True)

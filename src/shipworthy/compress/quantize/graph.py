@@ -1,4 +1,4 @@
-"""From a finished graph to one in int8: what a quantizer of an engine is given, what it offers, and the table of them."""
+"""From a finished graph to one in int8: what a quantizer of an engine is given, what it offers, and their table."""
 
 from __future__ import annotations
 

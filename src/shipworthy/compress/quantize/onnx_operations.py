@@ -130,6 +130,31 @@ def islands_of(view: OnnxView, quantized: Collection[Operation]) -> Islands:
     return Islands(frozenset(tensors), absorbed, sharing)
 
 
+def rounded_by(view: OnnxView, operations: Collection[Operation]) -> dict[str, tuple[str, ...]]:
+    """For each operation that reads what others gave rounded: the names of those convolutions.
+
+    They are looked for behind what moves values, and behind one step, such as a sum, that makes others of them."""
+    islands = islands_of(view, operations)
+    given = {operation.y: operation.name for operation in operations if operation.kind == "Conv"}
+    convolutions = {islands.absorbed.get(output, output): name for output, name in given.items()}
+    raw = {made: output for output, made in islands.absorbed.items()}
+
+    def origin(tensor: str) -> str:
+        while tensor in islands.sharing:
+            tensor = islands.sharing[tensor]
+        return tensor
+
+    found = {}
+    for operation in operations:
+        made = origin(operation.x)
+        if made not in islands.tensors:
+            continue
+        sources = [made] if made in convolutions else view.producer[raw.get(made, made)].input
+        names = (convolutions.get(origin(source)) for source in sources)
+        found[operation.name] = tuple(dict.fromkeys(name for name in names if name is not None))
+    return found
+
+
 def _light(view: OnnxView, node: Any, integer: Collection[str]) -> bool:
     if not is_standard(node, *_LIGHT) or len(node.output) != 1:
         return False

@@ -33,9 +33,7 @@ def extremes(view: OnnxView, tensors: Sequence[str], feeds: Iterable[Arrays], th
     return dict(zip(tensors, found.reshape(len(found), len(tensors), 2).swapaxes(0, 1), strict=True))
 
 
-def rounding_errors(
-    view: OnnxView, grids: Sequence[tuple[str, Grid]], feeds: Iterable[Arrays], threads: int
-) -> Array:
+def rounding_errors(view: OnnxView, grids: Sequence[tuple[str, Grid]], feeds: Iterable[Arrays], threads: int) -> Array:
     """Sum of squares [grids] of what each tensor loses when it is rounded to the grid beside it."""
     nodes: list[Any] = []
     constants: list[Any] = []
@@ -54,30 +52,29 @@ def rounding_errors(
 
 def noise(
     view: OnnxView,
-    operations: Sequence[Operation],
+    twins: Sequence[tuple[Operation, bool]],
     grids: Mapping[str, Grid],
     scheme: Scheme,
     feeds: Iterable[Arrays],
     threads: int,
-) -> dict[str, float]:
-    """SQNR in dB of each operation's output when only its own inputs and weights are rounded: every operation has a
-    twin that reads the same float values, and only the two sums of squares leave the graph."""
+) -> list[float]:
+    """SQNR in dB of each operation's output when only its own input and, where True stands beside it, its weights are
+    rounded: it has a twin that reads the same float values, and only the two sums of squares leave the graph."""
     nodes: list[Any] = []
     constants: list[Any] = []
-    for operation in operations:
-        twin, more = _twin(view, operation, grids.get(operation.x), scheme)
+    for number, (operation, weights) in enumerate(twins):
+        stem = f"twin {number}"
+        twin, more = _twin(view, operation, grids.get(operation.x), scheme if weights else None, stem)
         exact = next(name for name in operation.node.output if name)
-        stem = f"{operation.name} twin"
         nodes += [
             *twin,
-            helper.make_node("Sub", [exact, f"{exact} twin"], [f"{stem} error"]),
+            helper.make_node("Sub", [exact, f"{stem} {exact}"], [f"{stem} error"]),
             helper.make_node("ReduceSumSquare", [exact], [f"{stem} signal"], keepdims=0),
             helper.make_node("ReduceSumSquare", [f"{stem} error"], [f"{stem} noise"], keepdims=0),
         ]
         constants += more
-    sums = _run(view, nodes, constants, feeds, threads, fused=False).astype(np.float64).sum(axis=0)
-    pairs = sums.reshape(len(operations), 2)
-    return {operation.name: _decibels(*pair) for operation, pair in zip(operations, pairs.tolist(), strict=True)}
+    sums = _run(view, nodes, constants, feeds, threads, fused=False).sum(axis=0, dtype=np.float64)
+    return [_decibels(*pair) for pair in sums.reshape(len(twins), 2).tolist()]
 
 
 def _decibels(signal: float, error: float) -> float:
@@ -86,35 +83,47 @@ def _decibels(signal: float, error: float) -> float:
     return 10 * float(np.log10(signal / error)) if signal else -INFINITE_DB
 
 
-def _twin(view: OnnxView, operation: Operation, grid: Grid | None, scheme: Scheme) -> tuple[list[Any], list[Any]]:
-    """The operation once more, with a rounded activation and rounded weights."""
-    stem = f"{operation.name} twin"
+def _twin(
+    view: OnnxView, operation: Operation, grid: Grid | None, scheme: Scheme | None, stem: str
+) -> tuple[list[Any], list[Any]]:
+    """The operation once more, with a rounded activation and, by a scheme, rounded weights; and its constants."""
     copy = onnx.NodeProto()
     copy.CopyFrom(operation.node)
     copy.name = stem
-    copy.output[:] = [f"{name} twin" if name else "" for name in operation.node.output]
-    nodes, constants = [], []
-    for number, name in enumerate(operation.weights):
-        integers, scale = _rounded(view.array(name), operation, scheme)
-        place = list(operation.node.input).index(name)
-        parts = (f"{stem} {number}", f"{stem} {number} scale")
-        constants += [numpy_helper.from_array(values, part) for values, part in zip((integers, scale), parts, strict=True)]
-        copy.input[place] = f"{stem} {number} float"
-        if operation.kind == "LSTM":
-            nodes += _times(parts, copy.input[place])
-        else:
-            nodes.append(helper.make_node("DequantizeLinear", parts, [copy.input[place]], axis=operation.axis))
-    if operation.kind == "Gather":
-        return [*nodes, copy], constants
-    copy.input[0] = f"{stem} x"
-    step, zero, rounded = f"{stem} step", f"{stem} zero", f"{stem} integers"
-    if grid is None:
-        nodes.append(helper.make_node("DynamicQuantizeLinear", [operation.x], [rounded, step, zero]))
-    else:
-        constants += [numpy_helper.from_array(grid.scale, step), numpy_helper.from_array(grid.zero_point, zero)]
-        nodes.append(helper.make_node("QuantizeLinear", [operation.x, step, zero], [rounded]))
-    nodes.append(helper.make_node("DequantizeLinear", [rounded, step, zero], [f"{stem} x"]))
+    copy.output[:] = [f"{stem} {name}" if name else "" for name in operation.node.output]
+    nodes: list[Any] = []
+    constants: list[Any] = []
+    if scheme is not None:
+        for number, name in enumerate(operation.weights):
+            place = list(operation.node.input).index(name)
+            copy.input[place] = f"{stem} weight {number}"
+            made, stored = _weight(view.array(name), operation, scheme, copy.input[place])
+            nodes, constants = nodes + made, constants + stored
+    if operation.kind != "Gather":
+        copy.input[0] = f"{stem} x"
+        made, stored = _activation(operation.x, grid, copy.input[0])
+        nodes, constants = nodes + made, constants + stored
     return [*nodes, copy], constants
+
+
+def _weight(values: Array, operation: Operation, scheme: Scheme, output: str) -> tuple[list[Any], list[Any]]:
+    integers, scale = _rounded(values, operation, scheme)
+    parts = (f"{output} integers", f"{output} scale")
+    constants = [numpy_helper.from_array(part, name) for part, name in zip((integers, scale), parts, strict=True)]
+    if operation.kind != "LSTM":
+        return [helper.make_node("DequantizeLinear", parts, [output], axis=operation.axis)], constants
+    # DequantizeLinear has scales along one axis only; recurrent weights have them along two.
+    cast = helper.make_node("Cast", [parts[0]], [f"{output} cast"], to=onnx.TensorProto.FLOAT)
+    return [cast, helper.make_node("Mul", [f"{output} cast", parts[1]], [output])], constants
+
+
+def _activation(x: str, grid: Grid | None, output: str) -> tuple[list[Any], list[Any]]:
+    step, zero, integers = f"{output} step", f"{output} zero", f"{output} integers"
+    back = helper.make_node("DequantizeLinear", [integers, step, zero], [output])
+    if grid is None:
+        return [helper.make_node("DynamicQuantizeLinear", [x], [integers, step, zero]), back], []
+    constants = [numpy_helper.from_array(grid.scale, step), numpy_helper.from_array(grid.zero_point, zero)]
+    return [helper.make_node("QuantizeLinear", [x, step, zero], [integers]), back], constants
 
 
 def _rounded(values: Array, operation: Operation, scheme: Scheme) -> tuple[Array, Array]:
@@ -124,16 +133,14 @@ def _rounded(values: Array, operation: Operation, scheme: Scheme) -> tuple[Array
     return integers.reshape(values.shape), scale.reshape(*values.shape[:2], 1)
 
 
-def _times(parts: tuple[str, str], output: str) -> list[Any]:
-    """DequantizeLinear has scales along one axis only; recurrent weights have them along two."""
-    return [
-        helper.make_node("Cast", [parts[0]], [f"{output} cast"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{output} cast", parts[1]], [output]),
-    ]
-
-
 def _run(
-    view: OnnxView, nodes: Sequence[Any], constants: Sequence[Any], feeds: Iterable[Arrays], threads: int, *, fused: bool
+    view: OnnxView,
+    nodes: Sequence[Any],
+    constants: Sequence[Any],
+    feeds: Iterable[Arrays],
+    threads: int,
+    *,
+    fused: bool,
 ) -> Array:
     """The last value of each node that reduces, [feeds, values]."""
     model = with_nodes(view.model, [*view.nodes, *nodes], constants)

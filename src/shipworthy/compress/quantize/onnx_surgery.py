@@ -74,9 +74,9 @@ class _Writer:
             self.add("DynamicQuantizeMatMul", inputs, operation.y, operation.name, MICROSOFT)
             return
         x = operation.x
-        names = (f"{x}_integers", f"{x}_step", f"{x}_zero")
+        names = (f"{x}:integers", f"{x}:step", f"{x}:zero")
         if self.first(names[0]):
-            self._nodes.append(helper.make_node("DynamicQuantizeLinear", [x], names, f"{x}_quantize"))
+            self._nodes.append(helper.make_node("DynamicQuantizeLinear", [x], names, f"{x}:quantize"))
         self.integer_product(operation, names, (weight, scale, bias))
 
     def integer_product(self, operation: Operation, x: tuple[str, str, str], columns: tuple[str, str, str]) -> None:
@@ -88,19 +88,19 @@ class _Writer:
         """Names of the weight [in, out] in integers, its scales [out], and the float bias (empty without one)."""
         values = self.view.array(operation.weights[0])
         integers, scale = integer_weight(values.T if operation.axis == 0 else values, 1, self.scheme)
-        name = self.constant(f"{operation.name}_weight", np.ascontiguousarray(integers))
-        return name, self.constant(f"{operation.name}_weight_scale", scale), operation.bias or ""
+        name = self.constant(f"{operation.name}:weight", np.ascontiguousarray(integers))
+        return name, self.constant(f"{operation.name}:weight_scale", scale), operation.bias or ""
 
     def _table(self, operation: Operation) -> None:
         """An embedding keeps a scale for each row."""
         integers, scale = integer_weight(self.view.array(operation.weights[0]), 0, self.scheme)
-        rows = self.constant(f"{operation.name}_rows", integers)
-        scales = self.constant(f"{operation.name}_row_scales", scale[:, None])
-        taken, factor = f"{operation.y}_integers", f"{operation.y}_factor"
+        rows = self.constant(f"{operation.name}:rows", integers)
+        scales = self.constant(f"{operation.name}:row_scales", scale[:, None])
+        taken, factor = f"{operation.name}:taken", f"{operation.name}:factor"
         self.add("Gather", [rows, operation.x], taken, operation.name)
-        self.add("Gather", [scales, operation.x], factor, f"{operation.name}_scale")
-        self.add("Cast", [taken], f"{taken}_float", f"{operation.name}_cast", to=1)
-        self.add("Mul", [f"{taken}_float", factor], operation.y, f"{operation.name}_rescale")
+        self.add("Gather", [scales, operation.x], factor, f"{operation.name}:scale")
+        self.add("Cast", [taken], f"{taken}:float", f"{operation.name}:cast", to=1)
+        self.add("Mul", [f"{taken}:float", factor], operation.y, f"{operation.name}:rescale")
 
     def _recurrent(self, operation: Operation) -> None:
         """Weights [directions, 4 * hidden, in] lie transposed, with a scale for each direction and gate."""
@@ -109,10 +109,10 @@ class _Writer:
             values = self.view.array(name)
             integers, scale = integer_weight(values.reshape(-1, values.shape[2]), 0, self.scheme)
             laid = np.ascontiguousarray(integers.reshape(values.shape).transpose(0, 2, 1))
-            stem = f"{operation.name}_{short}"
+            stem = f"{operation.name}:{short}"
             scales = scale.reshape(values.shape[:2])
-            zero = self.constant(f"{stem}_zero", np.zeros(values.shape[:2], np.int8))
-            parts.append((self.constant(stem, laid), self.constant(f"{stem}_scale", scales), zero))
+            zero = self.constant(f"{stem}:zero", np.zeros(values.shape[:2], np.int8))
+            parts.append((self.constant(stem, laid), self.constant(f"{stem}:scale", scales), zero))
         rest = [*node.input[3:8], *[""] * (8 - len(node.input))]
         (weight, *weight_grid), (recurrence, *recurrence_grid) = parts
         inputs = [node.input[0], weight, recurrence, *rest, *weight_grid, *recurrence_grid]
@@ -169,9 +169,12 @@ class _Static(_Writer):
         bias = self.view.array(operation.bias) if operation.bias else None
         least = None if bias is None else least_weight_scale(bias, grid)
         integers, scale = integer_weight(values, operation.axis, self.scheme, least)
-        inputs = [self._floats(operation.x), self._dequantized(f"{operation.name}_weight", integers, scale, operation.axis)]
+        inputs = [
+            self._floats(operation.x),
+            self._dequantized(f"{operation.name}:weight", integers, scale, operation.axis),
+        ]
         if bias is not None:
-            inputs.append(self._dequantized(f"{operation.name}_bias", *integer_bias(bias, grid, scale), 0))
+            inputs.append(self._dequantized(f"{operation.name}:bias", *integer_bias(bias, grid, scale), 0))
         if operation.kind == "Conv":
             self._to_integers(operation.node, inputs)
         else:
@@ -180,9 +183,13 @@ class _Static(_Writer):
 
     def _dequantized(self, name: str, integers: Array, scale: Array, axis: int) -> str:
         zero = np.zeros(scale.shape, integers.dtype)
-        inputs = [self.constant(name, integers), self.constant(f"{name}_scale", scale), self.constant(f"{name}_zero", zero)]
-        self.add("DequantizeLinear", inputs, f"{name}_float", f"{name}_dequantize", axis=axis)
-        return f"{name}_float"
+        inputs = [
+            self.constant(name, integers),
+            self.constant(f"{name}:scale", scale),
+            self.constant(f"{name}:zero", zero),
+        ]
+        self.add("DequantizeLinear", inputs, f"{name}:float", f"{name}:dequantize", axis=axis)
+        return f"{name}:float"
 
     def _to_integers(self, node: Any, inputs: list[str]) -> None:
         """The node with its output as integers, and as floats under the name that its readers know."""
@@ -190,38 +197,38 @@ class _Static(_Writer):
         copy = type(node)()
         copy.CopyFrom(node)
         copy.input[:] = inputs
-        copy.output[:] = [f"{made}_exact"]
+        copy.output[:] = [f"{made}:exact"]
         self._nodes.append(copy)
-        integers, step, zero = self._quantized(f"{made}_exact", made)
-        self.first(f"{made}_integers")
-        self.add("DequantizeLinear", [integers, step, zero], made, f"{made}_dequantize")
+        integers, step, zero = self._quantized(f"{made}:exact", made)
+        self.first(f"{made}:integers")
+        self.add("DequantizeLinear", [integers, step, zero], made, f"{made}:dequantize")
 
     def _made_of(self, output: str) -> str:
         return self._islands.absorbed.get(output, output)
 
     def _integers(self, tensor: str) -> tuple[str, str, str]:
         """Names of a tensor's integers, their scale and their zero point."""
-        if self.first(f"{tensor}_integers"):
+        if self.first(f"{tensor}:integers"):
             return self._quantized(tensor, tensor)
-        return f"{tensor}_integers", *self._grid_names(tensor)
+        return f"{tensor}:integers", *self._grid_names(tensor)
 
     def _floats(self, tensor: str) -> str:
         """The tensor after it was rounded to integers."""
         if tensor in self._islands.tensors:
             return tensor
         names = self._integers(tensor)
-        if self.first(f"{tensor}_rounded"):
-            self.add("DequantizeLinear", names, f"{tensor}_rounded", f"{tensor}_dequantize")
-        return f"{tensor}_rounded"
+        if self.first(f"{tensor}:rounded"):
+            self.add("DequantizeLinear", names, f"{tensor}:rounded", f"{tensor}:dequantize")
+        return f"{tensor}:rounded"
 
     def _quantized(self, source: str, tensor: str) -> tuple[str, str, str]:
         step, zero = self._grid_names(tensor)
-        self.add("QuantizeLinear", [source, step, zero], f"{tensor}_integers", f"{tensor}_quantize")
-        return f"{tensor}_integers", step, zero
+        self.add("QuantizeLinear", [source, step, zero], f"{tensor}:integers", f"{tensor}:quantize")
+        return f"{tensor}:integers", step, zero
 
     def _grid_names(self, tensor: str) -> tuple[str, str]:
         root, grid = self._root(tensor), self._grid(tensor)
-        return self.constant(f"{root}_step", grid.scale), self.constant(f"{root}_zero", grid.zero_point)
+        return self.constant(f"{root}:step", grid.scale), self.constant(f"{root}:zero", grid.zero_point)
 
     def _grid(self, tensor: str) -> Grid:
         return grid_of(*self._ranges[self._root(tensor)], self.scheme)

@@ -133,16 +133,19 @@ def _pool_means(model: Any) -> None:
     """A mean over height and width is the pooling that has a kernel in int8; exporters write it as ReduceMean."""
     view = OnnxView(model)
     for node in view.nodes:
-        settings = attributes(node)
-        axes = settings.get("axes")
-        if axes is None and len(node.input) > 1 and node.input[1] in view.constants:
-            axes = view.array(node.input[1]).ravel().tolist()
-        over_both = sorted(axis % 4 for axis in axes) == [2, 3] if axes else False
-        if is_standard(node, "ReduceMean") and view.rank(node.input[0]) == 4 and over_both:
-            if settings.get("keepdims", 1) and view.is_float(node.input[0]):
-                del node.input[1:]
-                del node.attribute[:]
-                node.op_type = "GlobalAveragePool"
+        if is_standard(node, "ReduceMean") and _pools(view, node):
+            del node.input[1:]
+            del node.attribute[:]
+            node.op_type = "GlobalAveragePool"
+
+
+def _pools(view: OnnxView, node: Any) -> bool:
+    settings = attributes(node)
+    axes = settings.get("axes", ())
+    if len(node.input) > 1 and node.input[1] in view.constants:
+        axes = view.array(node.input[1]).ravel().tolist()
+    image = view.rank(node.input[0]) == 4 and view.is_float(node.input[0])
+    return bool(image and settings.get("keepdims", 1) and sorted(axis % 4 for axis in axes) == [2, 3])
 
 
 def with_nodes(model: Any, nodes: Iterable[Any], constants: Iterable[Any]) -> Any:

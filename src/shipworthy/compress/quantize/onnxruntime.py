@@ -25,7 +25,7 @@ from ..methods import Static
 from .calibration import feeds_of
 from .graph import GraphJob, Rest
 from .onnx_integers import grid_of
-from .onnx_operations import Operation, operations_of
+from .onnx_operations import Operation, operations_of, rounded_by
 from .onnx_probe import extremes, noise, rounding_errors
 from .onnx_surgery import dynamic_graph, quantized_tensors, static_graph
 from .onnx_view import OnnxView, prepared
@@ -56,8 +56,18 @@ class OnnxGraph:
         return {operation.name: operation.kind for operation in self.found}
 
     def sensitivity(self, feeds: Sequence[Arrays]) -> dict[str, float]:
+        """The kernel of a convolution rounds its output as well, and it is the operations that read it whom that may
+        harm: of those that do worse by a rounded input alone than it does, it has the least ratio."""
+        sources = rounded_by(self.view, self.found)
+        readers = [operation for operation in self.found if sources.get(operation.name)]
+        twins = [*((operation, True) for operation in self.found), *((operation, False) for operation in readers)]
         grids = {name: grid_of(*limits, self.scheme) for name, limits in self.calibrated.items()}
-        return noise(self.view, self.found, grids, self.scheme, feeds, self._threads)
+        ratios = noise(self.view, twins, grids, self.scheme, feeds, self._threads)
+        found = dict(zip(self.operations, ratios, strict=False))
+        for reader, ratio in zip(readers, ratios[len(found) :], strict=True):
+            for source in sources[reader.name]:
+                found[source] = min(found[source], ratio)
+        return found
 
     def ranges(self, feeds: Sequence[Arrays]) -> dict[str, Array]:
         return extremes(self.view, tuple(self.calibrated), feeds, self._threads)

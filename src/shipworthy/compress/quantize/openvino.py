@@ -13,7 +13,7 @@ from ...runtime.engine_openvino import HINTS, REST, executed_layers, need_openvi
 from ...runtime.guarded import first_line
 from ..methods import Static
 from .graph import GraphJob, Rest
-from .openvino_graph import HEAVY, Operation, biases_of, graphs, make_float, operations
+from .openvino_graph import HEAVY, RECURRENT, Operation, biases_of, graphs, make_float, operations
 from .openvino_probe import observed_ranges, signal_to_noise
 from .openvino_ranges import calibrated
 from .report import int8_artifact
@@ -58,7 +58,9 @@ def static(job: GraphJob, method: Static) -> OpenVinoGraph:
         raise CompressError("static quantization", "there is no calibration data to find ranges with", remedy)
     model = read_base(job)
     biases = biases_of(model)
-    if not any(node.get_type_name() in HEAVY for _, graph in graphs(model) for node in graph.get_ordered_ops()):
+    if not any(
+        node.get_type_name() in HEAVY - RECURRENT for _, graph in graphs(model) for node in graph.get_ordered_ops()
+    ):
         raise nothing_to_quantize(job)
     quantized, notes = calibrated(model, job)
     found = operations(quantized)
@@ -102,10 +104,7 @@ def _executed_in_int8(model: Any, found: Sequence[Operation], threads: int) -> s
     config = {"INFERENCE_PRECISION_HINT": HINTS["fp32"], "INFERENCE_NUM_THREADS": threads}
     compiled = need_openvino("quantizing").Core().compile_model(stored, "CPU", config)
     in_float = [
-        part
-        for layer in executed_layers(compiled)
-        if layer.heavy and layer.precision != "int8"
-        for part in layer.parts
+        part for layer in executed_layers(compiled) if layer.heavy and layer.precision != "int8" for part in layer.parts
     ]
     return {operation.name for operation in found if not any(belongs(part, operation) for part in in_float)}
 

@@ -39,7 +39,7 @@ def dynamic(job: GraphJob) -> Quantized:
                 mode=nncf.CompressWeightsMode.INT8_SYM,
                 ignored_scope=nncf.IgnoredScope(types=others) if others else None,
             )
-        except Exception as error:  # noqa: BLE001 - NNCF raises whatever a graph that it does not know leads it to
+        except Exception as error:  # NNCF raises whatever a graph that it does not know leads it to
             raise CompressError("nncf.compress_weights", first_line(error), "use static quantization") from error
     found = tuple(_compressed(model))
     if not found:
@@ -55,7 +55,9 @@ def _no_linear(job: GraphJob) -> CompressError:
 
 
 def _notes(smallest: bool) -> tuple[str, ...]:
-    told = [f"inputs of linear layers are quantized as they run, each {GROUP} values of a row with a scale of their own"]
+    told = [
+        f"inputs of linear layers are quantized as they run, each {GROUP} values of a row with a scale of their own"
+    ]
     if smallest:
         told.append("other weights are stored in int8 and computed in fp32, because the objective is size")
     return tuple(told)
@@ -70,7 +72,10 @@ def _weighted(model: Any) -> Iterator[tuple[Any, str]]:
 
 
 def _linear(node: Any) -> bool:
-    if node.get_type_name() != "MatMul" or node.input_value(1).get_node().get_type_name() not in ("Constant", "Convert"):
+    if node.get_type_name() != "MatMul" or node.input_value(1).get_node().get_type_name() not in (
+        "Constant",
+        "Convert",
+    ):
         return False
     last = node.get_input_partial_shape(0)[-1]
     return bool(last.is_static and last.get_length() >= GROUP)

@@ -10,14 +10,20 @@ from typing import Any
 from ...contract import Array
 from ...runtime.engine_openvino import bodies_of
 
-HEAVY = frozenset(
-    ["Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "DeformableConvolution", "MatMul", "ScaledDotProductAttention", "LSTMSequence", "GRUSequence", "RNNSequence", "LSTMCell", "GRUCell", "RNNCell"]
-)
+_RECURRENT_NAMES = "LSTMSequence GRUSequence RNNSequence LSTMCell GRUCell RNNCell"
+_HEAVY_NAMES = """
+    Convolution GroupConvolution ConvolutionBackpropData GroupConvolutionBackpropData DeformableConvolution MatMul
+    ScaledDotProductAttention"""
+_MOVEMENT_NAMES = """
+    Reshape Transpose Squeeze Unsqueeze Gather GatherND GatherElements Split VariadicSplit Concat MaxPool
+    AdaptiveMaxPool ReduceMax StridedSlice Slice ShuffleChannels Broadcast Tile Pad Minimum Maximum ConvertLike
+    DepthToSpace SpaceToDepth BatchToSpace SpaceToBatch ScatterUpdate ScatterNDUpdate ScatterElementsUpdate"""
+
+RECURRENT = frozenset(_RECURRENT_NAMES.split())
+HEAVY = RECURRENT.union(_HEAVY_NAMES.split())
 """What an int8 multiply instruction makes faster."""
 QUANTIZER = "FakeQuantize"
-_MOVEMENT = frozenset(
-    ["Reshape", "Transpose", "Squeeze", "Unsqueeze", "Gather", "GatherND", "GatherElements", "Split", "VariadicSplit", "Concat", "MaxPool", "AdaptiveMaxPool", "ReduceMax", "StridedSlice", "Slice", "ShuffleChannels", "Broadcast", "Tile", "Pad", "Minimum", "Maximum", "ConvertLike", "DepthToSpace", "SpaceToDepth", "BatchToSpace", "SpaceToBatch", "ScatterUpdate", "ScatterNDUpdate", "ScatterElementsUpdate"]
-)
+_MOVEMENT = frozenset(_MOVEMENT_NAMES.split())
 """Operations that hand a quantized value on as it is, so that the quantizer may stand before them."""
 _ALL_PORTS = frozenset({"Concat", "Minimum", "Maximum"})
 

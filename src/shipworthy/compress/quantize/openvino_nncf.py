@@ -20,7 +20,7 @@ def quiet_nncf() -> Iterator[Any]:
     need_openvino("quantizing for OpenVINO")
     with collected():
         try:
-            import nncf  # type: ignore[import-untyped]
+            import nncf
         except ModuleNotFoundError as error:
             raise MissingExtra("quantizing a model", str(error.name), "build") from error
         logger = logging.getLogger("nncf")

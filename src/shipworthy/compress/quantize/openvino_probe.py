@@ -28,9 +28,7 @@ _SLICE_ELEMENTS = 40_000_000
 """Weights that have twins at the same time; each twin holds a copy of them."""
 
 
-def signal_to_noise(
-    model: Any, biases: Mapping[str, Array], feeds: Sequence[Arrays], threads: int
-) -> dict[str, float]:
+def signal_to_noise(model: Any, biases: Mapping[str, Array], feeds: Sequence[Arrays], threads: int) -> dict[str, float]:
     """SQNR in dB of each operation of the main graph: 10 log10(Σ y² / Σ (y - ŷ)²), y of the float graph, ŷ of a twin
     that reads the same values quantized. What is quantized behind it for its sake adds its own noise."""
     found: dict[str, float] = {}
@@ -122,17 +120,13 @@ def _reduced(value: Any, reduction: Callable[..., Any]) -> Any:
     return reduction(flat, np.array([0]), False).output(0)
 
 
-def observed_ranges(
-    model: Any, biases: Mapping[str, Array], feeds: Sequence[Arrays], threads: int
-) -> dict[str, Array]:
+def observed_ranges(model: Any, biases: Mapping[str, Array], feeds: Sequence[Arrays], threads: int) -> dict[str, Array]:
     """Smallest and largest value [feeds, 2] of each quantized activation of the main graph, in the float graph."""
     from openvino import opset13
 
     float_graph = model.clone()
     quantizers = [
-        node
-        for node in float_graph.get_ordered_ops()
-        if node.get_type_name() == QUANTIZER and not of_weights(node)
+        node for node in float_graph.get_ordered_ops() if node.get_type_name() == QUANTIZER and not of_weights(node)
     ]
     ends = [
         _reduced(node.input_value(0), reduction)

@@ -15,11 +15,12 @@ from ...runtime.engine_openvino import HINTS, need_openvino, stably_named
 from ...runtime.guarded import first_line
 from .calibration import chosen, feeds_of
 from .graph import GraphJob
-from .openvino_graph import biases_of, graphs, operations, restore_bias
+from .openvino_graph import RECURRENT, biases_of, graphs, operations, restore_bias
 from .openvino_nncf import quiet_nncf
 from .scheme import Scheme, scheme_for
 
-_NEGATIVE = frozenset("Swish Gelu HSwish PRelu Elu LeakyRelu Tanh Mish Selu SoftPlus".split())
+_NEGATIVE_NAMES = "Swish Gelu HSwish PRelu Elu LeakyRelu Tanh Mish Selu SoftPlus"
+_NEGATIVE = frozenset(_NEGATIVE_NAMES.split())
 """Activations whose negative values matter: with a zero point the 256 steps are spent on the range that there is."""
 _TRIED = 48
 """Samples of a trial: two thirds of them calibrate, the others judge."""
@@ -50,6 +51,8 @@ def calibrated(model: Any, job: GraphJob) -> tuple[Any, tuple[str, ...]]:
         _uncorrect(quantized, biases_of(model))
     zero = "with a zero point" if mixed else "symmetric, or from 0 where nothing is negative"
     notes = [scheme_for(job.host).reason, f"activations are {zero}; weights have one scale per output channel", told]
+    if any(node.get_type_name() in RECURRENT for _, graph in graphs(model) for node in graph.get_ordered_ops()):
+        notes.append("OpenVINO computes recurrent layers in float, so that they are left alone")
     if attention:
         notes.insert(1, "there is attention: outliers of activations are moved into the weights (SmoothQuant)")
     return quantized, tuple(notes)
@@ -125,9 +128,10 @@ def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends) -
                 subset_size=len(feeds),
                 fast_bias_correction=True,
                 model_type=nncf.ModelType.TRANSFORMER if attention else None,
+                ignored_scope=nncf.IgnoredScope(types=sorted(RECURRENT), validate=False),
                 advanced_parameters=_advanced(nncf, scheme, ends),
             )
-        except Exception as error:  # noqa: BLE001 - NNCF raises whatever a graph that it does not know leads it to
+        except Exception as error:  # NNCF raises whatever a graph that it does not know leads it to
             remedy = "use dynamic quantization or another engine; calibration samples have to take every branch"
             raise CompressError("nncf.quantize", first_line(error), remedy) from error
     stably_named(quantized)
@@ -135,12 +139,12 @@ def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends) -
 
 
 def _advanced(nncf: Any, scheme: Scheme, ends: Ends) -> Any:
-    from nncf.quantization.advanced_parameters import (  # type: ignore[import-untyped]
+    from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
         OverflowFix,
         QuantizationParameters,
     )
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # type: ignore[import-untyped]
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     signed = QuantizationParameters(signedness_to_force=True) if scheme.signed_activations else None
     sets = RangeEstimatorParametersSet

@@ -233,7 +233,9 @@ def _report(subject: Subject, module: nn.Module, epochs: tuple[Epoch, ...], note
         parameters_after=parameters_of(module),
         bytes_before=before,
         bytes_after=before - saved,
-        mean_abs_diff=mean_abs_diff(subject.module, module, subject.contract, subject.samples),
+        mean_abs_diff=mean_abs_diff(
+            subject.answers_of(subject.module), subject.answers_of(module), subject.samples
+        ),
         samples=None if isinstance(subject.train, Loader) else len(subject.train or ()),
         operations=operations,
         epochs=epochs,

@@ -17,7 +17,7 @@ class Scheme:
     signed_activations: bool
     """int8 instead of uint8."""
     symmetric_activations: bool
-    """Zero point 0."""
+    """Zero point 0 where there are values of both signs."""
     narrow_weights: bool
     """7 bits: without dot-product instructions x86 adds pairs of 8-bit products in 16 bits, which saturate."""
     reason: str
