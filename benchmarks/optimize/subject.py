@@ -155,7 +155,7 @@ GEMM = Subject(
     "nets:gemm",
     {"x": Input("float32", (2048,))},
     CACHE / "gemm",
-    batches=(256, 1024, 2048, 4096),
+    batches=(512, 1024, 2048),
     kind="mlp",
 )
 """What the matrix peak of each engine and precision is measured with."""

@@ -108,7 +108,7 @@ def test_the_tables_fit_the_terminal(report: ProfileReport, width: int) -> None:
     lines = printed(report, width)
     assert max(map(len, lines)) <= width
     text = "\n".join(lines)
-    for word in ("mkldnn_convolution", "my features", "pair.a", "openvino fp32, 1 threads, batch 4", "Gemm", "*"):
+    for word in ("mkldnn_convolution", "my features", "pair.a", "openvino fp32, 1 thread, batch 4", "Gemm", "*"):
         assert word in text, word
     rows = [line for line in lines if line.startswith(" mkldnn_convolution")]
     assert rows and all("…" not in line.split("4×3×6×6")[0] for line in rows), "figures are never cut"
@@ -134,6 +134,7 @@ def test_figures() -> None:
     assert [figures.count(n) for n in (0, 340, 25_557_032)] == ["0", "340", "25.6 M"]
     assert figures.rate(2_000_000, 1000) == "2 GFLOP/s"
     assert figures.rate(None, 5) == figures.flops(0) == figures.share(1, 0) == "–"
+    assert (figures.threads(1), figures.threads(2)) == ("1 thread", "2 threads")
     assert figures.shapes(((4, 3), (), (2,), (1,))) == "4×3 · () · 2 …"
     assert cut("encoder.layers.11.self_attention.out_proj", 20) == "encode…tion.out_proj"
 

@@ -55,3 +55,8 @@ def shapes(given: tuple[tuple[int, ...], ...], most: int = 3) -> str:
     """8×3×64×64 · 64×3×7×7; a scalar is `()`."""
     shown = ["×".join(map(str, shape)) or "()" for shape in given[:most]]
     return " · ".join(shown) + (" …" if len(given) > most else "")
+
+
+def threads(number: int) -> str:
+    """1 thread, 4 threads."""
+    return f"{number} thread" + ("s" if number != 1 else "")

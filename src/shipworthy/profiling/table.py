@@ -49,7 +49,7 @@ def _torch(found: TorchProfile, top: int) -> Iterator[RenderableType]:
 def _headline(found: TorchProfile) -> Text:
     feeds = ", ".join(f"{name} {shape}" for name, shape in found.feeds.items())
     lines = [
-        f"PyTorch on {found.device}, {found.threads} threads, fed {feeds}",
+        f"PyTorch on {found.device}, {figures.threads(found.threads)}, fed {feeds}",
         f"one run: {figures.duration(found.run_us)}, {figures.duration(found.profiled_us)} under the profiler "
         f"(the faster {found.counted} of {found.steps})",
         f"{figures.count(found.parameters)} parameters, {figures.size(found.bytes)} with buffers; "
@@ -157,7 +157,7 @@ def slowest(modules: Iterable[ModuleRow]) -> list[ModuleRow]:
 def _engine(found: EngineProfile, top: int) -> Iterator[RenderableType]:
     point = found.point
     streams = f"{point.streams} streams, " if point.streams > 1 else ""
-    where = f"{streams}{point.threads} threads, batch {point.batch}"
+    where = f"{streams}{figures.threads(point.threads)}, batch {point.batch}"
     precision = f" {found.precision}" if found.name == found.engine else ""
     types = _table("type", "precision", "nodes", "time", "share")
     for row in found.types[:top]:

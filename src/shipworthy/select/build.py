@@ -47,8 +47,8 @@ def build(
     `train`, `calibration`, `validation`, `holdout`: a Dataset, arrays by name, a DataLoader or a path, instead of what
     the contract names. `engines` narrows the search. `work` is where results are kept (default: `.shipworthy/NAME`
     beside the contract): a build that was killed takes up there, and repeats no finished measurement. `mend` takes
-    known prefixes off the keys of the weights. `budget` is the time for the whole build (`90s`, `10min`), instead of the
-    contract's. `effort` says how long is measured.
+    known prefixes off the keys of the weights. `budget` is the time for the whole build (`90s`, `10min`), instead of
+    the contract's. `effort` says how long is measured.
 
     A candidate that fails is a row of the record, never an exception. Raises ContractError, DataError, ModelError or
     WeightsError for what the user gave, MeasureError where the model itself cannot be run or another build is at work

@@ -145,7 +145,17 @@ def simplicity(candidate: Candidate) -> tuple[int, bool, int, int]:
 
 
 _SHAPINGS = ("plain", "sparse", "prune", "distill")
-_QUANTIZATIONS = ("plain", "dynamic", "dynamic-fp8", "static", "static-bf16", "lean", "accuracy-aware", "accuracy-aware-bf16", "qat")
+_QUANTIZATIONS = (
+    "plain",
+    "dynamic",
+    "dynamic-fp8",
+    "static",
+    "static-bf16",
+    "lean",
+    "accuracy-aware",
+    "accuracy-aware-bf16",
+    "qat",
+)
 
 
 def _rank(order: Sequence[str], name: str) -> int:

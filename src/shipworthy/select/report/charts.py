@@ -75,7 +75,7 @@ def chart_spec(chart: alt.LayerChart) -> dict[str, Any]:
     return spec
 
 
-def _altair() -> Any:
+def altair() -> Any:
     try:
         import altair
     except ImportError as error:
@@ -91,16 +91,16 @@ def _vl_convert() -> Any:
     return vl_convert
 
 
-def _layer(*charts: Any, description: str, height: int) -> alt.LayerChart:
+def layered(*charts: Any, description: str, height: int) -> alt.LayerChart:
     layered: alt.LayerChart = (
-        _altair().layer(*charts).properties(width="container", height=height, description=description)
+        altair().layer(*charts).properties(width="container", height=height, description=description)
     )
     return layered
 
 
-def _chart(values: Iterable[Mapping[str, Any]]) -> Any:
+def drawn(values: Iterable[Mapping[str, Any]]) -> Any:
     """An alt.Chart; its builders take what they are given, so nothing is gained by their types."""
-    alt = _altair()
+    alt = altair()
     return alt.Chart(alt.Data(values=[dict(value) for value in values]))
 
 
@@ -169,7 +169,7 @@ def _front(values: Values, direction: tuple[int, int]) -> Values:
 
 
 def _scatter(values: Values, x: str, y: str, log: tuple[bool, bool], front: Values, description: str) -> alt.LayerChart:
-    alt = _altair()
+    alt = altair()
 
     def axis(channel: Any, field: str, title: str, logarithmic: bool) -> Any:
         scale = (
@@ -182,12 +182,12 @@ def _scatter(values: Values, x: str, y: str, log: tuple[bool, bool], front: Valu
 
     where = {"x": axis(alt.X, "x", x, log[0]), "y": axis(alt.Y, "y", y, log[1])}
     line = (
-        _chart(front)
+        drawn(front)
         .mark_line(strokeDash=[4, 4], strokeWidth=1.2, color=theme.MUTED, opacity=0.8)
         .encode(**where, order="x:Q")
     )
     dots = (
-        _chart(values)
+        drawn(values)
         .mark_point(size=130, filled=True, opacity=0.95)
         .encode(
             **where,
@@ -197,11 +197,11 @@ def _scatter(values: Values, x: str, y: str, log: tuple[bool, bool], front: Valu
         )
     )
     names = (
-        _chart(_apart(values, front, log))
+        drawn(_apart(values, front, log))
         .mark_text(align="left", angle=325, dx=9, dy=-5, fontSize=11)
         .encode(**where, text="candidate:N")
     )
-    return _layer(line, dots, names, description=description, height=340)
+    return layered(line, dots, names, description=description, height=340)
 
 
 def _apart(values: Values, front: Values, log: tuple[bool, bool]) -> Values:
@@ -250,10 +250,10 @@ def _speed(shown: Sequence[Row]) -> Figure | None:
     ]
     if not values:
         return None
-    alt = _altair()
-    base = _chart(values).encode(y=_candidates(values))
+    alt = altair()
+    base = drawn(values).encode(y=_candidates(values))
     colour = theme.verdict_colour(legend=False)
-    even = _chart([{"one": 1}]).mark_rule(strokeDash=[4, 4], color=theme.MUTED).encode(x=alt.X("one:Q", title=None))
+    even = drawn([{"one": 1}]).mark_rule(strokeDash=[4, 4], color=theme.MUTED).encode(x=alt.X("one:Q", title=None))
     rule = base.mark_rule(strokeWidth=2.5).encode(
         x=alt.X("lower:Q", title="times as fast as eager", scale=alt.Scale(zero=True, nice=True)),
         x2="upper:Q",
@@ -270,7 +270,7 @@ def _speed(shown: Sequence[Row]) -> Figure | None:
         x="ratio:Q", color=colour, shape=theme.verdict_shape(legend=False), tooltip=tip
     )
     names = base.mark_text(align="left", dx=10, fontSize=11).encode(x="upper:Q", text="label:N")
-    chart = _layer(
+    chart = layered(
         even,
         rule,
         dots,
@@ -306,9 +306,9 @@ def _operating_points(shown: Sequence[Row]) -> Figure | None:
     ]
     if not values:
         return None
-    alt = _altair()
+    alt = altair()
     rate = alt.X("rate:Q", title="throughput, items per second", scale=alt.Scale(zero=True, nice=True))
-    base = _chart(values).encode(y=_candidates(values))
+    base = drawn(values).encode(y=_candidates(values))
     span = base.mark_rule(strokeWidth=1, opacity=0.5).encode(
         x=alt.X("min(rate):Q", title="throughput, items per second"),
         x2="max(rate):Q",
@@ -327,7 +327,7 @@ def _operating_points(shown: Sequence[Row]) -> Figure | None:
     names = (
         base.transform_filter("datum.best").mark_text(align="left", dx=12, fontSize=11).encode(x=rate, text="point:N")
     )
-    chart = _layer(
+    chart = layered(
         span,
         dots,
         names,
@@ -343,7 +343,7 @@ def _operating_points(shown: Sequence[Row]) -> Figure | None:
 
 
 def _latency_curve(row: Row, eager: Row | None, batches: list[int], span: tuple[float, float]) -> alt.LayerChart:
-    alt = _altair()
+    alt = altair()
     ticks = alt.Axis(values=batches, grid=False, labelExpr="datum.value", labelOverlap=True)
     x = alt.X(
         "batch:Q",
@@ -358,7 +358,7 @@ def _latency_curve(row: Row, eager: Row | None, batches: list[int], span: tuple[
         axis=alt.Axis(tickCount=4),
     )
     colour = theme.COLOURS[row.verdict]
-    own = _chart(_curve(row))
+    own = drawn(_curve(row))
     band = own.mark_area(opacity=0.2, color=colour).encode(x=x, y=y, y2="p99:Q")
     tip = [
         "batch:Q",
@@ -368,11 +368,11 @@ def _latency_curve(row: Row, eager: Row | None, batches: list[int], span: tuple[
     ]
     line = own.mark_line(color=colour, strokeWidth=2, point={"color": colour, "size": 28}).encode(x=x, y=y, tooltip=tip)
     behind = (
-        _chart(_curve(eager) if eager else [])
+        drawn(_curve(eager) if eager else [])
         .mark_line(color=theme.COLOURS["baseline"], strokeWidth=1.2, strokeDash=[3, 3])
         .encode(x=x, y=y)
     )
-    return _layer(behind, band, line, description=f"Latency of {row.id} by batch size", height=150)
+    return layered(behind, band, line, description=f"Latency of {row.id} by batch size", height=150)
 
 
 def _curve(row: Row) -> Values:
@@ -381,7 +381,7 @@ def _curve(row: Row) -> Values:
 
 
 def _candidates(values: Values) -> Any:
-    alt = _altair()
+    alt = altair()
     order = list(dict.fromkeys(value["candidate"] for value in values))
     return alt.Y("candidate:N", title=None, sort=order, axis=alt.Axis(grid=False, labelLimit=260, labelFontSize=12))
 

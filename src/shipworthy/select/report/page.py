@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...contract import Contract
 from ...errors import MissingExtra
 from ...evidence import BuildRecord
-from . import charts, figures, view
+from . import charts, figures, layers, view
 
 if TYPE_CHECKING:
     import jinja2
@@ -23,6 +23,8 @@ def render_html(record: BuildRecord, contract: Contract) -> str:
     pictures = charts.figures_of(record)
     curves = charts.latency_curves(record)
     specs = {f"picture-{figure.name}": charts.chart_spec(figure.chart) for figure in pictures}
+    done = layers.steps(record)
+    specs |= layers.chart_specs(done)
     specs |= {f"latency-{index}": charts.chart_spec(chart) for index, (_, chart) in enumerate(curves)}
     template = _templates().get_template("report.html.j2")
     return template.render(
@@ -32,6 +34,7 @@ def render_html(record: BuildRecord, contract: Contract) -> str:
         headline=view.headline(record, contract),
         rows=view.ranked(record),
         pictures=pictures,
+        steps=done,
         curves=[row for row, _ in curves],
         specs=_script_json(specs),
         library=_vega() if specs else "",

@@ -17,7 +17,7 @@ def render_table(record: BuildRecord) -> Table:
     """Every candidate with its verdict; below it, each reason for one that was turned down."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=f"{record.name}: {len(record.results)} candidates")
     table.title_justify, table.title_style = "left", "bold"
-    table.add_column("candidate", no_wrap=True)
+    table.add_column("candidate", overflow="fold", min_width=24)
     table.add_column("verdict", no_wrap=True)
     for head in ("× eager", "p50", "drop", "size"):
         table.add_column(head, justify="right", no_wrap=True)

@@ -126,6 +126,7 @@ def _speed_tile(row: Row) -> Tile | None:
         return None
     interval = f"at least {figures.ratio(row.speed.lower)} at 95 %, {row.speed.rounds} paired rounds"
     what = {"throughput": "throughput of eager", "latency": "as fast as eager", "size": "smaller than eager"}
+    what["compressed-size"] = "smaller than eager, zipped"
     return Tile(what[row.speed.objective], figures.ratio(row.speed.ratio), interval)
 
 
