@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -66,10 +67,22 @@ def bert_base() -> nn.Module:
     return Encoder(transformers.BertModel(transformers.BertConfig(), add_pooling_layer=False)).eval()
 
 
-def digits_cnn() -> nn.Module:
+class Digits(nn.Module):
     """Digits [batch, 1, 8, 8] of 0..1 to scores [batch, 10]."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.body(image)
+        return scores
+
+
+def digits_cnn() -> nn.Module:
+    """Three convolutions, 123 k parameters."""
     torch.manual_seed(0)
-    return nn.Sequential(
+    body = nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1),
         nn.BatchNorm2d(32),
         nn.ReLU(),
@@ -83,7 +96,8 @@ def digits_cnn() -> nn.Module:
         nn.Linear(64 * 4 * 4, 64),
         nn.ReLU(),
         nn.Linear(64, 10),
-    ).eval()
+    )
+    return Digits(body).eval()
 
 
 class Block(nn.Module):
@@ -136,12 +150,25 @@ def residual_student() -> nn.Module:
     return Residual((12, 24, 48), 1).eval()
 
 
-def tabular() -> nn.Module:
+class Tabular(nn.Module):
     """Thirty standardised measurements [batch, 30] to scores [batch, 2]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        sizes = (30, width, width, width)
+        hidden = [nn.Sequential(nn.Linear(inner, outer), nn.ReLU()) for inner, outer in itertools.pairwise(sizes)]
+        self.hidden = nn.Sequential(*hidden)
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.head(self.hidden(features))
+        return scores
+
+
+def tabular() -> nn.Module:
+    """Three hidden layers of 256, 140 k parameters."""
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(30, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 2)
-    ).eval()
+    return Tabular(256).eval()
 
 
 def gemm() -> nn.Module:

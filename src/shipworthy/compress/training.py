@@ -96,7 +96,7 @@ def train(
         _seed(settings.seed, 0)
         made = _optimizer(parameters, optimizer, settings)
         run = _Run(module, made, _scheduler(made, scheduler, settings), _generators(data))
-        texts = (settings.model_dump_json(), identified_by, step.__qualname__, repr(made), _kind(run.scheduler))
+        texts = (settings.model_dump_json(), identified_by, _name(step), repr(made), _name(type(run.scheduler)))
         digest = "" if checkpoint is None else identity(module, data, *texts)
         saved = None if checkpoint is None else load_checkpoint(checkpoint, digest)
         if saved is not None:
@@ -303,8 +303,9 @@ def _generators(data: Dataset | Loader) -> tuple[torch.Generator, ...]:
     return tuple({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
 
-def _kind(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+def _name(value: object) -> str:
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 @contextlib.contextmanager

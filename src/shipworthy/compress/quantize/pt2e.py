@@ -10,7 +10,7 @@ import torch
 
 from ...contract import Arrays, Contract
 from ...errors import CompressError, MissingExtra
-from ...exporters.aoti_int8 import channels_of, is_convolution, is_dequantized
+from ...exporters.int8_program import channels_of, is_convolution, is_dequantized
 from ...model.dynamic import dynamic_axes
 from ...model.run import to_tensors
 from ...runtime import Host
