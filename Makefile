@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-all lint docs bench-optimize clean
 
 demo: $(READY)
 	$(BIN)/shipworthy demo $(ARGS)
@@ -20,6 +20,16 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Everything, 2 cores: about half an hour. ARGS='--quick --only mobilenet-v2' for a look; see benchmarks/README.md.
+bench-optimize: $(READY) benchmarks/.envs/olive/.ready
+	$(BIN)/python -m benchmarks.optimize $(ARGS)
+
+# Peers live in environments of their own, each with its pinned versions.
+benchmarks/.envs/%/.ready: benchmarks/optimize/peers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 # The constraints bring the CPU build of torch where one is at hand; the base install never needs torch.
 $(READY): pyproject.toml constraints.txt

@@ -50,7 +50,9 @@ def main(words: list[str]) -> int:
 def _arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-optimize ARGS=…", description=__doc__)
     models, rows = (tuple(one.name for one in table) for table in (SUBJECTS, ROWS))
-    parser.add_argument("--only", type=_names(models), default=(), help="models, with commas between: " + ", ".join(models))
+    parser.add_argument(
+        "--only", type=_names(models), default=(), help="models, with commas between: " + ", ".join(models)
+    )
     parser.add_argument("--rows", type=_names(rows), default=(), help="rows, eager always: " + ", ".join(rows))
     parser.add_argument("--quick", action="store_true", help="short surveys and few rounds")
     parser.add_argument("--resume", action="store_true", help="take artifacts that an earlier run has built")

@@ -121,9 +121,7 @@ def _enter(subject: Subject, row: Row, run: Run) -> Entry:
 def _race(subject: Subject, entries: Sequence[Entry], run: Run) -> Iterator[Result]:
     run.told(f"{subject.name}: raced, {len(entries)} rows")
     with ExitStack() as stack:
-        servers = {
-            entry.row.name: stack.enter_context(run.server(subject, entry.row, "race")) for entry in entries
-        }
+        servers = {entry.row.name: stack.enter_context(run.server(subject, entry.row, "race")) for entry in entries}
         eager = next(entry for entry in entries if entry.row.name == "eager")
         single = Point(1, 1)
         for entry in entries:

@@ -92,7 +92,7 @@ class TorchScript(Torch):
     def callable(self) -> Callable[..., Any]:
         import torch
 
-        return torch.jit.load(str(self.folder / "model.pt"), map_location="cpu").eval()  # type: ignore[no-any-return]
+        return torch.jit.load(str(self.folder / "model.pt"), map_location="cpu").eval()  # type: ignore[no-any-return,no-untyped-call]
 
 
 class Compiled(Torch):
@@ -105,15 +105,14 @@ class Compiled(Torch):
         import torch._inductor.config as inductor
 
         inductor.freezing = True
-        return torch.compile(self.subject.module())  # type: ignore[no-any-return]
+        return torch.compile(self.subject.module())
 
 
 class Aoti(Torch):
     def callable(self) -> Callable[..., Any]:
         import torch
 
-        package = torch._inductor.aoti_load_package(str(self.folder / "model.pt2"))
-        return package  # type: ignore[no-any-return]
+        return torch._inductor.aoti_load_package(str(self.folder / "model.pt2"))
 
 
 class OnnxRuntime(Opened):

@@ -68,9 +68,10 @@ def _sets(subject: Subject) -> dict[str, Arrays]:
     if "image" in subject.inputs:
         return split(digits(subject.inputs["image"].shape[-1]))
     sets = split(measurements())
-    mean, deviation = (np.asarray(f(sets["train"]["features"], axis=0)) for f in (np.mean, np.std))
+    known = sets["train"]["features"].astype(np.float64)
+    mean, deviation = known.mean(axis=0), known.std(axis=0)
     for arrays in sets.values():
-        arrays["features"] = ((arrays["features"] - mean) / deviation).astype(np.float32)
+        arrays["features"] = ((arrays["features"].astype(np.float64) - mean) / deviation).astype(np.float32)
     return sets
 
 
@@ -113,10 +114,10 @@ def _train(module: nn.Module, subject: Subject) -> None:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * -(-len(labels) // size))
     module.train()
     for _ in range(epochs):
-        for chosen in torch.randperm(len(labels)).split(size):
+        for chosen in torch.split(torch.randperm(len(labels)), size):
             optimizer.zero_grad()
             loss = torch.nn.functional.cross_entropy(module(_moved(rows[chosen])), labels[chosen])
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     module.eval()

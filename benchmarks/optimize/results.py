@@ -100,12 +100,12 @@ def markdown(rows: Sequence[Result], peaks: dict[str, float], command: str) -> s
     return "\n\n".join(parts) + "\n"
 
 
-_LEGEND = """Ratios are to eager at its own best batch size, over interleaved rounds, with a 95 % interval. `1 at a time` is one
-request after another, against eager at its best batch size as well. Size is of the deployed files, memory the peak of
-the serving process, build the whole time from the trained model. Peak share: multiply-accumulates per second against
-large matrix products in the same engine and precision; it may exceed 100 % where a convolution needs fewer
-multiplications than are counted (Winograd). Drop: accuracy against eager on the holdout, and what the build has proven
-of it."""
+_LEGEND = """Ratios are to eager at its own best batch size, over interleaved rounds, with a 95 % interval.
+`1 at a time` is one request after another, against eager at its best batch size as well. Size is of the deployed files,
+memory the peak of the serving process, build the whole time from the trained model. Peak share: multiply-accumulates
+per second against large matrix products in the same engine and precision; it may exceed 100 % where a convolution needs
+fewer multiplications than are counted (Winograd). Drop: accuracy against eager on the holdout, and what the build has
+proven of it."""
 
 _HEAD = (
     "row",

@@ -81,9 +81,7 @@ class Subject:
     def feeds(self, batch: int) -> Arrays:
         """What every row is timed with: the first samples of the calibration data."""
         rows = self.rows("calibration", max(batch, 32))
-        return {
-            name: np.ascontiguousarray(array[np.arange(batch) % len(array)]) for name, array in rows.items()
-        }
+        return {name: np.ascontiguousarray(array[np.arange(batch) % len(array)]) for name, array in rows.items()}
 
     def write(self, path: Path) -> Path:
         path.write_text(json.dumps(asdict(self), default=str, indent=1))

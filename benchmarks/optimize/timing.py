@@ -102,7 +102,7 @@ def _look(server: Server, point: Point, effort: Effort) -> tuple[float, float]:
     """Samples per second, and the seconds of the quickest run."""
     server.ask("open", limit=600.0, batch=point.batch, streams=point.streams)
     reply = _slice(server, point, effort.look_s, warm=1)
-    return reply["rate"] * point.batch, min(reply["times"])
+    return reply.rate * point.batch, min(reply.times)
 
 
 def best_point(found: dict[Point, float]) -> Point:
@@ -117,22 +117,27 @@ def interleave(racers: Sequence[Racer], effort: Effort) -> dict[str, Laps]:
     slowest = 0.0
     for racer in racers:
         reply = _slice(racer.server, racer.point, effort.slice_s, warm=1)
-        slowest += sum(reply["times"]) / racer.point.streams
+        slowest += sum(reply.times) / racer.point.streams
     rounds = max(5, min(effort.rounds, int(effort.phase_s / slowest)))
     for number in range(rounds):
         turn = number % len(racers)
         for racer in (*racers[turn:], *racers[:turn]):
             reply = _slice(racer.server, racer.point, effort.slice_s, warm=0)
-            laps[racer.key].rates.append(reply["rate"] * racer.point.batch)
-            laps[racer.key].times.extend(reply["times"])
+            laps[racer.key].rates.append(reply.rate * racer.point.batch)
+            laps[racer.key].times.extend(reply.times)
     return laps
 
 
-def _slice(server: Server, point: Point, seconds: float, *, warm: int) -> dict[str, list[float]]:
-    reply: dict[str, list[float]] = server.ask(
-        "time", batch=point.batch, streams=point.streams, seconds=seconds, least=1, warm=warm
-    )
-    return reply
+@dataclass(frozen=True)
+class _Slice:
+    rate: float
+    """Runs per second."""
+    times: list[float]
+
+
+def _slice(server: Server, point: Point, seconds: float, *, warm: int) -> _Slice:
+    reply = server.ask("time", batch=point.batch, streams=point.streams, seconds=seconds, least=1, warm=warm)
+    return _Slice(float(reply["rate"]), list(reply["times"]))
 
 
 def ratio(laps: Laps, against: Laps) -> Ratio:

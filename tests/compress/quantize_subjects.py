@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ WORDS = {"x": {"dtype": "int64", "shape": ["batch", "tokens:2..32"]}}
 PAIR = {**FLOATS, "z": {"dtype": "float32", "shape": ["batch", 16]}}
 
 
-def samples(contract: Contract, count: int = 24, lengths: Sequence[int] = (6,), seed: int = 0) -> Dataset:
+def samples(contract: Contract, count: int = 15, lengths: Sequence[int] = (6,), seed: int = 0) -> Dataset:
     """Seeded samples, a chunk for each length of the dynamic dimension."""
     random = np.random.default_rng(seed)
     chunks = []
@@ -111,6 +111,10 @@ class Case:
     """A job, and what it is compared on."""
 
     job: GraphJob
+
+    def within(self, folder: Path) -> Case:
+        """The same, with what it writes in a folder of its own."""
+        return Case(replace(self.job, directory=folder))
 
     def answers(self, artifact: Artifact, feeds: Sequence[Arrays] | None = None) -> list[dict[str, Any]]:
         runner = open_runner(artifact, OperatingPoint(threads=2))
@@ -133,7 +137,13 @@ class Case:
 
 
 def case(
-    net: nn.Module, inputs: dict[str, Any], folder: Path, *, engine: str = "openvino", lengths: Sequence[int] = (6,), **parts: Any
+    net: nn.Module,
+    inputs: dict[str, Any],
+    folder: Path,
+    *,
+    engine: str = "openvino",
+    lengths: Sequence[int] = (6,),
+    **parts: Any,
 ) -> Case:
     """`net` exported in fp32, with calibration data."""
     torch.manual_seed(0)
@@ -142,7 +152,9 @@ def case(
     tried = probes(contract, None)
     contract = infer_outputs(model, contract, *tried)
     base = export(model, contract, engine, "fp32", folder / "fp32", tried).artifact
-    return Case(GraphJob(model, contract, folder / "int8", base, samples(contract, lengths=lengths), this_host(), tried))
+    return Case(
+        GraphJob(model, contract, folder / "int8", base, samples(contract, lengths=lengths), this_host(), tried)
+    )
 
 
 class Digits(nn.Module):

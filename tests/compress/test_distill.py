@@ -22,6 +22,7 @@ from shipworthy.compress.methods import Distill, Training
 from shipworthy.contract import Contract
 from shipworthy.data import as_dataset
 from shipworthy.errors import CompressError
+from shipworthy.evidence import Epoch
 from shipworthy.model import LoadedModel
 
 CLASSES = {"task": {"kind": "classification"}}
@@ -218,6 +219,12 @@ def test_patience_ends_it() -> None:
     settings = Distill(training=Training(epochs=30, lr=1e-12, patience=2))
     found = distill(teacher(), student(), stated(), settings, train=rows(), validation=rows(), progress=False)
     assert len(found.report.epochs) == 2
+
+
+def test_a_function_hears_of_each_epoch() -> None:
+    heard: list[Epoch] = []
+    found = distill(teacher(), student(), stated(), Distill(training=SHORT), train=rows(), progress=heard.append)
+    assert tuple(heard) == found.report.epochs
 
 
 def test_an_interrupted_distillation_goes_on(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 import torch
 from prune_nets import Classes, Encoder, FixedView, Mixed, Plain, Words, contract_for
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from shipworthy.compress.made import Reshaped
 from shipworthy.compress.methods import Structured, Training
 from shipworthy.compress.prune import prune
-from shipworthy.compress.prune.channels import ChannelGroup
+from shipworthy.compress.prune.channels import ChannelGroup, Cutter
 from shipworthy.compress.prune.sensitivity import Sensitivity, removal_order
 from shipworthy.contract import Contract
 from shipworthy.data import as_dataset
@@ -90,6 +92,24 @@ def test_whole_heads_go_where_channels_cannot() -> None:
     assert attention.query.out_features % 8 == 0, "a head has 8 channels"
     widths = {layer.out_features for layer in (attention.query, attention.key, attention.value)}
     assert widths == {attention.out.in_features}
+
+
+def test_a_head_that_carries_nothing_goes_first_and_the_answers_stay() -> None:
+    module, idle = Words().eval(), slice(8, 16)
+    with torch.no_grad():
+        for layer in (module.attention.query, module.attention.key, module.attention.value):
+            layer.weight[idle] = 0
+            layer.bias[idle] = 0
+        module.attention.out.weight[:, idle] = 0
+    feeds = {"x": torch.randn(2, 5, 8).numpy()}
+    cutter = Cutter.of(module, contract_for(WORDS), [feeds, {"x": feeds["x"][:, :3]}], 2)
+    groups, refused = cutter.groups()
+    heads = next(group for group in groups if group.root.startswith("attention."))
+    assert refused == {} and [len(unit) for unit in heads.units] == [8] * 4
+    assert set(heads.members) == {"attention.query", "attention.key", "attention.value"}
+    assert heads.least(1) == list(range(8, 16))
+    cut = cutter.check(cutter.cut({heads.root: heads.least(1)}))
+    torch.testing.assert_close(cut(torch.from_numpy(feeds["x"])), module(torch.from_numpy(feeds["x"])))
 
 
 def test_heads_whose_number_is_fixed_are_left_alone_with_a_finding() -> None:
@@ -258,3 +278,49 @@ def test_a_contract_alone_names_the_model(project: Any) -> None:
     stated: Contract = project()
     found = prune(stated, None, Structured(share=0.4), progress=False)
     assert after(found).body.out_features < 8  # type: ignore[operator]
+
+
+CLASSES = {"task": {"kind": "classification"}}
+
+
+def labelled(count: int = 40) -> dict[str, Any]:
+    rows = np.random.default_rng(0).standard_normal((count, 8)).astype(np.float32)
+    return {"x": rows, "label": (rows[:, 0] > 0).astype(np.int64)}
+
+
+def test_a_data_loader_fine_tunes_and_renews() -> None:
+    data = labelled()
+    pairs = TensorDataset(torch.from_numpy(data["x"]), torch.from_numpy(data["label"]))
+    module = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    method = Structured(share=0.5, training=Training(epochs=2))
+    loader = DataLoader(pairs, batch_size=20)
+    found = prune(module, contract_for(ROWS, **CLASSES), method, train=loader, validation=data, progress=False)
+    assert len(found.report.epochs) == 2 and found.report.samples is None
+    assert after(found)[1].num_batches_tracked > 0  # type: ignore[index]
+
+
+def test_a_training_step_that_fails_is_blamed_by_its_own_line() -> None:
+    def step(model: nn.Module, inputs: dict[str, Any], targets: Any) -> Any:
+        raise KeyError("missing")
+
+    with pytest.raises(CompressError, match=r"train_step \(step\): raises KeyError at test_prune_structured.py:\d+"):
+        prune(
+            Plain(),
+            contract_for(ROWS),
+            Structured(share=0.5),
+            train={"x": labelled()["x"], "target": labelled()["x"]},
+            train_step=step,
+            progress=False,
+        )
+
+
+def test_an_interrupted_fine_tuning_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module, method = Plain(), Structured(share=0.5, training=Training(epochs=3))
+    found = [
+        prune(module, contract_for(ROWS, **CLASSES), method, train=labelled(), checkpoint=tmp_path / "c.pt")
+        for _ in range(2)
+    ]
+    assert torch.equal(after(found[0]).head.weight, after(found[1]).head.weight)  # type: ignore[union-attr,arg-type]
+    shown = capsys.readouterr()
+    assert [line.split("] ")[0] for line in shown.err.splitlines()] == [f"fine-tuning [{n}/3" for n in (1, 2, 3)]
+    assert shown.out == ""

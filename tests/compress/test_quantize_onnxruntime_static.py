@@ -1,4 +1,4 @@
-"""Static int8 for ONNX Runtime: what executes, how exact it is, how small, and what goes back to float."""
+"""int8 with calibrated ranges for ONNX Runtime: what executes, how exact and how small, what goes back to float."""
 
 from __future__ import annotations
 
@@ -188,6 +188,16 @@ def test_for_arm_activations_are_signed_and_symmetric(residual: Case, tmp_path: 
     assert min(residual.sqnr(artifact)) >= 20
 
 
+def test_dynamic_leaves_convolutions_in_float_and_says_why(residual: Case, tmp_path: Path) -> None:
+    made = residual.within(tmp_path).dynamic()
+    found = heavy(made.artifact)
+    assert found.pop("DynamicQuantizeMatMul") == "int8"
+    assert set(found.values()) == {"fp32"}
+    kept = [operation for operation in made.report.operations if operation.precision == "fp32"]
+    assert [operation.op for operation in kept] == ["Conv"] * 4
+    assert all("slower than the one in float" in operation.reason for operation in kept)
+
+
 def test_bf16_for_the_rest_is_refused(residual: Case, tmp_path: Path) -> None:
     graph = residual.within(tmp_path).static()
     with pytest.raises(CompressError, match=r"bf16.*use fp32, or openvino"):
@@ -242,3 +252,28 @@ def test_accuracy_aware_puts_back_what_the_limit_asks_for(residual: Case, tmp_pa
     kept = [operation.name for operation in made.report.operations if operation.precision == "fp32"]
     assert len(kept) == 1
     assert drop(made.artifact) == 0.0
+
+
+class Signal(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(3, 8, 3, stride=2), nn.ConvTranspose1d(8, 3, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(x.flatten(2))))
+
+
+def test_weights_beside_the_file_and_a_convolution_without_a_kernel_in_int8(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    case = make_case(tmp_path, Signal(), IMAGE, samples=8)
+    assert case.job.base is not None
+    path = file_of(case.job.base)
+    model = onnx.load(str(path))
+    onnx.save_model(model, str(path), save_as_external_data=True, location="model.onnx.data", size_threshold=256)
+    assert path.with_name("model.onnx.data").exists()
+    graph = case.static()
+    assert list(graph.kinds.values()) == ["Conv"]
+    artifact = graph.save((), "fp32")
+    assert [file.name for file in artifact.directory.iterdir()] == ["model.onnx"]
+    assert heavy(artifact) == {"QLinearConv": "int8", "ConvTranspose": "fp32"}
+    assert min(case.sqnr(artifact)) >= 25

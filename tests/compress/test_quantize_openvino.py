@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from torch import nn
 from shipworthy.compress import Dynamic, Static
 from shipworthy.compress.made import Quantized
 from shipworthy.compress.quantize.graph import quantize_graph
-from shipworthy.compress.quantize.openvino import static
+from shipworthy.compress.quantize.openvino import OpenVinoGraph, static
 from shipworthy.errors import CompressError
 from shipworthy.measure.kernels import precision_refusal
 from shipworthy.runtime import Artifact, Kernel, open_runner
@@ -57,15 +58,28 @@ def _kernels(artifact: Artifact) -> tuple[Kernel, ...]:
         runner.close()
 
 
-def _case(name: str, folder: Path) -> Case:
+_EXPORTED: dict[str, Case] = {}
+_CALIBRATED: dict[str, OpenVinoGraph] = {}
+"""Each net is exported and calibrated once; tests write into folders of their own."""
+
+
+def _case(name: str, folder: Path, exported: Path) -> Case:
     net, inputs, lengths, _ = NETS[name]
-    return case(net(), inputs, folder, lengths=lengths)
+    if name not in _EXPORTED:
+        _EXPORTED[name] = case(net(), inputs, exported / name, lengths=lengths)
+    return _EXPORTED[name].within(folder)
+
+
+def _graph(name: str, subject: Case) -> OpenVinoGraph:
+    if name not in _CALIBRATED:
+        _CALIBRATED[name] = static(subject.job, Static())
+    return replace(_CALIBRATED[name], job=subject.job)
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_graph_is_int8_and_float_again_where_that_is_asked_for(name: str, tmp_path: Path) -> None:
-    subject = _case(name, tmp_path)
-    graph = static(subject.job, Static())
+def test_a_graph_is_int8_and_float_again_where_that_is_asked_for(name: str, tmp_path: Path, folder: Path) -> None:
+    subject = _case(name, tmp_path, folder)
+    graph = _graph(name, subject)
     assert [graph.kinds[operation] for operation in graph.operations] == NETS[name][3]
     whole = graph.save((), "fp32")
     assert subject.sqnr(whole) > 25
@@ -87,8 +101,8 @@ def test_attention_over_texts_of_any_length(tmp_path: Path) -> None:
     assert subject.answers(made.artifact, [longest])[0].keys() == subject.job.contract.outputs.keys()
 
 
-def test_the_same_data_gives_the_same_bytes(tmp_path: Path) -> None:
-    subject = case(Conv(), IMAGES, tmp_path)
+def test_the_same_data_gives_the_same_bytes(tmp_path: Path, folder: Path) -> None:
+    subject = _case("convolutions", tmp_path, folder)
     first = quantize_graph(subject.job, Static(), "openvino")
     kept = {file.name: file.read_bytes() for file in first.artifact.directory.iterdir()}
     again = quantize_graph(subject.job, Static(), "openvino")
@@ -96,23 +110,23 @@ def test_the_same_data_gives_the_same_bytes(tmp_path: Path) -> None:
     assert again.report == first.report
 
 
-def test_weights_are_stored_in_a_quarter_of_the_bytes(tmp_path: Path) -> None:
-    subject = case(Conv(64), IMAGES, tmp_path)
-    graph = static(subject.job, Static())
+def test_weights_are_stored_in_a_quarter_of_the_bytes(tmp_path: Path, folder: Path) -> None:
+    subject = _case("convolutions", tmp_path, folder)
+    graph = _graph("convolutions", subject)
     assert subject.job.base is not None
     whole = (subject.job.base.directory / "model.bin").stat().st_size
-    assert (graph.save((), "fp32").directory / "model.bin").stat().st_size < 0.27 * whole
+    assert (graph.save((), "fp32").directory / "model.bin").stat().st_size < 0.28 * whole
     in_float = graph.save(graph.operations[1:2], "fp32").directory / "model.bin"
-    assert in_float.stat().st_size - 0.27 * whole > 0.7 * 64 * 64 * 9 * 4, "the weights of one operation are in fp32"
+    assert in_float.stat().st_size - 0.28 * whole > 0.7 * 32 * 32 * 9 * 4, "the weights of one operation are in fp32"
 
 
-def test_the_rest_executes_in_bf16_where_the_graph_says_so(tmp_path: Path) -> None:
-    subject = case(Conv(), IMAGES, tmp_path)
-    graph = static(subject.job, Static())
+def test_the_rest_executes_in_bf16_where_the_graph_says_so(tmp_path: Path, folder: Path) -> None:
+    subject = _case("convolutions", tmp_path, folder)
+    graph = _graph("convolutions", subject)
     kept = graph.operations[1:2]
     assert set(_heavy(graph.save(kept, "fp32"))) == {"int8", "fp32"}
     artifact = graph.save(kept, "bf16")
-    assert 'shipworthy' in (artifact.directory / "model.xml").read_text()
+    assert "shipworthy" in (artifact.directory / "model.xml").read_text()
     from shipworthy.runtime import this_host
 
     if this_host().isa & {"avx512_bf16", "amx_bf16"}:
@@ -142,8 +156,8 @@ def test_a_model_without_weights_has_nothing_to_quantize(tmp_path: Path) -> None
         quantize_graph(subject.job, Static(), "openvino")
 
 
-def test_an_unknown_name_in_keep_float_is_refused(tmp_path: Path) -> None:
-    subject = case(TwoInputs(), PAIR, tmp_path)
+def test_an_unknown_name_in_keep_float_is_refused(tmp_path: Path, folder: Path) -> None:
+    subject = _case("two inputs", tmp_path, folder)
     with pytest.raises(CompressError, match="is no operation of the graph"):
         quantize_graph(subject.job, Static(keep_float=("nowhere",)), "openvino")
 
@@ -180,9 +194,9 @@ def _run(artifact: Artifact, feed: Any, group: int) -> Any:
     return openvino.Core().compile_model(model, "CPU", config)(feed)[0]
 
 
-def test_dynamic_quantization_of_embeddings_and_an_lstm(tmp_path: Path) -> None:
+def test_dynamic_quantization_of_embeddings_and_an_lstm(tmp_path: Path, folder: Path) -> None:
     """An LSTM is computed in fp32 here: its weights are only worth compressing where size is the objective."""
-    subject = case(Recurrent(), WORDS, tmp_path, lengths=(5,))
+    subject = _case("recurrent", tmp_path, folder)
     made = quantize_graph(subject.job, Dynamic(), "openvino")
     assert [(operation.op, operation.precision) for operation in made.report.operations] == [
         ("Gather", "int8"),
@@ -215,14 +229,14 @@ def test_weights_that_are_only_stored_in_int8_are_refused_but_for_their_size(tmp
     assert told is not None and "all 2 heavy kernels execute in fp32" in told
 
 
-def test_the_report_counts_bytes_and_says_what_more_samples_would_bring(tmp_path: Path) -> None:
-    subject = case(Conv(64), IMAGES, tmp_path)
+def test_the_report_counts_bytes_and_says_what_more_samples_would_bring(tmp_path: Path, folder: Path) -> None:
+    subject = _case("convolutions", tmp_path, folder)
     made: Quantized = quantize_graph(subject.job, Static(samples=12), "openvino")
     report = made.report
     assert report.recipe == "static" and report.samples == 12
     assert report.bytes_after == sum(file.stat().st_size for file in made.artifact.directory.iterdir())
-    assert report.ratio > 2
-    assert report.parameters_before == sum(p.numel() for p in Conv(64).parameters())
+    assert report.ratio > 1.5
+    assert report.parameters_before == sum(p.numel() for p in Conv().parameters())
     assert 0 < report.mean_abs_diff["output"] < 0.1
     assert any("12 calibration samples were used; from half of them to all" in note for note in report.notes)
     assert [finding.rule for finding in made.findings] == ["few-calibration-samples"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -173,20 +172,6 @@ def test_a_second_build_measures_nothing_and_chooses_the_same(
     assert again.record.chosen == report.record.chosen
     assert again.record.why == report.record.why
     assert [row.verdict for row in again.record.results] == [row.verdict for row in report.record.results]
-
-
-@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_the_same_seed_gives_the_same_bits(
-    engine: str, digits_contract: Callable[..., Contract], quick: Effort, tmp_path: Path
-) -> None:
-    found = []
-    for number in range(2):
-        work = tmp_path / str(number)
-        report = build(digits_contract(), engines=[engine], work=work, progress=False, effort=quick)
-        assert _rows(report)[f"static+{engine}-int8"].verdict != "skipped"
-        files = [path for path in (work / "artifacts").rglob("*") if path.suffix in (".bin", ".onnx")]
-        found.append(sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files))
-    assert found[0] == found[1]
 
 
 def test_int8_that_is_no_faster_is_rejected_and_says_so(digits: Path, quick: Effort, tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ class Residual(nn.Module):
         self.head = nn.Linear(inner, 10)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(image).mean(dim=(2, 3)))
+        scores: torch.Tensor = self.head(self.body(image).mean(dim=(2, 3)))
+        return scores
 
 
 def residual() -> nn.Module:

@@ -22,7 +22,7 @@ from .checkpoint import identity
 from .lessons import Lesson, lesson_of, teacher_answers
 from .made import Reshaped
 from .methods import Distill
-from .progress import epochs_shown
+from .progress import Shown, epochs_shown
 from .reports import bytes_of, macs_of, mean_abs_diff, one_feed, output_shapes, parameters_of
 from .steps import outputs_of, validator
 from .subject import (
@@ -53,7 +53,7 @@ def distill(
     scheduler: MakeScheduler | None = None,
     train_step: TrainStep | None = None,
     checkpoint: Path | None = None,
-    progress: bool = True,
+    progress: Shown = True,
 ) -> Reshaped:
     """Train a copy of `student` on the answers of `teacher` and on the targets; the copy is what is returned.
 

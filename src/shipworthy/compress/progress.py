@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from ..evidence import Epoch
 
+Shown: TypeAlias = bool | Callable[[Epoch], None]
+"""Whether a training shows itself, or what is to hear of each epoch instead."""
+
 
 @contextlib.contextmanager
-def epochs_shown(what: str, total: int, show: bool) -> Iterator[Callable[[Epoch], None]]:
+def epochs_shown(what: str, total: int, show: Shown) -> Iterator[Callable[[Epoch], None]]:
     """A function to tell of each epoch."""
     console = Console(stderr=True)
-    if not show:
+    if callable(show):
+        yield show
+    elif not show:
         yield lambda _: None
     elif console.is_terminal or console.is_jupyter:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

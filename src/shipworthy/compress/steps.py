@@ -186,13 +186,14 @@ def _answers(module: nn.Module, contract: Contract, feeds: Arrays) -> Arrays:
         return {name: to_numpy(tensor) for name, tensor in named(contract, module(*tensors)).items()}
 
 
-def validator(
+def scorer(
     contract: Contract, data: Dataset | None, reference: nn.Module | None = None
-) -> Callable[[nn.Module], float] | None:
-    """A function that gives a module's metric on `data`, higher is better; None where there is nothing to measure by.
+) -> Callable[[Arrays], float] | None:
+    """A function that gives the metric of outputs for all of `data`, higher is better; None where there is nothing to
+    measure by.
 
     A metric without targets (the cosine of embeddings) compares with the answers of `reference`, in evaluation mode.
-    The function leaves the module in evaluation mode, and raises DataError where the metric is not finite."""
+    The function raises DataError where the metric is not finite."""
     metric = None if data is None else metric_for(contract)
     if metric is None or data is None or not len(data):
         return None
@@ -205,11 +206,21 @@ def validator(
     else:
         return None
 
-    def validate(module: nn.Module) -> float:
-        value = metric.score(metric.answers(outputs_of(module.eval(), contract, data)), wanted)
+    def score(outputs: Arrays) -> float:
+        value = metric.score(metric.answers(outputs), wanted)
         if value != value:
             remedy = "give more of them, or another metric"
             raise DataError("the validation data", f"{metric.name} is not defined on them", remedy)
         return value
 
-    return validate
+    return score
+
+
+def validator(
+    contract: Contract, data: Dataset | None, reference: nn.Module | None = None
+) -> Callable[[nn.Module], float] | None:
+    """A function that gives a module's metric on `data`, as `scorer` does, and leaves it in evaluation mode."""
+    score = scorer(contract, data, reference)
+    if score is None or data is None:
+        return None
+    return lambda module: score(outputs_of(module.eval(), contract, data))

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..contract import Array, Arrays, Contract, read_contract
+from ..contract import Arrays, Contract, read_contract
 from ..data import Chunk, Dataset, as_dataset, load_splits, probes, read_data
 from ..errors import CompressError
 from ..model import LoadedModel, from_module, infer_outputs, load_model
@@ -23,7 +23,7 @@ from .training import Loader
 ModelLike: TypeAlias = nn.Module | LoadedModel | Contract | str | Path
 """A live module, a loaded model, or a contract (or its path) that names one."""
 
-_SAMPLES = 512
+_SAMPLES = 256
 """Of real data, at most, that outputs are compared on."""
 
 
@@ -76,8 +76,13 @@ def samples_of(contract: Contract, train: Dataset | Loader | None, validation: D
     data = validation if validation is not None else train
     if not isinstance(data, Dataset) or not len(data):
         return _made_up(contract)
+    return evenly(data, _SAMPLES)
+
+
+def evenly(data: Dataset, count: int) -> Dataset:
+    """At most `count` samples, at equal distances."""
     size = len(data)
-    return data if size <= _SAMPLES else data.take(_evenly(size))
+    return data if size <= count else data.take(np.linspace(0, size - 1, count).round().astype(np.int64))
 
 
 def loaded_of(model: ModelLike, contract: Contract) -> LoadedModel:
@@ -129,10 +134,6 @@ def _dataset(given: object, contract: Contract, split: Literal["train", "validat
     if isinstance(given, str | Path):
         return read_data(str(given), contract)
     return as_dataset(given, contract, split)
-
-
-def _evenly(size: int) -> Array:
-    return np.linspace(0, size - 1, _SAMPLES).round().astype(np.int64)
 
 
 def _made_up(contract: Contract) -> Dataset:

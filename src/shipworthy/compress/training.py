@@ -13,17 +13,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contract import Array, Contract
-from ..data import Chunk, Dataset, as_dataset
+from ..data import Chunk, Dataset
 from ..errors import CompressError
 from ..evidence import Epoch
-from ..usercode import raised_at
+from .batches import Loader, generators_of, mini_batches
 from .checkpoint import State, identity, load_checkpoint, save_checkpoint
 from .methods import Training
 from .steps import default_step, device_of, resolve_step, validator
@@ -40,28 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Loader", "default_step", "resolve_step", "train", "validator"]
 
 Validate: TypeAlias = Callable[[nn.Module], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Loader:
-    """A DataLoader, or anything that can be iterated over once for each epoch, as chunks that fit the contract."""
-
-    batches: Iterable[object]
-    contract: Contract
-    source: str = "data.train"
-
-    def __iter__(self) -> Iterator[Chunk]:
-        for number, batch in enumerate(self._read()):
-            values = tuple(batch) if isinstance(batch, list) else batch
-            yield from as_dataset(values, self.contract, f"{self.source}, batch {number}").chunks
-
-    def _read(self) -> Iterator[object]:
-        try:
-            yield from self.batches
-        except Exception as exc:  # a user's data set may raise anything at all
-            raise CompressError(
-                self.source, f"raises {raised_at(exc)}", "correct it, or iterate over it to see"
-            ) from exc
 
 
 def train(
@@ -95,7 +72,7 @@ def train(
     with _own_randomness(), _trainable(module) as parameters:
         _seed(settings.seed, 0)
         made = _optimizer(parameters, optimizer, settings)
-        run = _Run(module, made, _scheduler(made, scheduler, settings), _generators(data))
+        run = _Run(module, made, _scheduler(made, scheduler, settings), generators_of(data))
         texts = (settings.model_dump_json(), identified_by, _name(step), repr(made), _name(type(run.scheduler)))
         digest = "" if checkpoint is None else identity(module, data, *texts)
         saved = None if checkpoint is None else load_checkpoint(checkpoint, digest)
@@ -183,7 +160,7 @@ def _epoch(run: _Run, step: TrainStep, data: Dataset | Loader, settings: Trainin
     order = _seed(settings.seed, number)
     run.module.train()
     total, seen = 0.0, 0
-    for batch in _mini_batches(data, settings.batch, order):
+    for batch in mini_batches(data, settings.batch, order):
         loss = _update(run, step, batch)
         if not math.isfinite(loss):
             lower = min(group["lr"] for group in run.optimizer.param_groups) / 10
@@ -227,24 +204,6 @@ def _backward(loss: Tensor) -> None:
         first = str(exc).strip().split("\n")[0]
         remedy = "return a loss that was not differentiated yet: the training itself calls backward()"
         raise CompressError("the loss of the training step", f"cannot be differentiated ({first})", remedy) from exc
-
-
-def _mini_batches(data: Dataset | Loader, size: int, order: np.random.Generator) -> Iterator[Chunk]:
-    if isinstance(data, Loader):
-        yield from data
-        return
-    cuts = [(chunk, rows) for chunk in data.chunks for rows in _cut(order.permutation(len(chunk)), size)]
-    for place in order.permutation(len(cuts)):
-        chunk, rows = cuts[place]
-        yield chunk.take(rows)
-
-
-def _cut(rows: Array, size: int) -> list[Array]:
-    """Rows in parts of `size`. A last part of one joins the part before: batch normalisation cannot train on one."""
-    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-    if len(parts) > 1 and len(parts[-1]) == 1 and size > 1:
-        parts[-2:] = [np.concatenate(parts[-2:])]
-    return parts
 
 
 @contextlib.contextmanager
@@ -291,16 +250,6 @@ def _advance(scheduler: LRScheduler, epoch: Epoch) -> None:
         scheduler.step(epoch.validation if higher and epoch.validation is not None else epoch.loss)
     else:
         scheduler.step()
-
-
-def _generators(data: Dataset | Loader) -> tuple[torch.Generator, ...]:
-    """Those that a DataLoader draws its order from, which go on from epoch to epoch."""
-    if isinstance(data, Dataset):
-        return ()
-    loader: Any = data.batches
-    places = (loader, getattr(loader, "sampler", None))
-    found = [getattr(place, "generator", None) for place in places]
-    return tuple({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
 
 def _name(value: object) -> str:

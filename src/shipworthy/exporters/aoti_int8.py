@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ def compile_int8(program: torch.export.ExportedProgram, signature: Signature, pa
     none, and the package dequantizes and multiplies in fp32 without a word. Raises ExportError, MissingExtra."""
     try:
         # Its import registers the patterns, for Arm too.
-        import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer
+        importlib.import_module("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
     except ModuleNotFoundError as error:
         raise MissingExtra("compiling in int8", str(error.name), "build") from error
     mend(program)

@@ -13,6 +13,7 @@ def store_int8_weights(model: Any) -> None:
     Exporters leave the weights in float with the quantization behind them, which makes a file of an int8 model as large
     as that of the float one; and what they put in between keeps the engine from seeing weights in it."""
     graph = model.graph
+    _hoist_constants(graph)
     makers = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name for tensor in graph.initializer} - {value.name for value in graph.input}
     for node in [node for node in graph.node if node.op_type == "DequantizeLinear"]:
@@ -23,7 +24,19 @@ def store_int8_weights(model: Any) -> None:
             constants.add(computed.name)
             graph.node.remove(needed[-1])
     _store_biases(graph)
+    _drop_implied(graph)
     _drop_unused(graph)
+
+
+def _hoist_constants(graph: Any) -> None:
+    import onnx
+
+    for node in [node for node in graph.node if node.op_type == "Constant"]:
+        value = onnx.helper.get_node_attr_value(node, node.attribute[0].name)
+        if node.attribute[0].name == "value":
+            value.name = node.output[0]
+            graph.initializer.append(value)
+            graph.node.remove(node)
 
 
 def _store_biases(graph: Any) -> None:
@@ -35,7 +48,9 @@ def _store_biases(graph: Any) -> None:
     values = {tensor.name: tensor for tensor in graph.initializer}
     for place, node in reversed(list(enumerate(graph.node))):
         sources = [dequantized.get(name) for name in node.input[:2]]
-        if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or node.input[2] not in values or None in sources:
+        if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or None in sources:
+            continue
+        if {node.input[2], *(source.input[1] for source in sources if source is not None)} - values.keys():
             continue
         scales = [onnx.numpy_helper.to_array(values[source.input[1]]) for source in sources if source is not None]
         bias = onnx.numpy_helper.to_array(values[node.input[2]])
@@ -79,7 +94,33 @@ def _computed(model: Any, nodes: list[Any], output: str) -> Any:
     )
     small = onnx.helper.make_model(part, opset_imports=list(model.opset_import), ir_version=model.ir_version)
     (value,) = ReferenceEvaluator(small).run(None, {})
-    return onnx.numpy_helper.from_array(value, output)
+    return onnx.numpy_helper.from_array(np.asarray(value), output)
+
+
+def _drop_implied(graph: Any) -> None:
+    """A Relu in front of unsigned integers from 0 on does nothing more than they do, and keeps ONNX Runtime from
+    joining them to the Gemm before it."""
+    import onnx
+
+    values = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    for relu in [node for node in graph.node if node.op_type == "Relu" and node.output[0] not in outputs]:
+        users = [node for node in graph.node if relu.output[0] in node.input]
+        points = [values.get(user.input[2]) if len(user.input) > 2 else None for user in users]
+        kinds = {user.op_type for user in users}
+        if kinds != {"QuantizeLinear"} or not all(_is_unsigned_zero(onnx, point) for point in points):
+            continue
+        for user in users:
+            user.input[0] = relu.input[0]
+        graph.node.remove(relu)
+
+
+def _is_unsigned_zero(onnx: Any, point: Any) -> bool:
+    return (
+        point is not None
+        and point.data_type == onnx.TensorProto.UINT8
+        and not onnx.numpy_helper.to_array(point).any()
+    )
 
 
 def _drop_unused(graph: Any) -> None:

@@ -93,11 +93,13 @@ class Duties:
         return shape(command, self._tell)
 
     def _operators(self, command: say.TimeOperators) -> say.OperatorsReply:
+        from ..compress.quantize.gain import costs, fused_of
         from ..runtime.operators import operator_times
 
         [(_, feeds)] = read_cases(command.feeds, (command.case,))
         times = operator_times(command.artifact, command.point, feeds, seconds=command.seconds)
-        return say.OperatorsReply(times=times)
+        fused = fused_of(command.artifact, command.operations)
+        return say.OperatorsReply(costs=costs(times, command.operations, fused))
 
     def _check(self, command: say.CheckModel) -> say.CheckReply:
         from ..data import Chunk, Dataset

@@ -11,7 +11,6 @@ from ..compress.methods import GraphQuantization, Reshaping
 from ..contract import Contract, Strict
 from ..contract.spec import Precision
 from ..evidence import Compression, Finding
-from ..runtime.operators import OperatorTime
 from ..runtime.protocol import Artifact, Kernel, OperatingPoint
 
 
@@ -154,7 +153,7 @@ class TimeReply(Strict):
 
 
 class TimeOperators(Strict):
-    """Time each operation of a graph in runs of one case."""
+    """Time operations of a graph in runs of one case."""
 
     do: Literal["operators"] = "operators"
     artifact: Artifact
@@ -162,10 +161,13 @@ class TimeOperators(Strict):
     feeds: Path
     case: str
     seconds: float
+    operations: tuple[str, ...]
 
 
 class OperatorsReply(Strict):
-    times: tuple[OperatorTime, ...]
+    costs: dict[str, float]
+    """Microseconds of a run that each operation takes with what only prepares values for it; one that no node
+    computes is not there."""
 
 
 class ReadMemory(Strict):

@@ -109,6 +109,10 @@ class _Compiled:
             # The runtime model does not look into a branch. Its body compiles to the same kernels on its own.
             yield from self._layers(self._core.compile_model(body, "CPU", self._config), body)
 
+    @property
+    def compiled(self) -> Any:
+        return self._compiled
+
     def release(self) -> None:
         self._idle = []
         self._compiled = self._model = self._core = None
@@ -138,15 +142,51 @@ class Layer:
     heavy: bool
     parts: tuple[str, ...]
     """Names of the nodes of the graph that were fused into it."""
+    readers: tuple[str, ...]
+    """Names of the layers that read what it computes."""
 
 
-def executed_layers(compiled: Any) -> Iterator[Layer]:
-    """The layers of a compiled model, in the order in which they run; not those inside branches."""
+def executed_layers(compiled: Any, model: Any) -> Iterator[Layer]:
+    """The layers of a compiled model, in the order in which they run; not those inside branches.
+
+    Their parts have the names that they have in every run."""
+    names, products = stably_named(model.clone()), _products(model)
     group = _dynamic_group(compiled)
     for node in compiled.get_runtime_model().get_ordered_ops():
         kind, precision = _executed(node, group)
-        parts = node.get_rt_info()["originalLayersNames"].value.split(",")
-        yield Layer(node.get_friendly_name(), precision, kind in _HEAVY, tuple(part for part in parts if part))
+        parts = [part for part in node.get_rt_info()["originalLayersNames"].value.split(",") if part]
+        parts += [products[part] for part in parts if part in products and products[part] not in parts]
+        readers = (target.get_node() for output in node.outputs() for target in output.get_target_inputs())
+        yield Layer(
+            node.get_friendly_name(),
+            precision,
+            kind in _HEAVY,
+            tuple(names.get(part, part) for part in parts),
+            tuple(reader.get_friendly_name() for reader in readers),
+        )
+
+
+def _products(model: Any) -> dict[str, str]:
+    """The matrix product that a bias is added to, by the addition's name, which is all that is left of the two."""
+    return {
+        target.get_node().get_friendly_name(): node.get_friendly_name()
+        for node in model.get_ordered_ops()
+        if node.get_type_name() == "MatMul"
+        for target in node.output(0).get_target_inputs()
+        if target.get_node().get_type_name() == "Add"
+    }
+
+
+def layers_of(artifact: Artifact) -> tuple[Layer, ...]:
+    """The layers that execute an artifact on one stream. Raises EngineError where OpenVINO refuses the file."""
+    core = need_openvino("looking into a graph").Core()
+    path = artifact.directory / OpenVinoEngine.entry
+    try:
+        model = core.read_model(str(path))
+        compiled = _Compiled(core, model, artifact, OperatingPoint())
+    except RuntimeError as error:
+        raise EngineError(str(path), f"OpenVINO refuses it: {first_line(error)}", "export the model again") from error
+    return tuple(executed_layers(compiled.compiled, model))
 
 
 def _columns(node: Any) -> int:
@@ -182,18 +222,23 @@ def bodies_of(node: Any) -> Iterator[Any]:
         yield node.get_function()
 
 
-def stably_named(model: Any) -> None:
+def stably_named(model: Any) -> dict[str, str]:
     """Give nodes that OpenVINO has named with its running number, such as `Multiply_2769`, a name by their place.
+
+    Returns the new names by the old ones.
 
     The running number depends on what the process did before; a graph is to be the same, byte for byte, every time."""
     counts: Counter[str] = Counter()
+    renamed: dict[str, str] = {}
     for node in model.get_ordered_ops():
         if _NUMBERED.fullmatch(node.get_friendly_name()) and node.get_type_name() != "Parameter":
             kind = node.get_type_name()
             counts[kind] += 1
+            renamed[node.get_friendly_name()] = f"{kind}.{counts[kind]}"
             node.set_friendly_name(f"{kind}.{counts[kind]}")
     for body in _bodies(model):
         stably_named(body)
+    return renamed
 
 
 def _bodies(model: Any) -> Iterator[Any]:

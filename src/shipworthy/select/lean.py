@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..compress import Static
+from ..compress.quantize.gain import gainless
 from ..evidence import Candidate
-from ..runtime.operators import OperatorTime
 from ..runtime.protocol import OperatingPoint
 from .bench import Bench
 from .recipes import Recipe
@@ -17,8 +17,6 @@ from .tried import Outcome, Tried
 def leaner(bench: Bench, candidate: Candidate, recipe: Recipe, done: Mapping[str, Outcome]) -> Recipe | str:
     """The recipe with what stays in float, by the times of single operations in int8 and in fp32, or why there is
     nothing to gain. The race against the fully quantized graph decides whether it is any better."""
-    from ..compress.quantize.gain import without_gain
-
     method = recipe.quantization
     assert isinstance(method, Static), "the recipe is made so"
     fp32 = done.get(Candidate(engine=candidate.engine, precision="fp32").id)
@@ -28,9 +26,9 @@ def leaner(bench: Bench, candidate: Candidate, recipe: Recipe, done: Mapping[str
     if fp32.exported.reply is None:
         return "the times of single operations need this engine's graph in fp32"
     point = int8.pace.best.model_copy(update={"streams": 1})
-    times = [_times(bench, tried, point) for tried in (fp32, int8)]
     names = tuple(op.name for step in int8.compression for op in step.operations if op.precision == "int8")
-    kept = without_gain(times[0], times[1], names)
+    before, after = (_costs(bench, tried, point, names) for tried in (fp32, int8))
+    kept = gainless(before, after, names)
     if not kept:
         return f"each of the {len(names)} operations in int8 gains by it"
     if len(kept) == len(names):
@@ -43,6 +41,6 @@ def leaner(bench: Bench, candidate: Candidate, recipe: Recipe, done: Mapping[str
     )
 
 
-def _times(bench: Bench, tried: Tried, point: OperatingPoint) -> tuple[OperatorTime, ...]:
+def _costs(bench: Bench, tried: Tried, point: OperatingPoint, names: tuple[str, ...]) -> dict[str, float]:
     with Trial(bench, tried.candidate, tried.way) as trial:
-        return trial.operators(tried.exported, point).times
+        return trial.operators(tried.exported, point, names).costs

@@ -7,7 +7,6 @@ from pydantic import Field
 from ..contract import Strict
 from ..evidence import Compression, Finding, LatencyPoint, MetricEvidence, Parity, Speed, ThroughputPoint
 from ..measure import ExportReply, ModelSource
-from ..runtime.operators import OperatorTime
 from ..runtime.protocol import Kernel, OperatingPoint
 
 
@@ -54,9 +53,10 @@ class Exported(Stage):
 
 
 class Operators(Stage):
-    """What each operation of a graph takes."""
+    """What operations of a graph take."""
 
-    times: tuple[OperatorTime, ...] = ()
+    costs: dict[str, float] = Field(default_factory=dict)
+    """Microseconds of a run, by the operation's name."""
 
 
 class Quality(Stage):

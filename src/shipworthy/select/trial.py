@@ -91,8 +91,8 @@ class Trial:
             "pace", Pace, lambda _: pace_of(self._bench, own, self._opened(own.artifact), rivals), depends=names
         )
 
-    def operators(self, exported: Exported, point: OperatingPoint) -> Operators:
-        """What each operation of the graph takes at an operating point."""
+    def operators(self, exported: Exported, point: OperatingPoint, operations: tuple[str, ...]) -> Operators:
+        """What these operations of the graph take at an operating point."""
         artifact = artifact_of(exported)
         command = TimeOperators(
             artifact=artifact,
@@ -100,11 +100,12 @@ class Trial:
             feeds=self._bench.timing(),
             case=str(point.batch),
             seconds=self._bench.effort.operators_s,
+            operations=operations,
         )
 
         def measure(_: str) -> Operators:
             with self._bench.worker(self._candidate.id, "operators", engine=self._candidate.engine) as worker:
-                return Operators(times=worker.ask(command, OperatorsReply).times)
+                return Operators(costs=worker.ask(command, OperatorsReply).costs)
 
         return self._once("operators", Operators, measure, depends=point.model_dump())
 

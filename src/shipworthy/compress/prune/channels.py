@@ -23,6 +23,8 @@ from ..steps import device_of
 Plan: TypeAlias = Mapping[str, Sequence[int]]
 """For each root layer, the output channels that it loses."""
 
+_TRIED = 3
+"""Feeds that each way of removing channels is tried on; what comes out in the end runs on all."""
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
 """What modules call the number of their attention heads."""
 
@@ -57,15 +59,16 @@ class Cutter:
     module: nn.Module
     contract: Contract
     feeds: tuple[Arrays, ...]
-    """Of several sizes. The first one is traced, with two samples."""
+    """The first one is traced, with two samples; then others, the smallest first."""
     shapes: tuple[Mapping[str, tuple[int, ...]], ...]
     """Of the outputs for each of the feeds, which must stay."""
     norm: Literal[1, 2]
 
     @classmethod
     def of(cls, module: nn.Module, contract: Contract, feeds: Sequence[Arrays], norm: Literal[1, 2]) -> Cutter:
-        shapes = tuple(output_shapes(module, contract, one) for one in feeds)
-        return cls(module, contract, tuple(feeds), shapes, norm)
+        ordered = (feeds[0], *sorted(feeds[1:], key=lambda one: sum(array.size for array in one.values())))
+        shapes = tuple(output_shapes(module, contract, one) for one in ordered)
+        return cls(module, contract, ordered, shapes, norm)
 
     def cut(self, plan: Plan) -> nn.Module:
         """A copy without the channels of the plan, which has not been run yet. The module itself stays as it is.
@@ -86,10 +89,12 @@ class Cutter:
             parameter.grad = None
         return private.eval()
 
-    def check(self, cut: nn.Module) -> nn.Module:
-        """The same module. Raises CompressError where its outputs have other shapes, and what its forward raises."""
-        for feeds, wanted in zip(self.feeds, self.shapes, strict=True):
-            found = output_shapes(cut, self.contract, feeds)
+    def check(self, cut: nn.Module, feeds: int | None = None) -> nn.Module:
+        """The same module, run on all feeds or on the first ones.
+
+        Raises CompressError where its outputs have other shapes, and what its forward raises."""
+        for one, wanted in zip(self.feeds[:feeds], self.shapes[:feeds], strict=True):
+            found = output_shapes(cut, self.contract, one)
             if found != wanted:
                 raise CompressError("pruning", f"would change the shapes of outputs from {dict(wanted)} to {found}")
         return cut
@@ -162,7 +167,7 @@ class Cutter:
             importance = np.array([group.importance[list(unit)].mean() for unit in units])
             formed = ChannelGroup(group.root, group.members, units, importance)
             try:
-                self.check(self.cut({group.root: formed.least(1)}))
+                self.check(self.cut({group.root: formed.least(1)}), _TRIED)
             except Exception as exc:  # noqa: BLE001 - the user's forward may refuse its new width in any way
                 reason = reason or f"the model does not run without one of its channels ({first_line(exc)})"
             else:

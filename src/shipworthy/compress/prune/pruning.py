@@ -12,6 +12,7 @@ from ...model import LoadedModel
 from ...model.live import private_copy
 from ..made import Reshaped
 from ..methods import Structured, Unstructured
+from ..progress import Shown
 from ..reports import bytes_of, macs_of, mean_abs_diff, one_feed, parameters_of
 from ..subject import ModelLike, Subject, subject_of
 from ..training import Loader
@@ -32,7 +33,7 @@ def prune(
     validation: object = None,
     train_step: TrainStep | None = None,
     checkpoint: Path | None = None,
-    progress: bool = True,
+    progress: Shown = True,
 ) -> Reshaped:
     """Prune a copy of `model`, for good, and fine-tune it where there is labelled training data.
 
@@ -40,7 +41,7 @@ def prune(
     all that depends on them, so that the model has fewer operations; the shapes of its outputs stay.
     `train` and `validation` are all that `data.as_dataset` takes, or paths; `train` may be a DataLoader, which is
     iterated over in each epoch. By default they are what the contract names. `checkpoint` is a file from which an
-    interrupted fine-tuning goes on.
+    interrupted fine-tuning goes on. `progress` shows it, or is a function that hears of each epoch.
 
     Raises CompressError where the model cannot be pruned, or its training step fails; ContractError, DataError and
     ModelError for what is wrong with the contract, the data and the model; MissingExtra without Torch-Pruning."""
@@ -53,7 +54,7 @@ def prune(
 
 
 def _structured(
-    subject: Subject, method: Structured, step: TrainStep | None, checkpoint: Path | None, progress: bool
+    subject: Subject, method: Structured, step: TrainStep | None, checkpoint: Path | None, progress: Shown
 ) -> Reshaped:
     cut = cut_channels(subject, method)
     renewed = renew_statistics(cut.module, subject.train, subject.contract.inputs)
@@ -78,7 +79,7 @@ def _structured(
 
 
 def _unstructured(
-    subject: Subject, method: Unstructured, step: TrainStep | None, checkpoint: Path | None, progress: bool
+    subject: Subject, method: Unstructured, step: TrainStep | None, checkpoint: Path | None, progress: Shown
 ) -> Reshaped:
     module = private_copy(subject.module, subject.contract.name).eval()
     masks = masks_for(module, method.share, method.scope)

@@ -15,7 +15,7 @@ from ...errors import ContractError
 from ...evidence import Epoch, Finding
 from ...usercode import importing_from
 from ..methods import Training
-from ..progress import epochs_shown
+from ..progress import Shown, epochs_shown
 from ..steps import device_of
 from ..subject import Subject
 from ..training import Loader, resolve_step, train, validator
@@ -68,7 +68,7 @@ def fine_tune(
     settings: Training | None,
     train_step: TrainStep | None,
     checkpoint: Path | None,
-    progress: bool,
+    progress: Shown,
     identified_by: str,
 ) -> tuple[tuple[Epoch, ...], list[Finding]]:
     """Train `module` in place where there is labelled data and a step for it; else a finding says why not."""

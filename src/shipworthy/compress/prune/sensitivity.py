@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from ...contract import Arrays
 from ...data import Dataset
 from ..reports import macs_of, relative_error
@@ -46,12 +44,14 @@ def sensitivities(
     groups: Sequence[ChannelGroup],
     samples: Dataset,
     feed: Arrays,
-    validate: Callable[[nn.Module], float] | None,
+    score: Callable[[Arrays], float] | None,
 ) -> tuple[list[Sensitivity], dict[str, str]]:
-    """One entry for each group whose removal saves operations, before any fine-tuning; and why others have none."""
+    """One entry for each group whose removal saves operations, before any fine-tuning; and why others have none.
+
+    `score` gives the metric of the outputs for `samples`."""
     module, contract = cutter.module, cutter.contract
     whole, wanted = macs_of(module, contract, feed), outputs_of(module, contract, samples)
-    before = None if validate is None else validate(module)
+    before = None if score is None else score(wanted)
     found, refused = [], {}
     for group in groups:
         count = max(1, int(len(group.units) * TRIAL))
@@ -63,7 +63,7 @@ def sensitivities(
             refused[group.root] = f"the model does not run without {count} of its channels ({first_line(exc)})"
             continue
         if saved > 0:
-            loss = None if validate is None or before is None else before - validate(private)
+            loss = None if score is None or before is None else before - score(answers)
             found.append(Sensitivity(group, count / len(group.units), saved, relative_error(wanted, answers), loss))
     return found, refused
 

@@ -13,11 +13,13 @@ from ...errors import CompressError
 from ...evidence import Finding, PrunedLayer
 from ..methods import Structured
 from ..reports import macs_of, one_feed
-from ..steps import validator
-from ..subject import Subject
+from ..steps import scorer
+from ..subject import Subject, evenly
 from .channels import Cutter
 from .sensitivity import Sensitivity, removal_order, sensitivities
 
+_WORK, _FEWEST = 10**11, 32
+"""Multiply-accumulates that one trial of a group may cost, and samples that it has in any case."""
 _BLOCK, _WIDE = 8, 32
 """Kernels take channels in blocks: a layer of at least `_WIDE` channels keeps a multiple of `_BLOCK`."""
 
@@ -40,14 +42,14 @@ def cut_channels(subject: Subject, method: Structured) -> Cut:
     How much is taken from which group of layers is `sensitivity.removal_order`; how many units in all is found by
     bisection over modules that are really cut and counted. The outputs keep their channels. Raises CompressError where
     the module cannot be traced, nothing of it can be removed, or the operations do not become fewer."""
-    samples = subject.samples
-    feed = one_feed(subject.contract, samples)
-    sizes = probes(subject.contract, samples, subject.contract.search.seed)
+    feed = one_feed(subject.contract, subject.samples)
+    sizes = probes(subject.contract, subject.samples, subject.contract.search.seed)
     cutter = Cutter.of(subject.module, subject.contract, (feed, *sizes), method.norm)
     before = macs_of(subject.module, subject.contract, feed)
     groups, refused = cutter.groups()
-    validate = validator(subject.contract, subject.validation, subject.module)
-    measured, failed = sensitivities(cutter, groups, samples, feed, validate)
+    samples = evenly(subject.samples, max(_FEWEST, _WORK // max(1, before)))
+    score = scorer(subject.contract, None if subject.validation is None else samples, subject.module)
+    measured, failed = sensitivities(cutter, groups, samples, feed, score)
     refused |= failed
     if not measured:
         reason = "; ".join(f"{root}: {why}" for root, why in list(refused.items())[:3]) or "it has no inner layers"
@@ -62,7 +64,7 @@ def cut_channels(subject: Subject, method: Structured) -> Cut:
         after,
         tuple(_layers(subject.module, module, measured)),
         (*_left_alone(refused), *_short_of(method.share, before, after)),
-        (_summary(measured, before, after, subject),),
+        (_summary(measured, before, after, len(samples)),),
     )
 
 
@@ -158,11 +160,11 @@ def _short_of(share: float, before: int, after: int) -> list[Finding]:
     ]
 
 
-def _summary(measured: Sequence[Sensitivity], before: int, after: int, subject: Subject) -> str:
+def _summary(measured: Sequence[Sensitivity], before: int, after: int, samples: int) -> str:
     ranked = sorted(measured, key=lambda one: one.harm)
     by = "loss of the metric" if ranked[0].loss is not None else "relative error of the outputs"
     return (
         f"{before:,} multiply-accumulates of a sample became {after:,}; of {len(measured)} groups of channels "
         f"{ranked[-1].group.root} is the most sensitive and {ranked[0].group.root} the least, by the {by} "
-        f"on {len(subject.samples)} samples when a quarter of it is removed"
+        f"on {samples} samples when a quarter of it is removed"
     )

@@ -80,7 +80,7 @@ def _folded(module: nn.Module, conv_path: str, norm_path: str) -> Iterator[None]
     yield
 
 
-def _shared(module: nn.Module, weight: nn.Parameter) -> bool:
+def _shared(module: nn.Module, weight: torch.Tensor) -> bool:
     owners = [
         name
         for name, part in module.named_modules(remove_duplicate=False)

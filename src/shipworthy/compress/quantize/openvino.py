@@ -104,7 +104,10 @@ def _executed_in_int8(model: Any, found: Sequence[Operation], threads: int) -> s
     config = {"INFERENCE_PRECISION_HINT": HINTS["fp32"], "INFERENCE_NUM_THREADS": threads}
     compiled = need_openvino("quantizing").Core().compile_model(stored, "CPU", config)
     in_float = [
-        part for layer in executed_layers(compiled) if layer.heavy and layer.precision != "int8" for part in layer.parts
+        part
+        for layer in executed_layers(compiled, stored)
+        if layer.heavy and layer.precision != "int8"
+        for part in layer.parts
     ]
     return {operation.name for operation in found if not any(belongs(part, operation) for part in in_float)}
 

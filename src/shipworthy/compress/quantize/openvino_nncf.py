@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ def quiet_nncf() -> Iterator[Any]:
     """NNCF, with its log, its progress bars and its telemetry silent. Raises MissingExtra."""
     need_openvino("quantizing for OpenVINO")
     with collected():
+        collecting = sys.stdout
         try:
             import nncf
         except ModuleNotFoundError as error:
@@ -33,6 +33,6 @@ def quiet_nncf() -> Iterator[Any]:
             logger.handlers = handlers
             logger.setLevel(level)
     for handler in handlers:
-        # Its own handler holds the stream of the time of its first import, which was the collected one.
-        if isinstance(handler, logging.StreamHandler) and isinstance(handler.stream, io.StringIO):
+        # Its own handler holds the stream of the time of its first import, which may be the collected one.
+        if isinstance(handler, logging.StreamHandler) and handler.stream is collecting:
             handler.setStream(sys.stdout)

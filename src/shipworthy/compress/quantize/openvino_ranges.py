@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -26,31 +26,20 @@ _TRIED = 48
 """Samples of a trial: two thirds of them calibrate, the others judge."""
 
 Ends: TypeAlias = Literal["mean", "extreme"]
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """The ends of a range, and whether biases are corrected for the mean error of the weights."""
-
-    ends: Ends = "mean"
-    """The mean over the samples of their smallest and largest values, or the smallest and largest of all."""
-    corrected: bool = True
-
-    def show(self) -> str:
-        ends = "the mean of the samples' extremes" if self.ends == "mean" else "the extremes of all samples"
-        return f"ranges from {ends}, biases {'corrected' if self.corrected else 'left as they are'}"
+"""Of a range: the mean over the samples of their smallest and largest values, or the smallest and largest of all."""
 
 
 def calibrated(model: Any, job: GraphJob) -> tuple[Any, tuple[str, ...]]:
     """The graph with FakeQuantize nodes, and what was chosen. Raises CompressError where NNCF fails on it."""
     assert job.calibration is not None
-    attention, mixed = _traits(model, scheme_for(job.host))
-    way, told = _best_way(model, job)
-    quantized = _quantized(model, job, feeds_of(job.calibration, job.contract), way.ends)
-    if not way.corrected:
-        _uncorrect(quantized, biases_of(model))
+    scheme = scheme_for(job.host)
+    attention, mixed = _traits(model, scheme)
+    trial = _Trial.of(model, job)
+    ends, why_ends = trial.best_ends()
+    quantized = _quantized(model, job, feeds_of(job.calibration, job.contract), ends)
+    quantized, why_biases = trial.best_biases(quantized)
     zero = "with a zero point" if mixed else "symmetric, or from 0 where nothing is negative"
-    notes = [scheme_for(job.host).reason, f"activations are {zero}; weights have one scale per output channel", told]
+    notes = [scheme.reason, f"activations are {zero}; weights have one scale per output channel", why_ends, why_biases]
     if any(node.get_type_name() in RECURRENT for _, graph in graphs(model) for node in graph.get_ordered_ops()):
         notes.append("OpenVINO computes recurrent layers in float, so that they are left alone")
     if attention:
@@ -58,33 +47,51 @@ def calibrated(model: Any, job: GraphJob) -> tuple[Any, tuple[str, ...]]:
     return quantized, tuple(notes)
 
 
-def _best_way(model: Any, job: GraphJob) -> tuple[Way, str]:
-    """The way whose outputs are nearest to fp32's on samples that it was not calibrated on.
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Few samples, two thirds of which calibrate and the others judge, by the outputs' distance from fp32's."""
 
-    The mean of extremes cuts off outliers, which pays where a tensor has many values and costs where it has few."""
-    assert job.calibration is not None
-    feeds = feeds_of(chosen(job.calibration, job.contract, _TRIED), job.contract)
-    judged = feeds[::3]
-    fitted = [feed for place, feed in enumerate(feeds) if place % 3] or feeds
-    wanted = list(_outputs(model, judged, job))
-    biases = biases_of(model)
-    found: dict[Way, float] = {}
-    ends: tuple[Ends, ...] = ("mean", "extreme")
-    for end in ends:
-        quantized = _quantized(model, job, fitted, end)
-        for corrected in (True, False):
-            if not corrected:
-                _uncorrect(quantized, biases)
-            found[Way(end, corrected)] = _sqnr(wanted, _outputs(quantized, judged, job))
-    best = max(found, key=lambda way: found[way])
-    worst = min(found.values())
-    return best, f"{best.show()}: {found[best]:.1f} dB on {len(judged)} samples held back, the worst way {worst:.1f} dB"
+    model: Any
+    job: GraphJob
+    fitted: list[dict[str, Array]]
+    judged: list[dict[str, Array]]
+    wanted: list[list[Array]]
 
+    @classmethod
+    def of(cls, model: Any, job: GraphJob) -> _Trial:
+        assert job.calibration is not None
+        feeds = feeds_of(chosen(job.calibration, job.contract, _TRIED), job.contract)
+        fitted = [feed for place, feed in enumerate(feeds) if place % 3] or feeds
+        return cls(model, job, fitted, feeds[::3], list(_outputs(model, feeds[::3], job)))
 
-def _uncorrect(model: Any, biases: Mapping[str, Array]) -> None:
-    for operation in operations(model):
-        if operation.name in biases:
-            restore_bias(operation.node, biases[operation.name])
+    def best_ends(self) -> tuple[Ends, str]:
+        """The mean of extremes cuts off outliers: that pays where a tensor has many values, and costs where few."""
+        every: tuple[Ends, ...] = ("mean", "extreme")
+        found = {ends: self._sqnr(self._without_correction(ends)) for ends in every}
+        best: Ends = "mean" if found["mean"] >= found["extreme"] else "extreme"
+        words = {"mean": "the mean of the samples' extremes", "extreme": "the extremes of all samples"}
+        other: Ends = "extreme" if best == "mean" else "mean"
+        told = f"ranges are {words[best]}: {found[best]:.1f} dB on {len(self.judged)} samples held back, "
+        return best, f"{told}where {words[other]} gives {found[other]:.1f} dB"
+
+    def best_biases(self, quantized: Any) -> tuple[Any, str]:
+        """NNCF's fast correction takes the mean of a channel for its distribution, which can do harm."""
+        plain = quantized.clone()
+        biases = biases_of(self.model)
+        for operation in operations(plain):
+            if operation.name in biases:
+                restore_bias(operation.node, biases[operation.name])
+        corrected, as_it_was = self._sqnr(quantized), self._sqnr(plain)
+        figures = f"({corrected:.1f} dB corrected, {as_it_was:.1f} dB not)"
+        if corrected >= as_it_was:
+            return quantized, f"biases are corrected for the mean error of the weights {figures}"
+        return plain, f"biases are left as they are {figures}"
+
+    def _without_correction(self, ends: Ends) -> Any:
+        return _quantized(self.model, self.job, self.fitted, ends, corrected=False)
+
+    def _sqnr(self, quantized: Any) -> float:
+        return _sqnr(self.wanted, _outputs(quantized, self.judged, self.job))
 
 
 def _sqnr(wanted: Sequence[Sequence[Array]], found: Iterator[Sequence[Array]]) -> float:
@@ -115,7 +122,7 @@ def _fitting(model: Any, feeds: Sequence[Arrays]) -> list[dict[str, Array]]:
     return [{name: array for name, array in feed.items() if name in names} for feed in feeds]
 
 
-def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends) -> Any:
+def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends, *, corrected: bool = True) -> Any:
     scheme = scheme_for(job.host)
     attention, mixed = _traits(model, scheme)
     with quiet_nncf() as nncf:
@@ -129,7 +136,7 @@ def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends) -
                 fast_bias_correction=True,
                 model_type=nncf.ModelType.TRANSFORMER if attention else None,
                 ignored_scope=nncf.IgnoredScope(types=sorted(RECURRENT), validate=False),
-                advanced_parameters=_advanced(nncf, scheme, ends),
+                advanced_parameters=_advanced(scheme, ends, corrected=corrected),
             )
         except Exception as error:  # NNCF raises whatever a graph that it does not know leads it to
             remedy = "use dynamic quantization or another engine; calibration samples have to take every branch"
@@ -138,7 +145,7 @@ def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends) -
     return quantized
 
 
-def _advanced(nncf: Any, scheme: Scheme, ends: Ends) -> Any:
+def _advanced(scheme: Scheme, ends: Ends, *, corrected: bool) -> Any:
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
         OverflowFix,
@@ -150,6 +157,7 @@ def _advanced(nncf: Any, scheme: Scheme, ends: Ends) -> Any:
     sets = RangeEstimatorParametersSet
     return AdvancedQuantizationParameters(
         overflow_fix=OverflowFix.ENABLE if scheme.narrow_weights else OverflowFix.DISABLE,
+        disable_bias_correction=not corrected,
         activations_quantization_params=signed,
         activations_range_estimator_params=sets.MEAN_MINMAX if ends == "mean" else sets.MINMAX,
         backend_params={"compress_weights": False},

@@ -75,9 +75,7 @@ def _x86(scheme: Scheme, dynamic: bool, keep_float: frozenset[str]) -> tuple[Any
         def annotate(self, model: Any) -> Any:
             return _without(super().annotate(model), keep_float)
 
-    config = x86.get_default_x86_inductor_quantization_config(
-        is_dynamic=dynamic, reduce_range=scheme.narrow_weights
-    )
+    config = x86.get_default_x86_inductor_quantization_config(is_dynamic=dynamic, reduce_range=scheme.narrow_weights)
     return Choosing(), config
 
 

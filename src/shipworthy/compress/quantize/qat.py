@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ...contract import Contract
 from ...data import Dataset
 from ...errors import CompressError
-from ...evidence import Compression, Epoch, Finding, QuantizedOperation
+from ...evidence import Compression, Epoch, QuantizedOperation
 from ...exporters.fake_quantize import FakeQuantize
+from ...exporters.noise import collected
 from ...model import LoadedModel
 from ...runtime import Host, this_host
 from ...runtime.guarded import first_line
@@ -22,7 +23,7 @@ from ..progress import epochs_shown
 from ..reports import bytes_of, mean_abs_diff, one_feed, parameters_of
 from ..subject import ModelLike, Subject, subject_of
 from ..training import Loader, resolve_step, train, validator
-from .calibration import chosen, feeds_of, few_samples
+from .calibration import chosen, feeds_of, few_samples, unlike_validation
 from .folding import Seen, fold, seen_in
 from .openvino_nncf import quiet_nncf
 from .ranges import TrainedRange, grid_of
@@ -37,14 +38,15 @@ if TYPE_CHECKING:
 
 
 class Root(nn.Module):
-    """A module around one whose own class iterates over its children, to which hooks cannot be added."""
+    """A module around an nn.Sequential, whose own class iterates over its children, so that hooks cannot be added."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, *args: Tensor) -> Any:
-        return self.module(*args)
+    def forward(self, x: Tensor) -> Any:
+        # Named: hooks do not see what is inside of *args.
+        return self.module(x)
 
 
 def qat(
@@ -83,8 +85,11 @@ def qat(
             module, step, subject, method, checkpoint, (shown, told), optimizer=optimizer, scheduler=scheduler
         )
     settle(module)
+    findings = few_samples(samples)
+    if calibration is not None and subject.validation is not None:
+        findings += unlike_validation(samples, subject.validation, subject.contract)
     report = _report(subject, module, epochs, (*notes, f"ranges start from {len(samples)} samples"))
-    return Reshaped(LoadedModel("module", module, notes=("trained with fake quantization",)), report, _found(samples))
+    return Reshaped(LoadedModel("module", module, notes=("trained with fake quantization",)), report, findings)
 
 
 def fake_quantized(
@@ -94,7 +99,8 @@ def fake_quantized(
 
     Raises CompressError where NNCF cannot follow the module, or finds nothing to quantize."""
     copied = copy.deepcopy(module).eval()
-    seen = seen_in(copied, contract, one_feed(contract, samples))
+    with collected():
+        seen = seen_in(copied, contract, one_feed(contract, samples))
     folded = fold(copied, seen.pairs) if seen is not None else 0
     inner = Root(copied) if isinstance(copied, nn.Sequential) else copied
     quantized = _calibrated(inner, feeds_of(samples, contract), contract, scheme, seen)
@@ -103,7 +109,7 @@ def fake_quantized(
     if not found:
         raise CompressError(contract.name, "has no convolution or product that could be int8", "keep it in fp32")
     for name, part in found:
-        storage.set_submodule(name, TrainedRange(grid_of(part)))
+        storage.set_submodule(name, TrainedRange(grid_of(part, signed=scheme.signed_activations)))
     notes = [scheme.reason]
     if folded:
         notes.append(f"{folded} normalisations were folded into the convolutions before them")
@@ -160,7 +166,7 @@ def _calibrated(
 
 
 def _advanced(scheme: Scheme) -> Any:
-    from nncf.quantization.advanced_parameters import (  # type: ignore[import-untyped]
+    from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
         OverflowFix,
         QuantizationParameters,
@@ -170,7 +176,7 @@ def _advanced(scheme: Scheme) -> Any:
         overflow_fix=OverflowFix.ENABLE if scheme.narrow_weights else OverflowFix.DISABLE,
         # By channel, which NNCF takes for depthwise convolutions, is executed in int8 by OpenVINO alone.
         activations_quantization_params=QuantizationParameters(
-            per_channel=False, signedness_to_force=True if scheme.signed_activations else None
+            per_channel=False
         ),
     )
 
@@ -178,7 +184,7 @@ def _advanced(scheme: Scheme) -> Any:
 def _without_compiling() -> None:
     """NNCF compiles a C++ extension for its quantizers at their first use, which takes a minute or more, needs a
     compiler, and blocks every later run where the first one was killed. They only serve to calibrate here."""
-    from nncf.torch.quantization import extensions, reference  # type: ignore[import-untyped]
+    from nncf.torch.quantization import extensions, reference
 
     class Plain:
         Quantize_forward = staticmethod(reference.torch_executor.forward)
@@ -188,7 +194,7 @@ def _without_compiling() -> None:
 
 
 def _storage(module: nn.Module) -> Any:
-    from nncf.torch.function_hook.wrapper import get_hook_storage  # type: ignore[import-untyped]
+    from nncf.torch.function_hook.wrapper import get_hook_storage
 
     return get_hook_storage(module)
 
@@ -233,9 +239,7 @@ def _report(subject: Subject, module: nn.Module, epochs: tuple[Epoch, ...], note
         parameters_after=parameters_of(module),
         bytes_before=before,
         bytes_after=before - saved,
-        mean_abs_diff=mean_abs_diff(
-            subject.answers_of(subject.module), subject.answers_of(module), subject.samples
-        ),
+        mean_abs_diff=mean_abs_diff(subject.answers_of(subject.module), subject.answers_of(module), subject.samples),
         samples=None if isinstance(subject.train, Loader) else len(subject.train or ()),
         operations=operations,
         epochs=epochs,
@@ -245,9 +249,9 @@ def _report(subject: Subject, module: nn.Module, epochs: tuple[Epoch, ...], note
 
 def _operations(module: nn.Module) -> tuple[tuple[QuantizedOperation, ...], int]:
     """The layers with quantized weights, and the bytes that int8 saves there."""
-    from nncf.torch.function_hook.hook_storage import decode_hook_name  # type: ignore[import-untyped]
+    from nncf.torch.function_hook.hook_storage import decode_hook_name
 
-    found, saved = [], 0
+    found, saved, parts = [], 0, dict(module.named_modules())
     for hook, part in _storage(module).named_hooks():
         kind, place, port = decode_hook_name(hook)
         path, function, _ = place.rsplit("/", 2) if place.count("/") > 1 else ("", place, "")
@@ -255,10 +259,6 @@ def _operations(module: nn.Module) -> tuple[tuple[QuantizedOperation, ...], int]
             continue
         layer = path.replace("/", ".")
         found.append(QuantizedOperation(name=layer, op=function, precision="int8"))
-        weight = getattr(module.get_submodule(layer), "weight", None)
+        weight = getattr(parts.get(layer), "weight", None)
         saved += 0 if weight is None else weight.numel() * (weight.element_size() - 1)
     return tuple(found), saved
-
-
-def _found(samples: Dataset) -> tuple[Finding, ...]:
-    return few_samples(samples)

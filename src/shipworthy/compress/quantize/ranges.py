@@ -30,10 +30,10 @@ class TrainedRange(nn.Module):
         if self.grid.axis is None:
             return torch._fake_quantize_learnable_per_tensor_affine(
                 x, scale.reshape(1), zero_point.reshape(1), self.low, self.high, factor
-            )  # type: ignore[no-any-return]
+            )
         return torch._fake_quantize_learnable_per_channel_affine(
             x, scale, zero_point, self.grid.axis, self.low, self.high, factor
-        )  # type: ignore[no-any-return]
+        )
 
     def settled(self) -> FakeQuantize:
         """The same with constants."""
@@ -42,12 +42,15 @@ class TrainedRange(nn.Module):
         return FakeQuantize(scale, grid.zero_point, grid.axis, signed=grid.low < 0, narrow=grid.narrow)
 
 
-def grid_of(quantizer: Any) -> FakeQuantize:
-    """The grid that a calibrated quantizer of NNCF has."""
+def grid_of(quantizer: Any, *, signed: bool = False) -> FakeQuantize:
+    """The grid that a calibrated quantizer of NNCF has; `signed` spends half of an unsigned one from 0 on negatives,
+    which are not there, for processors that multiply signed bytes."""
     low, _, scale, zero_point = quantizer.get_parameters_for_torch_fq()
     axis = None
     if quantizer.per_channel and scale.numel() > 1:
         axis = max(range(len(quantizer.scale_shape)), key=lambda place: quantizer.scale_shape[place])
     if axis is None:
         scale, zero_point = scale.reshape(-1)[0], zero_point.reshape(-1)[0]
+    if signed and low == 0 and not zero_point.any():
+        scale, low = scale * (255 / 127), -128
     return FakeQuantize(scale, zero_point, axis, signed=low < 0, narrow=quantizer.is_half_range)

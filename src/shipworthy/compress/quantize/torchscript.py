@@ -69,9 +69,7 @@ def static(job: GraphJob, method: Static) -> Quantized:
     notes = [_NARROW if scheme.narrow_weights else scheme.reason]
     if method.rest == "bf16":
         notes.append("what stays in float is executed in fp32: quantized tensors mix with no other float")
-    report = compression(
-        job, "static", artifact, operations=operations, notes=notes, samples=len(job.calibration)
-    )
+    report = compression(job, "static", artifact, operations=operations, notes=notes, samples=len(job.calibration))
     return Quantized(artifact, report, findings)
 
 
@@ -116,7 +114,7 @@ def _dynamically(module: nn.Module, job: GraphJob) -> nn.Module:
         },
     }
     try:
-        return ao.quantize_dynamic(module, kinds).eval()  # type: ignore[no-any-return]
+        return ao.quantize_dynamic(module, kinds).eval()  # type: ignore[no-any-return, no-untyped-call]
     except Exception as error:  # what a module holds decides what copying and replacing its parts raises
         raise _refused("quantize_dynamic", error) from error
 
@@ -136,7 +134,7 @@ def _statically(
             prepared = quantize_fx.prepare_fx(module, mapping, _example(job, feeds))
             for feed in feeds:
                 prepared(*to_tensors(signature, feed))
-            return quantize_fx.convert_fx(prepared).eval()  # type: ignore[no-any-return]
+            return quantize_fx.convert_fx(prepared).eval()
     except Exception as error:  # torch.fx and the module's own code raise dozens of classes
         raise _refused("FX graph mode", error) from error
 
@@ -148,7 +146,8 @@ def _mapping(host: Host, scheme: Scheme) -> Any:
         return ao.get_default_qconfig_mapping("qnnpack")
     mapping = ao.get_default_qconfig_mapping("x86")
     observer = ao.HistogramObserver.with_args(dtype=torch.quint8, reduce_range=scheme.narrow_weights)
-    return mapping.set_global(ao.QConfig(activation=observer, weight=ao.default_per_channel_weight_observer))
+    whole = ao.QConfig(activation=observer, weight=ao.default_per_channel_weight_observer)  # type: ignore[no-untyped-call]
+    return mapping.set_global(whole)
 
 
 def _example(job: GraphJob, feeds: Sequence[Arrays]) -> tuple[torch.Tensor, ...]:
