@@ -21,7 +21,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Everything, 2 cores: about half an hour. ARGS='--quick --only mobilenet-v2' for a look; see benchmarks/README.md.
+# Everything, 2 cores: most of an hour. ARGS='--quick --only mobilenet-v2' for a look; see benchmarks/README.md.
 bench-optimize: $(READY) benchmarks/.envs/olive/.ready
 	$(BIN)/python -m benchmarks.optimize $(ARGS)
 

@@ -18,7 +18,7 @@ def build(subject: Subject, folder: Path, name: str) -> Said:
     (folder / "record.json").write_text(report.json())
     (folder / "report.html").write_text(report.html())
     if report.best is None:
-        raise SystemExit(f"no candidate meets the contract: {report.record.why}")
+        raise SystemExit(f"no candidate meets the contract: {report.record.why}{_lacking(report.record)}")
     report.best.save(folder / "package")
     chosen = next(row for row in report.record.results if row.verdict == "chosen")
     candidate = chosen.candidate
@@ -30,6 +30,12 @@ def build(subject: Subject, folder: Path, name: str) -> Said:
         "detail": candidate.id,
         **_proof(chosen),
     }
+
+
+def _lacking(record: Any) -> str:
+    """How many samples the nearest proof lacks, where it is the data that is too small."""
+    needed = [one.samples_needed for row in record.results for one in row.evidence.metrics if one.samples_needed]
+    return f" {min(needed):,} samples would be needed." if needed else ""
 
 
 def _proof(chosen: Any) -> Said:

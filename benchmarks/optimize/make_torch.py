@@ -26,7 +26,7 @@ def nothing(subject: Subject, folder: Path, name: str) -> Said:
 def torchscript(subject: Subject, folder: Path, name: str) -> Said:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(subject.module(), tensors(subject, 2), check_trace=False)
+        traced = torch.jit.trace(subject.module(), tensors(subject, 2), check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(torch.jit.freeze(traced), folder / "model.pt")
     return {"size_mb": (folder / "model.pt").stat().st_size / 1e6, "precision": "fp32"}
 

@@ -43,7 +43,8 @@ def chart(rows: Sequence[Result]) -> alt.ConcatChart:
         subtitleColor=_MUTED,
         offset=18,
     )
-    return alt.concat(*panels, columns=_COLUMNS, spacing=36, title=title).configure(**_config())
+    joined: alt.ConcatChart = alt.concat(*panels, columns=_COLUMNS, spacing=36, title=title).configure(**_config())
+    return joined
 
 
 def _panel(title: str, rows: Sequence[Result]) -> Any:
@@ -52,7 +53,7 @@ def _panel(title: str, rows: Sequence[Result]) -> Any:
     values = [_values(row) for row in rows]
     most = max((row.ratio_high or row.ratio_to_eager or 1.0) for row in rows)
     names = [value["name"] for value in values]
-    base = alt.Chart(alt.Data(values=values)).encode(
+    base = alt.Chart(alt.Data(values=values)).encode(  # type: ignore[no-untyped-call]
         y=alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=200))
     )
     scale = alt.Scale(domain=[0, most * 1.22], nice=False)

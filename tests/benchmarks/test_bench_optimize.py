@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,7 +92,7 @@ def _artifacts(root: Path, subject: Subject) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Result]]:
+def found(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     """One run of eager and ONNX Runtime, each in one stream, and of a row that cannot be made."""
     effort = Effort(look_s=0.01, slice_s=0.01, rounds=5, phase_s=1.0)
     root = tmp_path_factory.mktemp("artifacts")
@@ -102,7 +101,7 @@ def found(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     table = (*(replace(row, streams=(1,)) for row in ROWS if row.name in ("eager", "onnxruntime")), BROKEN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "ROWS", table)
-        yield benching.bench(subject, run, peaks={"torch-fp32": 1e9})
+        return benching.bench(subject, run, peaks={"torch-fp32": 1e9})
 
 
 def test_every_row_is_there_and_a_failing_one_has_its_error(found: list[Result]) -> None:
@@ -153,8 +152,7 @@ def test_a_resumed_run_takes_what_was_built(subject: Subject, tmp_path: Path) ->
 def test_the_picture_has_every_row(found: list[Result]) -> None:
     from benchmarks.optimize.picture import chart
 
-    panel = chart(found).to_dict()["concat"][0]
-    values = panel["data"]["values"]
+    values = chart(found).to_dict()["data"]["values"]
     assert [value["name"] for value in values] == ["PyTorch eager", "ONNX Runtime, defaults", "broken"]
     assert values[2]["label"] == "failed" and values[1]["low"] <= values[1]["ratio"] <= values[1]["high"]
 

@@ -30,7 +30,7 @@ TOKENS: dict[str, Any] = {"ids": {"dtype": "int64", "shape": ["batch", "tokens:1
 class Residual(nn.Module):
     """A stem with pooling, a residual block with a branch for itself, and a head: a ResNet in little."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2))
         self.left = nn.Sequential(

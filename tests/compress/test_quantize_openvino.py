@@ -103,11 +103,15 @@ def test_attention_over_texts_of_any_length(tmp_path: Path) -> None:
 
 def test_the_same_data_gives_the_same_bytes(tmp_path: Path, folder: Path) -> None:
     subject = _case("convolutions", tmp_path, folder)
-    first = quantize_graph(subject.job, Static(), "openvino")
-    kept = {file.name: file.read_bytes() for file in first.artifact.directory.iterdir()}
-    again = quantize_graph(subject.job, Static(), "openvino")
-    assert {file.name: file.read_bytes() for file in again.artifact.directory.iterdir()} == kept
-    assert again.report == first.report
+    folders = [
+        graph.save((), "fp32").directory
+        for graph in (
+            _graph("convolutions", subject.within(tmp_path / "first")),
+            static(subject.within(tmp_path / "again").job, Static()),
+        )
+    ]
+    first, again = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders)
+    assert first == again
 
 
 def test_weights_are_stored_in_a_quarter_of_the_bytes(tmp_path: Path, folder: Path) -> None:
@@ -115,9 +119,10 @@ def test_weights_are_stored_in_a_quarter_of_the_bytes(tmp_path: Path, folder: Pa
     graph = _graph("convolutions", subject)
     assert subject.job.base is not None
     whole = (subject.job.base.directory / "model.bin").stat().st_size
-    assert (graph.save((), "fp32").directory / "model.bin").stat().st_size < 0.28 * whole
-    in_float = graph.save(graph.operations[1:2], "fp32").directory / "model.bin"
-    assert in_float.stat().st_size - 0.28 * whole > 0.7 * 32 * 32 * 9 * 4, "the weights of one operation are in fp32"
+    in_int8 = (graph.save((), "fp32").directory / "model.bin").stat().st_size
+    assert in_int8 < 0.28 * whole
+    one_in_float = (graph.save(graph.operations[1:2], "fp32").directory / "model.bin").stat().st_size
+    assert one_in_float - in_int8 > 0.7 * 32 * 32 * 9 * 4, "the weights of one operation are in fp32"
 
 
 def test_the_rest_executes_in_bf16_where_the_graph_says_so(tmp_path: Path, folder: Path) -> None:
@@ -133,7 +138,10 @@ def test_the_rest_executes_in_bf16_where_the_graph_says_so(tmp_path: Path, folde
         assert set(_heavy(artifact)) == {"int8", "bf16"}
 
 
-def test_the_most_sensitive_operation_is_found(tmp_path: Path) -> None:
+@pytest.mark.long
+def test_the_most_sensitive_operation_is_found(tmp_path: Path, effort: float) -> None:
+    if effort < 1:
+        pytest.skip("only with --full: the search for operations in float shows it too")
     net = Conv()
     import torch
 

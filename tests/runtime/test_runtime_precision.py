@@ -66,6 +66,52 @@ def test_a_package_without_its_source_proves_nothing(ready: Make, tmp_path: Path
         compiled_kernels(bare)
 
 
+INTEGERS = """
+    cpp_fused_quantize_per_tensor_0((const float*)(arg1_1.data_ptr()), (uint8_t*)(buf0.data_ptr()), s27);
+    AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu__qconv_pointwise_tensor(buf0, x_scale, _frozen_param0, &buf1_handle));
+"""
+DEQUANTIZED = """
+    cpp_fused_dequantize_0((const int8_t*)(_frozen_param0.data_ptr()), (float*)(buf0.data_ptr()));
+    cpp_fused_dequantize_quantize_1((const float*)(arg1_1.data_ptr()), (float*)(buf1.data_ptr()), s27);
+    AOTI_TORCH_ERROR_CODE_CHECK(aoti_torch_cpu_convolution(buf1, buf0, &buf2_handle));
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "heavy"),
+    [
+        (INTEGERS, Kernel(op="_qconv_pointwise_tensor", precision="int8", count=1, heavy=True)),
+        (DEQUANTIZED, Kernel(op="convolution", precision="fp32", count=1, heavy=True)),
+    ],
+)
+def test_a_package_that_stores_int8_and_multiplies_fp32_is_seen(body: str, heavy: Kernel, tmp_path: Path) -> None:
+    """What Inductor writes for the same quantized program with frozen weights, and without."""
+    constants = """
+    constants_info_[0].name = "_frozen_param0";
+    constants_info_[0].dtype = static_cast<int32_t>(cached_torch_dtype_int8);
+"""
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w") as package:
+        package.writestr("model/data/aotinductor/model/c.wrapper.cpp", constants + body)
+    assert [kernel for kernel in compiled_kernels(tmp_path / "model.pt2") if kernel.heavy] == [heavy]
+
+
+class Stored(torch.nn.Module):
+    """int8 weights that are made floats before they are used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.arange(-32, 32, dtype=torch.int8).reshape(8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.weight.float() * 0.1)
+
+
+def test_a_script_that_stores_int8_and_multiplies_fp32_is_seen(tmp_path: Path) -> None:
+    specimen = Specimen("stored", Stored, {"x": ("float32", ["batch", 8])})
+    exported = export(specimen.model(), specimen.contract(), "torchscript", "fp32", tmp_path, specimen.probes())
+    assert heavy_precisions(Ready(specimen, specimen.contract(), exported), precision="int8") == {"fp32"}
+
+
 class Fragile(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.inv(x)

@@ -11,6 +11,7 @@ from ..contract import Signature
 from ..errors import MissingExtra
 from .aoti import compile_program
 from .int8_program import mend
+from .int8_routes import strictly
 from .job import Done, Job
 from .program import to_program
 from .routes import Route, first_agreeing
@@ -18,7 +19,7 @@ from .routes import Route, first_agreeing
 
 def export_aoti_int8(job: Job) -> Done:
     """model.pt2 of a module with fake quantization."""
-    return first_agreeing(job, (Route("torch.export", _write),))
+    return first_agreeing(job, (strictly(Route("torch.export", _write)),))
 
 
 def _write(job: Job) -> tuple[()]:

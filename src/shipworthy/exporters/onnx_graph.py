@@ -15,6 +15,7 @@ from ..model.dynamic import dynamic_axes
 from ..runtime.describe import SIGNATURE_KEY
 from ..runtime.guarded import first_line
 from .agreement import gap_of_artifact
+from .int8_routes import strictly
 from .job import Done, Job
 from .onnx_weights import store_int8_weights
 from .positional import example_tensors, positional
@@ -34,7 +35,8 @@ def export_onnx(job: Job) -> Done:
         return first_agreeing(job, (Route("as it is", copy_onnx),))
     if job.precision == "bf16":
         return _bf16(job)
-    return first_agreeing(job, onnx_routes(job))
+    routes = onnx_routes(job)
+    return first_agreeing(job, [strictly(route) for route in routes] if job.precision == "int8" else routes)
 
 
 def export_reference(job: Job) -> Done:

@@ -44,10 +44,10 @@ def _store_biases(graph: Any) -> None:
     accumulator: 32 bits, the scales of both operands multiplied."""
     import onnx
 
-    dequantized = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    makers = {output: node for node in graph.node for output in node.output}
     values = {tensor.name: tensor for tensor in graph.initializer}
     for place, node in reversed(list(enumerate(graph.node))):
-        sources = [dequantized.get(name) for name in node.input[:2]]
+        sources = [_dequantizing(name, makers) for name in node.input[:2]]
         if node.op_type not in ("Conv", "Gemm") or len(node.input) < 3 or None in sources:
             continue
         if {node.input[2], *(source.input[1] for source in sources if source is not None)} - values.keys():
@@ -62,6 +62,14 @@ def _store_biases(graph: Any) -> None:
         made = onnx.helper.make_node("DequantizeLinear", [f"{name}_steps", f"{name}_scale"], [name], axis=0)
         graph.node.insert(place, made)
         node.input[2] = name
+
+
+def _dequantizing(name: str, makers: dict[str, Any]) -> Any:
+    """The node that dequantizes a value, with nothing behind it but what moves values; None where there is none."""
+    node = makers.get(name)
+    while node is not None and node.op_type in ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "MaxPool"):
+        node = makers.get(node.input[0])
+    return node if node is not None and node.op_type == "DequantizeLinear" else None
 
 
 def _needed(wanted: str, makers: dict[str, Any], constants: set[str]) -> list[Any] | None:
@@ -117,9 +125,7 @@ def _drop_implied(graph: Any) -> None:
 
 def _is_unsigned_zero(onnx: Any, point: Any) -> bool:
     return (
-        point is not None
-        and point.data_type == onnx.TensorProto.UINT8
-        and not onnx.numpy_helper.to_array(point).any()
+        point is not None and point.data_type == onnx.TensorProto.UINT8 and not onnx.numpy_helper.to_array(point).any()
     )
 
 

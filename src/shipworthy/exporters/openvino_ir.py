@@ -12,6 +12,7 @@ from ..errors import ExportError
 from ..evidence import Finding
 from ..runtime.engine_openvino import need_openvino
 from ..runtime.guarded import first_line
+from .int8_routes import strictly
 from .job import Done, Job
 from .onnx_graph import copy_onnx, onnx_routes
 from .program import to_program
@@ -24,8 +25,9 @@ def export_openvino(job: Job) -> Done:
     The comparison with eager is therefore made in fp32 for both. For int8 the weights that pass through fake
     quantization are stored as integers."""
     need_openvino("exporting to OpenVINO")
-    written = job if job.precision == "int8" else job.as_precision("fp32")
-    return first_agreeing(written, _routes(written))
+    if job.precision == "int8":
+        return first_agreeing(job, [strictly(route) for route in _routes(job)])
+    return first_agreeing(job.as_precision("fp32"), _routes(job.as_precision("fp32")))
 
 
 def compress_weights(model: Any) -> None:

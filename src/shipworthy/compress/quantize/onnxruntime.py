@@ -120,8 +120,9 @@ the last what a few numbers want, whose extremes differ between samples."""
 def _calibrated(
     view: OnnxView, tensors: Sequence[str], feeds: Sequence[Arrays], scheme: Scheme, threads: int
 ) -> dict[str, tuple[float, float]]:
-    """Of each tensor the range that loses least of it: on the networks above that left as little noise as a search
-    for the best percentile or the least entropy, without histograms, and 20 dB less on a mean of embeddings."""
+    """Of each tensor the range that loses least of it. On the networks above that left as little noise as a search
+    for the best percentile or the least entropy, without histograms; and in a product that reads a mean of embeddings
+    17 dB less than the mean of the extremes."""
     seen = extremes(view, tensors, feeds, threads)
     choices = [(name, limits) for name in tensors for limits in _choices(seen[name])]
     few = [feeds[row] for row in np.unique(np.linspace(0, len(feeds) - 1, min(_COMPARED, len(feeds))).astype(int))]

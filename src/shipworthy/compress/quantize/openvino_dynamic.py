@@ -24,9 +24,9 @@ _STORED = HEAVY | {"Gather"}
 def dynamic(job: GraphJob) -> Quantized:
     """Weights of linear layers and tables of embeddings become int8.
 
-    OpenVINO multiplies int8 here in linear layers only. Other weights (convolutions, LSTMs) would be stored in int8
-    and computed in fp32, which makes a smaller file and no faster graph: they are compressed where the contract's
-    objective is size. Raises CompressError where nothing is left to compress."""
+    OpenVINO multiplies int8 here in linear layers only. Weights of convolutions would be stored in int8 and computed
+    in fp32, which makes a smaller file and no faster graph: they are compressed where the contract's objective is
+    size. Recurrent layers stay in fp32. Raises CompressError where nothing is left to compress."""
     model = read_base(job)
     smallest = job.contract.target.objective == "size"
     with quiet_nncf() as nncf:

@@ -109,7 +109,7 @@ def fake_quantized(
     if not found:
         raise CompressError(contract.name, "has no convolution or product that could be int8", "keep it in fp32")
     for name, part in found:
-        storage.set_submodule(name, TrainedRange(grid_of(part, signed=scheme.signed_activations)))
+        storage.set_submodule(name, TrainedRange(grid_of(part, scheme)))
     notes = [scheme.reason]
     if folded:
         notes.append(f"{folded} normalisations were folded into the convolutions before them")
@@ -175,9 +175,7 @@ def _advanced(scheme: Scheme) -> Any:
     return AdvancedQuantizationParameters(
         overflow_fix=OverflowFix.ENABLE if scheme.narrow_weights else OverflowFix.DISABLE,
         # By channel, which NNCF takes for depthwise convolutions, is executed in int8 by OpenVINO alone.
-        activations_quantization_params=QuantizationParameters(
-            per_channel=False
-        ),
+        activations_quantization_params=QuantizationParameters(per_channel=False),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...exporters.fake_quantize import FakeQuantize
+from .scheme import Scheme
 
 
 class TrainedRange(nn.Module):
@@ -42,15 +43,17 @@ class TrainedRange(nn.Module):
         return FakeQuantize(scale, grid.zero_point, grid.axis, signed=grid.low < 0, narrow=grid.narrow)
 
 
-def grid_of(quantizer: Any, *, signed: bool = False) -> FakeQuantize:
-    """The grid that a calibrated quantizer of NNCF has; `signed` spends half of an unsigned one from 0 on negatives,
-    which are not there, for processors that multiply signed bytes."""
+def grid_of(quantizer: Any, scheme: Scheme) -> FakeQuantize:
+    """The grid that a calibrated quantizer of NNCF has.
+
+    For processors that multiply signed bytes, an unsigned one from 0 on spends half of its steps on negatives, which
+    are not there. Where weights are to keep to 7 bits, NNCF has doubled their scale: training keeps them within."""
     low, _, scale, zero_point = quantizer.get_parameters_for_torch_fq()
     axis = None
     if quantizer.per_channel and scale.numel() > 1:
         axis = max(range(len(quantizer.scale_shape)), key=lambda place: quantizer.scale_shape[place])
     if axis is None:
         scale, zero_point = scale.reshape(-1)[0], zero_point.reshape(-1)[0]
-    if signed and low == 0 and not zero_point.any():
+    if scheme.signed_activations and low == 0 and not zero_point.any():
         scale, low = scale * (255 / 127), -128
-    return FakeQuantize(scale, zero_point, axis, signed=low < 0, narrow=quantizer.is_half_range)
+    return FakeQuantize(scale, zero_point, axis, signed=low < 0, narrow=scheme.narrow_weights and axis is not None)
