@@ -153,9 +153,9 @@ def test_an_interrupted_training_ends_with_the_same_bits(
 
     checkpoint = tmp_path / "qat.pt"
     with pytest.raises(Interrupted):
-        _train(subject, checkpoint=checkpoint, told=stop)
+        _train(subject, checkpoint=checkpoint, progress=stop)
     seen: list[int] = []
-    resumed = _train(subject, checkpoint=checkpoint, told=lambda epoch: seen.append(epoch.number))
+    resumed = _train(subject, checkpoint=checkpoint, progress=lambda epoch: seen.append(epoch.number))
     assert seen == [2]
     # That of an uninterrupted one with the same seed, which is also that two runs give the same bits.
     assert _same(resumed, trained)

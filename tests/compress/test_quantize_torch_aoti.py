@@ -140,7 +140,8 @@ def test_a_package_without_frozen_weights_is_fp32_and_is_seen(job: GraphJob, eff
     """The same quantized program, compiled without what the integer patterns need: int8 by name alone."""
     if effort < 1:
         pytest.skip("compiles C++; run with --full")
-    compile_program(_quantized(job), job.contract.signature, job.directory / "model.pt2")
+    with collected():
+        compile_program(_quantized(job), job.contract.signature, job.directory / "model.pt2")
     artifact = Artifact("aoti", "int8", job.directory, job.contract.signature)
     reason = float_reason(artifact)
     assert reason == "all 3 products and convolutions of the graph execute in fp32"

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+_VIEWS = ("aten.view", "aten.reshape", "aten.flatten")
 _Step = tuple[Any, ...]
 """An operator, and its arguments after the first."""
 
@@ -35,8 +36,21 @@ def mend(program: torch.export.ExportedProgram) -> None:
             _unfuse_input(graph, node)
         elif str(node.target) == "quantized_decomposed.choose_qparams.tensor":
             _include_zero(graph, node)
+        elif str(node.target).startswith(_VIEWS) and str(node.args[0]).startswith("dequantize_per_tensor"):
+            _dequantize_behind(graph, node)
     graph.eliminate_dead_code()
     program.graph_module.recompile()
+
+
+def _dequantize_behind(graph: torch.fx.Graph, view: torch.fx.Node) -> None:
+    """Let the integers be viewed: a product is fused with what dequantizes its operand, and with no view in between."""
+    pair = view.args[0]
+    assert isinstance(pair, torch.fx.Node)
+    with graph.inserting_before(view):
+        moved = graph.call_function(view.target, (pair.args[0], *view.args[1:]), dict(view.kwargs))  # type: ignore[arg-type]
+        made = graph.call_function(pair.target, (moved, *pair.args[1:]), dict(pair.kwargs))  # type: ignore[arg-type]
+    made.meta["val"] = view.meta["val"]
+    view.replace_all_uses_with(made)
 
 
 def _unfuse_input(graph: torch.fx.Graph, node: torch.fx.Node) -> None:

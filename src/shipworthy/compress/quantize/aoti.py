@@ -13,6 +13,7 @@ from ...evidence import QuantizedOperation
 from ...exporters.agreement import gap_of_artifact
 from ...exporters.aoti_int8 import compile_int8
 from ...exporters.int8 import float_reason
+from ...exporters.int8_program import mend
 from ...exporters.job import Case, Job, cases_of
 from ...exporters.noise import collected
 from ...exporters.program import to_program
@@ -78,10 +79,11 @@ def _quantized(
         program = quantized_program(
             _program(job), job.contract, feeds, job.host, scheme, dynamic=recipe == "dynamic", keep_float=keep_float
         )
+        wanted = _answers(job, program)
+        mend(program)
         found = products(program, keep_float)
         if not any(product.int8 for product in found):
             raise _nothing(job, found)
-        wanted = _answers(job, program)
         compile_int8(program, job.contract.signature, job.directory / "model.pt2")
         artifact = _checked(job, wanted)
     report = compression(

@@ -17,9 +17,10 @@ from ...exporters.noise import collected
 from ...model import LoadedModel
 from ...runtime import Host, this_host
 from ...runtime.guarded import first_line
+from ...usercode import importing_from
 from ..made import Reshaped
 from ..methods import Qat
-from ..progress import epochs_shown
+from ..progress import Shown, epochs_shown
 from ..reports import bytes_of, mean_abs_diff, one_feed, parameters_of
 from ..subject import ModelLike, Subject, subject_of
 from ..training import Loader, resolve_step, train, validator
@@ -59,8 +60,7 @@ def qat(
     validation: object = None,
     train_step: TrainStep | None = None,
     checkpoint: Path | None = None,
-    progress: bool = True,
-    told: Callable[[Epoch], None] | None = None,
+    progress: Shown = True,
     host: Host | None = None,
     optimizer: MakeOptimizer | None = None,
     scheduler: MakeScheduler | None = None,
@@ -80,10 +80,8 @@ def qat(
     scheme = scheme_for(host or this_host())
     samples = _calibration(subject, calibration, method)
     module, notes = fake_quantized(subject.module, subject.contract, samples, scheme)
-    with epochs_shown("qat", method.training.epochs, progress) as shown:
-        epochs = _trained(
-            module, step, subject, method, checkpoint, (shown, told), optimizer=optimizer, scheduler=scheduler
-        )
+    with importing_from(subject.contract.root), epochs_shown("qat", method.training.epochs, progress) as told:
+        epochs = _trained(module, step, subject, method, checkpoint, told, optimizer=optimizer, scheduler=scheduler)
     settle(module)
     findings = few_samples(samples)
     if calibration is not None and subject.validation is not None:
@@ -203,16 +201,11 @@ def _trained(
     subject: Subject,
     method: Qat,
     checkpoint: Path | None,
-    listeners: Sequence[Callable[[Epoch], None] | None],
+    told: Callable[[Epoch], None],
     *,
     optimizer: MakeOptimizer | None,
     scheduler: MakeScheduler | None,
 ) -> tuple[Epoch, ...]:
-    def tell(epoch: Epoch) -> None:
-        for listener in listeners:
-            if listener is not None:
-                listener(epoch)
-
     assert subject.train is not None
     return train(
         module,
@@ -221,7 +214,7 @@ def _trained(
         method.training,
         validate=validator(subject.contract, subject.validation, subject.module),
         checkpoint=checkpoint,
-        told=tell,
+        told=told,
         optimizer=optimizer,
         scheduler=scheduler,
         identified_by="qat",
