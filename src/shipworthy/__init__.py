@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .compress.distillation import distill
+    from .compress.pruning.verb import prune
+    from .compress.quantization.verb import quantize
     from .contract import Contract, read_contract
     from .errors import ShipworthyError
     from .exporters import export
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from .package import read_package, verify
     from .predict import load
     from .preflight import check, explain
+    from .profiling import profile
     from .select.build import build
     from .server import create_app, serve
 
@@ -26,10 +30,14 @@ _ROOM_OF = {
     "build": "select",
     "check": "preflight",
     "create_app": "server",
+    "distill": "compress",
     "explain": "preflight",
     "export": "exporters",
     "load": "predict",
     "load_model": "model",
+    "profile": "profiling",
+    "prune": "compress",
+    "quantize": "compress",
     "read_contract": "contract",
     "read_package": "package",
     "serve": "server",
@@ -43,10 +51,14 @@ __all__ = [
     "build",
     "check",
     "create_app",
+    "distill",
     "explain",
     "export",
     "load",
     "load_model",
+    "profile",
+    "prune",
+    "quantize",
     "read_contract",
     "read_package",
     "serve",

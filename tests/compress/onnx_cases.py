@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from shipworthy.compress.made import Quantized
 from shipworthy.compress.methods import Static
-from shipworthy.compress.quantize.graph import GraphJob
-from shipworthy.compress.quantize.onnxruntime import OnnxGraph, dynamic, static
+from shipworthy.compress.quantization.graph import GraphJob
+from shipworthy.compress.quantization.onnxruntime import OnnxGraph, dynamic, static
 from shipworthy.contract import Array, Contract
 from shipworthy.data import Chunk, Dataset
 from shipworthy.exporters import export

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from shipworthy.compress.quantize.graph import GraphJob
+from shipworthy.compress.quantization.graph import GraphJob
 from shipworthy.contract import Arrays, Contract
 from shipworthy.data import Chunk, Dataset, probes
 from shipworthy.exporters import export

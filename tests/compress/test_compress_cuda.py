@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from shipworthy.compress import Static
-from shipworthy.compress.quantize import cuda as quantize_cuda
-from shipworthy.compress.quantize.graph import GraphJob
+from shipworthy.compress.quantization import cuda as quantize_cuda
+from shipworthy.compress.quantization.graph import GraphJob
 from shipworthy.contract import Contract
 from shipworthy.errors import CompressError, EngineError
 from shipworthy.exporters.noise import collected

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from shipworthy.compress.distill import distill
+from shipworthy.compress.distillation import distill
 from shipworthy.compress.lessons import lesson_of
 from shipworthy.compress.made import Reshaped
 from shipworthy.compress.methods import Distill, Training

@@ -10,7 +10,7 @@ import pytest
 from residual_net import built, digits_contract, digits_data
 from scipy import stats
 
-from shipworthy.compress.distill import distill
+from shipworthy.compress.distillation import distill
 from shipworthy.compress.methods import Distill, Training
 from shipworthy.compress.training import default_step, train, validator
 from shipworthy.data import Chunk, Dataset

@@ -16,7 +16,7 @@ from residual_net import ResidualNet, built, digits_contract, digits_data
 
 from shipworthy.compress.made import Reshaped
 from shipworthy.compress.methods import Structured, Training
-from shipworthy.compress.prune import prune
+from shipworthy.compress.pruning import prune
 from shipworthy.compress.training import default_step, train, validator
 from shipworthy.data import probes
 from shipworthy.exporters import export

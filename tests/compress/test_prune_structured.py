@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from shipworthy.compress.made import Reshaped
 from shipworthy.compress.methods import Structured, Training
-from shipworthy.compress.prune import prune
-from shipworthy.compress.prune.channels import ChannelGroup, Cutter
-from shipworthy.compress.prune.sensitivity import Sensitivity, removal_order
+from shipworthy.compress.pruning import prune
+from shipworthy.compress.pruning.channels import ChannelGroup, Cutter
+from shipworthy.compress.pruning.sensitivity import Sensitivity, removal_order
 from shipworthy.contract import Contract
 from shipworthy.data import as_dataset
 from shipworthy.errors import CompressError

@@ -12,8 +12,8 @@ from torch import nn
 
 from shipworthy.compress.made import Reshaped
 from shipworthy.compress.methods import Training, Unstructured
-from shipworthy.compress.prune import prune
-from shipworthy.compress.prune.unstructured import masks_for
+from shipworthy.compress.pruning import prune
+from shipworthy.compress.pruning.unstructured import masks_for
 from shipworthy.errors import CompressError
 
 TASK = {"task": {"kind": "classification"}}
@@ -104,7 +104,7 @@ def test_zeros_survive_fine_tuning(frozen: bool) -> None:
 
 
 def test_an_optimiser_that_moves_zeros_is_corrected() -> None:
-    from shipworthy.compress.prune.unstructured import apply_masks, zeros_held
+    from shipworthy.compress.pruning.unstructured import apply_masks, zeros_held
     from shipworthy.compress.training import train
 
     module = Plain()

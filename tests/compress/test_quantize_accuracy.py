@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from quantize_subjects import IMAGES, with_outliers
 
 from shipworthy.compress import AccuracyAware, Static
-from shipworthy.compress.quantize.accuracy import GIVE_BACK, keep_fewest, ranked
-from shipworthy.compress.quantize.verb import quantize
+from shipworthy.compress.quantization.accuracy import GIVE_BACK, keep_fewest, ranked
+from shipworthy.compress.quantization.verb import quantize
 from shipworthy.contract import Contract
 from shipworthy.errors import CompressError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from shipworthy.compress.quantize.calibration import (
+from shipworthy.compress.quantization.calibration import (
     FEW,
     LEVEL,
     chosen,

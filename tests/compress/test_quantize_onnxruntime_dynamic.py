@@ -10,7 +10,7 @@ import torch
 from onnx_cases import TOKENS, Averaged, Bag, Case, Recurrent, file_of, heavy, make_case, weights_of
 
 from shipworthy.compress.methods import Dynamic
-from shipworthy.compress.quantize.graph import quantize_graph
+from shipworthy.compress.quantization.graph import quantize_graph
 from shipworthy.runtime import describe
 
 

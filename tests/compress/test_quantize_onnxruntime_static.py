@@ -26,7 +26,7 @@ from onnx_cases import (
 from torch import nn
 
 from shipworthy.compress.methods import AccuracyAware, Static
-from shipworthy.compress.quantize.graph import quantize_graph
+from shipworthy.compress.quantization.graph import quantize_graph
 from shipworthy.errors import CompressError
 from shipworthy.runtime import Artifact, describe, this_host
 

@@ -27,8 +27,8 @@ from torch import nn
 
 from shipworthy.compress import Dynamic, Static
 from shipworthy.compress.made import Quantized
-from shipworthy.compress.quantize.graph import quantize_graph
-from shipworthy.compress.quantize.openvino import OpenVinoGraph, static
+from shipworthy.compress.quantization.graph import quantize_graph
+from shipworthy.compress.quantization.openvino import OpenVinoGraph, static
 from shipworthy.errors import CompressError
 from shipworthy.measure.kernels import precision_refusal
 from shipworthy.runtime import Artifact, Kernel, open_runner

@@ -7,8 +7,8 @@ from pathlib import Path
 from quantize_subjects import IMAGES, Conv, case
 
 from shipworthy.compress import Static
-from shipworthy.compress.quantize.gain import Fused, fused_layers, fused_of, without_gain
-from shipworthy.compress.quantize.openvino import static
+from shipworthy.compress.quantization.gain import Fused, fused_layers, fused_of, without_gain
+from shipworthy.compress.quantization.openvino import static
 from shipworthy.runtime.engine_openvino import Layer
 from shipworthy.runtime.operators import OperatorTime
 

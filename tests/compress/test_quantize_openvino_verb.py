@@ -12,7 +12,7 @@ from quantize_subjects import FLOATS, Branch
 
 from shipworthy.compress import AccuracyAware, Static
 from shipworthy.compress.made import Quantized
-from shipworthy.compress.quantize.verb import quantize
+from shipworthy.compress.quantization.verb import quantize
 from shipworthy.contract import Contract
 from shipworthy.errors import CompressError, ContractError
 from shipworthy.runtime import open_runner

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from shipworthy.compress import Qat, Training
 from shipworthy.compress.made import Reshaped
-from shipworthy.compress.quantize.qat import qat
+from shipworthy.compress.quantization.qat import qat
 from shipworthy.contract import Contract
 from shipworthy.data import Chunk, Dataset, probes
 from shipworthy.errors import CompressError, ExportError

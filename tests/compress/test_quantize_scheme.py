@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shipworthy.compress.quantize.onnx_integers import grid_of, integer_bias, integer_weight, least_weight_scale
-from shipworthy.compress.quantize.scheme import Scheme, scheme_for
+from shipworthy.compress.quantization.onnx_integers import grid_of, integer_bias, integer_weight, least_weight_scale
+from shipworthy.compress.quantization.scheme import Scheme, scheme_for
 from shipworthy.runtime import Host, this_host
 
 

@@ -12,10 +12,10 @@ from quantize_subjects import Recurrent, samples
 from torch import Tensor, nn
 
 from shipworthy.compress import AccuracyAware, Dynamic, Static
-from shipworthy.compress.quantize.aoti import _program
-from shipworthy.compress.quantize.graph import GraphJob, quantize_graph
-from shipworthy.compress.quantize.pt2e import products, quantized_program
-from shipworthy.compress.quantize.scheme import scheme_for
+from shipworthy.compress.quantization.aoti import _program
+from shipworthy.compress.quantization.graph import GraphJob, quantize_graph
+from shipworthy.compress.quantization.pt2e import products, quantized_program
+from shipworthy.compress.quantization.scheme import scheme_for
 from shipworthy.contract import Contract
 from shipworthy.data import probes
 from shipworthy.errors import CompressError

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from shipworthy.compress import AccuracyAware, Dynamic, Static
 from shipworthy.compress.made import Quantized
-from shipworthy.compress.quantize.graph import GraphJob, quantize_graph
+from shipworthy.compress.quantization.graph import GraphJob, quantize_graph
 from shipworthy.contract import Contract
 from shipworthy.data import probes
 from shipworthy.errors import CompressError

@@ -7,21 +7,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .methods import AccuracyAware, Distill, Dynamic, Qat, Static, Structured, Training, Unstructured
+from .methods import AccuracyAware, Distill, Dynamic, Qat, Rest, Static, Structured, Training, Unstructured
 
 if TYPE_CHECKING:
-    from .distill import distill
+    from .distillation import distill
     from .made import Quantized, Reshaped
-    from .prune.pruning import prune
-    from .quantize.verb import quantize
+    from .pruning.verb import prune
+    from .quantization.verb import quantize
     from .reshaping import reshape
 
 _FILE_OF = {
     "Quantized": "made",
     "Reshaped": "made",
-    "distill": "distill",
-    "prune": "prune.pruning",
-    "quantize": "quantize.verb",
+    "distill": "distillation",
+    "prune": "pruning.verb",
+    "quantize": "quantization.verb",
     "reshape": "reshaping",
 }
 
@@ -32,6 +32,7 @@ __all__ = [
     "Qat",
     "Quantized",
     "Reshaped",
+    "Rest",
     "Static",
     "Structured",
     "Training",

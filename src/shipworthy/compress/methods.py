@@ -63,6 +63,13 @@ class Static(Settings):
     """Names of operations in the engine's graph that stay in float."""
 
 
+class Rest(Settings):
+    """A graph that is int8 already; what was left in float is executed in another precision."""
+
+    kind: Literal["rest"] = "rest"
+    rest: Literal["bf16"] = "bf16"
+
+
 class AccuracyAware(Settings):
     """Static, and then the most damaging operations back to float until the drop is within the limit."""
 
@@ -131,5 +138,5 @@ Quantization: TypeAlias = Dynamic | Static | AccuracyAware | Qat
 Pruning: TypeAlias = Unstructured | Structured
 Reshaping: TypeAlias = Annotated[Unstructured | Structured | Distill | Qat, Field(discriminator="kind")]
 """What changes the module itself, once for all engines."""
-GraphQuantization: TypeAlias = Annotated[Dynamic | Static | AccuracyAware, Field(discriminator="kind")]
+GraphQuantization: TypeAlias = Annotated[Dynamic | Static | Rest | AccuracyAware, Field(discriminator="kind")]
 """What changes the graph of one engine."""

@@ -29,7 +29,7 @@ def reshape(
 
     Raises what the verbs raise: CompressError, ContractError, DataError, ModelError, MissingExtra."""
     if isinstance(method, Qat):
-        from .quantize.qat import qat
+        from .quantization.qat import qat
 
         return qat(
             model,
@@ -42,7 +42,7 @@ def reshape(
             progress=told,
         )
     if isinstance(method, Distill):
-        from .distill import distill
+        from .distillation import distill
 
         student = contract.search.distill
         if student is None:
@@ -57,6 +57,6 @@ def reshape(
             checkpoint=checkpoint,
             progress=told,
         )
-    from .prune import prune
+    from .pruning import prune
 
     return prune(model, contract, method, train=train, validation=validation, checkpoint=checkpoint, progress=told)

@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-_TALKERS = ("torch", "onnxscript", "onnx_ir", "openvino", "root")
+_TALKERS = ("torch", "torchao", "nncf", "onnxscript", "onnx_ir", "openvino", "root")
 
 
 class _Collector(logging.Handler):

@@ -10,7 +10,7 @@ from typing import Any
 from ..contract import Dim
 from ..errors import ExportError
 from ..evidence import Finding
-from ..runtime.engine_openvino import need_openvino
+from ..runtime.engine_openvino import bodies_of, need_openvino, stably_named
 from ..runtime.guarded import first_line
 from .int8_routes import strictly
 from .job import Done, Job
@@ -31,12 +31,15 @@ def export_openvino(job: Job) -> Done:
 
 
 def compress_weights(model: Any) -> None:
-    """Store, in place, each weight behind a FakeQuantize node as int8, with its scale behind it."""
+    """Store, in place, each weight behind a FakeQuantize node as int8, with its scale behind it; in branches too."""
     from openvino._offline_transformations import (  # type: ignore[import-untyped]
         compress_quantize_weights_transformation,
     )
 
     compress_quantize_weights_transformation(model)
+    for node in model.get_ordered_ops():
+        for body in bodies_of(node):
+            compress_weights(body)
 
 
 def _routes(job: Job) -> tuple[Route, ...]:
@@ -93,5 +96,6 @@ def _save(model: Any, job: Job) -> None:
         port.get_tensor().add_names({name})
     if job.precision == "int8":
         compress_weights(model)
+    stably_named(model)
     model.set_rt_info(job.signature.model_dump_json(), ["shipworthy", "signature"])
     openvino.save_model(model, str(job.directory / "model.xml"), compress_to_fp16=False)

@@ -1,6 +1,6 @@
 """Measure a candidate in a process of its own: latency, throughput, memory, kernels."""
 
-from .kernels import precision_refusal
+from .kernels import executed_share, precision_note, precision_refusal
 from .load import busy_share, load_findings
 from .messages import (
     CheckModel,
@@ -57,9 +57,11 @@ __all__ = [
     "batch_sizes",
     "busy_share",
     "is_faster",
+    "executed_share",
     "load_findings",
     "open_graph",
     "opened",
+    "precision_note",
     "precision_refusal",
     "race",
     "ranked",

@@ -93,7 +93,7 @@ class Duties:
         return shape(command, self._tell)
 
     def _operators(self, command: say.TimeOperators) -> say.OperatorsReply:
-        from ..compress.quantize.gain import costs, fused_of
+        from ..compress.quantization.gain import costs, fused_of
         from ..runtime.operators import operator_times
 
         [(_, feeds)] = read_cases(command.feeds, (command.case,))

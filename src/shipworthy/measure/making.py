@@ -16,7 +16,7 @@ from .sources import opened, written
 
 def quantize(command: say.QuantizeGraph) -> say.ExportReply:
     """The graph in int8, made of the engine's fp32 graph where the engine has one."""
-    from ..compress.quantize.graph import GraphJob, quantize_graph
+    from ..compress.quantization.graph import GraphJob, quantize_graph
 
     contract, model = command.source.rooted(), opened(command.source)
     probes = tuple(feeds for _, feeds in read_cases(command.probes))

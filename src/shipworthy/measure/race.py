@@ -113,9 +113,7 @@ def _slice(racer: Racer, course: Course, *, warm_s: float, least: int = 2) -> _S
     # What runs for long has no cold start to speak of in each round.
     warm_runs = 1 if least > 1 else 0
     seconds = course.slice_s
-    loop = say.TimeLoop(
-        case=case, streams=streams, seconds=seconds, least=least, warm_s=warm_s, warm_runs=warm_runs
-    )
+    loop = say.TimeLoop(case=case, streams=streams, seconds=seconds, least=least, warm_s=warm_s, warm_runs=warm_runs)
     reply = racer.worker.ask(loop, say.TimeReply)
     return _Slice(reply.rate, reply.times, sum(reply.times) / racer.point.streams)
 

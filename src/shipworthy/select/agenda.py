@@ -9,12 +9,14 @@ from ..contract import Contract
 from ..evidence import Candidate
 from ..runtime import Host
 from .candidates import Plan, parents, simplicity
-from .recipes import LEAN, PLAIN, halves
+from .recipes import LEAN, PLAIN, RESTED, halves
 from .tried import Outcome, Tried
 
 HOPE = 2.0
 """A candidate is given up unseen only if twice what is expected of it would not be the best."""
 
+_SLOW = 0.5
+"""Of a calibration or a training."""
 _ENGINES: Mapping[str, float] = {"openvino": 2.0, "onnxruntime": 1.9, "aoti": 1.6, "torchscript": 1.5}
 """How many times as fast as eager an engine is in fp32, before it was measured: a guess that only orders."""
 
@@ -33,7 +35,13 @@ class Agenda:
         """The most promising of those whose parents are done; among equals the simplest."""
         planned = {candidate.id for candidate in self.plan.candidates}
         ready = [c for c in pending if all(p.id in done or p.id not in planned for p in parents(c))]
-        return max(ready, key=lambda c: (self.expected(c, done), [-int(part) for part in simplicity(c)]))
+        return max(ready, key=lambda c: (self._merit(c, done), [-int(part) for part in simplicity(c)]))
+
+    def _merit(self, candidate: Candidate, done: Mapping[str, Outcome]) -> float:
+        """What is expected, less for what takes long to make: under a budget the quick ones are had first."""
+        shaping, quantization = halves(candidate.recipe)
+        slow = quantization != PLAIN and not quantization.endswith(RESTED)
+        return self.expected(candidate, done) * (_SLOW if slow else 1.0) * (1.0 if shaping == PLAIN else _SLOW)
 
     def expected(self, candidate: Candidate, done: Mapping[str, Outcome]) -> float:
         """Times eager's speed: what its parents were measured at, times what the step from them usually gives."""

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..compress.quantization.calibration import unlike_validation
 from ..contract import Contract
 from ..errors import MeasureError, MissingExtra, ShipworthyError
-from ..evidence import BuildRecord, CandidateResult, Finding, Speed
-from ..measure import CheckModel, CheckReply, busy_share, load_findings
-from .bench import Bench, Effort
+from ..evidence import BuildRecord, CandidateResult, Evidence, Finding, Speed
+from ..measure import CheckModel, CheckReply, busy_share, load_findings, precision_note
+from .bench import Bench, Effort, Job
 from .budget import budget_of
-from .candidates import Given, Plan, plan
+from .candidates import Given, Plan, calibrates, plan
 from .final import Final, final
 from .job import Model, environment, prepare, tidy
 from .outcome import Best, BuildReport
@@ -69,11 +70,12 @@ def build(
         with Store(folder, job.identity) as store, Bench(job, store, effort, shown) as bench:
             tidy(job.source, folder)
             checked = _check(bench)
+            unlike = _calibration_findings(job, planned)
             baseline = measure_baseline(bench)
             swept = sweep(bench, planned, baseline, limit)
             ended = final(bench, swept, limit.end)
             shown.step("the choice is made")
-            record = _record(bench, checked, busy, planned, swept, ended, time.monotonic() - start)
+            record = _record(bench, checked, (*busy, *unlike), planned, swept, ended, time.monotonic() - start)
             return BuildReport(record, job.contract, _best(bench, record, ended))
 
 
@@ -96,6 +98,17 @@ def _check(bench: Bench) -> Checked:
 
     bench.progress.doing("checking the model")
     return bench.store.once("check", "model", Checked, measure)
+
+
+def _calibration_findings(job: Job, planned: Plan) -> tuple[Finding, ...]:
+    """Whether what ranges are found on resembles what the metric is measured on."""
+    splits = job.splits
+    used = {candidate.recipe for candidate in planned.candidates}
+    if splits.calibration is None or splits.validation is None or splits.calibration is splits.validation:
+        return ()
+    if not any(calibrates(recipe) for recipe in planned.recipes if recipe.name in used):
+        return ()
+    return unlike_validation(splits.calibration, splits.validation, job.contract)
 
 
 def _record(
@@ -151,7 +164,7 @@ def _row(tried: Tried, ended: Final) -> CandidateResult:
     evidence = tried.evidence()
     head_to_head = ended.playoff.speed.get(tried.candidate.id, ())
     evidence = evidence.model_copy(update={"speed": (*evidence.speed, *_new(head_to_head, evidence.speed))})
-    findings = () if tried.exported.reply is None else tried.exported.reply.findings
+    findings = (*(() if tried.exported.reply is None else tried.exported.reply.findings), *_partly(tried, evidence))
     row = CandidateResult(
         candidate=tried.candidate,
         verdict="accepted",
@@ -174,6 +187,16 @@ def _row(tried: Tried, ended: Final) -> CandidateResult:
         reason = f"meets the contract; {beside.ratio:.2f}× the {beside.objective} of {beside.against} in the playoff"
         return row.model_copy(update={"reason": reason})
     return row
+
+
+def _partly(tried: Tried, evidence: Evidence) -> tuple[Finding, ...]:
+    """A lower precision in which only a part of the heavy work is executed is no false claim, but worth a word."""
+    note = precision_note(evidence.kernels, tried.candidate.precision)
+    if note is None:
+        return ()
+    where = tried.candidate.id
+    remedy = "see what each operation is executed in, in the report"
+    return (Finding(rule="partly-lowered", severity="note", where=where, why=note, remedy=remedy),)
 
 
 def _new(found: Sequence[Speed], known: Sequence[Speed]) -> list[Speed]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..compress import Static
-from ..compress.quantize.gain import gainless
+from ..compress.quantization.gain import gainless
 from ..evidence import Candidate
 from ..runtime.protocol import OperatingPoint
 from .bench import Bench

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..compress import AccuracyAware, Distill, Dynamic, Qat, Static, Structured, Training, Unstructured
+from ..compress import AccuracyAware, Distill, Dynamic, Qat, Rest, Static, Structured, Training, Unstructured
 from ..compress.methods import GraphQuantization, Reshaping
 from ..contract import Contract
 from ..contract.spec import Precision, TrainingSpec
@@ -14,6 +14,8 @@ from ..runtime import Host
 PLAIN = "plain"
 LEAN = "lean"
 """Static, with the operations that gain nothing from int8 back in float; which ones, is measured."""
+RESTED = "-bf16"
+"""Ends the name of a recipe that is another one with its rest in bf16."""
 FLOATS: frozenset[Precision] = frozenset({"fp32", "bf16", "fp16"})
 _INT8: frozenset[Precision] = frozenset({"int8"})
 _GRAPHS = frozenset({"onnxruntime", "openvino"})
@@ -77,13 +79,12 @@ def _quantizations(contract: Contract, host: Host) -> Iterator[Recipe]:
     if "static" in ways or "accuracy-aware" in ways:
         yield Recipe("static", _INT8, quantization=Static())
         if mixed:
-            yield Recipe("static-bf16", _INT8, quantization=Static(rest="bf16"), engines=_MIXED)
+            yield Recipe("static-bf16", _INT8, quantization=Rest(), engines=_MIXED)
         yield Recipe(LEAN, _INT8, quantization=Static(), engines=_GRAPHS)
     if "accuracy-aware" in ways and limit is not None:
         yield Recipe("accuracy-aware", _INT8, quantization=AccuracyAware(max_drop=limit), engines=_GRAPHS)
         if mixed:
-            way = AccuracyAware(max_drop=limit, rest="bf16")
-            yield Recipe("accuracy-aware-bf16", _INT8, quantization=way, engines=_MIXED)
+            yield Recipe("accuracy-aware-bf16", _INT8, quantization=Rest(), engines=_MIXED)
     if "qat" in ways:
         training = _training(contract, Qat().training)
         yield Recipe("qat", _INT8, shaping=Qat(training=training), engines=_GRAPHS)

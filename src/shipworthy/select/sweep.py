@@ -16,7 +16,7 @@ from .budget import Budget
 from .candidates import Plan, parents, skip
 from .judge import judge_pace, judge_quality
 from .lean import leaner
-from .recipes import LEAN, Recipe, halves
+from .recipes import LEAN, RESTED, Recipe, halves
 from .shaping import shaped
 from .store import NotStoredError
 from .trial import Trial
@@ -109,9 +109,14 @@ def _try(bench: Bench, candidate: Candidate, recipe: Recipe, baseline: Tried, do
 
 
 def _base(candidate: Candidate, done: Mapping[str, Outcome]) -> Artifact | None:
-    """The same engine's graph in fp32 of the same module, if it was exported."""
-    shaping, _ = halves(candidate.recipe)
-    found = done.get(Candidate(recipe=shaping, engine=candidate.engine, precision="fp32").id)
+    """What a quantization starts from, if there is one: the same engine's graph in fp32 of the same module, and for
+    what only executes another rest, the graph in int8."""
+    shaping, quantization = halves(candidate.recipe)
+    if quantization.endswith(RESTED):
+        origin = candidate.model_copy(update={"recipe": candidate.recipe.removesuffix(RESTED)})
+    else:
+        origin = Candidate(recipe=shaping, engine=candidate.engine, precision="fp32")
+    found = done.get(origin.id)
     if not isinstance(found, Tried) or found.exported.reply is None:
         return None
     return found.exported.reply.artifact

@@ -28,7 +28,7 @@ from ...runtime.describe import SIGNATURE_KEY
 from ..made import Quantized
 from ..methods import Static
 from .calibration import feeds_of
-from .graph import GraphJob, Rest
+from .graph import GraphJob, RestPrecision
 from .onnx_integers import grid_of
 from .onnx_operations import Operation, operations_of, rounded_by
 from .onnx_probe import extremes, noise, rounding_errors
@@ -77,7 +77,7 @@ class OnnxGraph:
     def ranges(self, feeds: Sequence[Arrays]) -> dict[str, Array]:
         return extremes(self.view, tuple(self.calibrated), feeds, self._threads)
 
-    def save(self, keep_float: Collection[str], rest: Rest) -> Artifact:
+    def save(self, keep_float: Collection[str], rest: RestPrecision) -> Artifact:
         """Raises CompressError for bf16, which the CPU kernels of ONNX Runtime do not have."""
         if rest == "bf16":
             raise CompressError("rest = 'bf16'", "ONNX Runtime has no CPU kernels for it", "use fp32, or openvino")

@@ -8,15 +8,17 @@ from typing import Any
 
 from ...contract import Array, Arrays
 from ...errors import CompressError, EngineError
+from ...exporters.openvino_ir import compress_weights
 from ...runtime import Artifact
 from ...runtime.engine_openvino import HINTS, REST, executed_layers, need_openvino, stably_named
 from ...runtime.guarded import first_line
-from ..methods import Static
-from .graph import GraphJob, Rest
+from ..made import Quantized
+from ..methods import Rest, Static
+from .graph import GraphJob, RestPrecision
 from .openvino_graph import HEAVY, RECURRENT, Operation, biases_of, graphs, make_float, operations
 from .openvino_probe import observed_ranges, signal_to_noise
 from .openvino_ranges import calibrated
-from .report import int8_artifact
+from .report import compression, int8_artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,12 @@ class OpenVinoGraph:
     def ranges(self, feeds: Sequence[Arrays]) -> dict[str, Array]:
         return observed_ranges(self.model, self.biases, feeds, self.job.contract.target.threads)
 
-    def save(self, keep_float: Collection[str], rest: Rest) -> Artifact:
+    def save(self, keep_float: Collection[str], rest: RestPrecision) -> Artifact:
         model = self.model.clone()
         for operation in operations(model):
             if operation.name in keep_float:
                 make_float(operation, self.biases)
-        _store_weights(model)
+        compress_weights(model)
         if rest == "bf16":
             model.set_rt_info("bf16", REST)
         return write_int8(model, self.job)
@@ -77,6 +79,15 @@ def static(job: GraphJob, method: Static) -> OpenVinoGraph:
     return OpenVinoGraph(job, quantized, biases, names, {name: kinds[name] for name in names}, notes)
 
 
+def restated(job: GraphJob, method: Rest) -> Quantized:
+    """The int8 graph that `job.base` is, with what it leaves in float executed in another precision."""
+    model = read_base(job)
+    model.set_rt_info(method.rest, REST)
+    artifact = write_int8(model, job)
+    note = f"the same graph; what it leaves in float is executed in {method.rest}"
+    return Quantized(artifact, compression(job, f"rest in {method.rest}", artifact, notes=(note,)))
+
+
 def nothing_to_quantize(job: GraphJob) -> CompressError:
     reason = "has nothing to quantize: no convolution, matrix product or table of embeddings with weights"
     return CompressError(job.contract.name, reason, "keep it in fp32")
@@ -100,7 +111,7 @@ def _executed_in_int8(model: Any, found: Sequence[Operation], threads: int) -> s
 
     An operation may be fused into a layer of another kind, which tells nothing of it."""
     stored = model.clone()
-    _store_weights(stored)
+    compress_weights(stored)
     config = {"INFERENCE_PRECISION_HINT": HINTS["fp32"], "INFERENCE_NUM_THREADS": threads}
     compiled = need_openvino("quantizing").Core().compile_model(stored, "CPU", config)
     in_float = [
@@ -116,16 +127,6 @@ def belongs(part: str, operation: Operation) -> bool:
     """Whether a part of an executed layer is the operation; the engine puts words of its own behind the name."""
     name = operation.name.removeprefix(operation.body)
     return not operation.body and (part == name or part.startswith(f"{name}/Dequantization"))
-
-
-def _store_weights(model: Any) -> None:
-    """Weights that pass through a quantizer become int8 constants."""
-    from openvino._offline_transformations import (  # type: ignore[import-untyped]
-        compress_quantize_weights_transformation,
-    )
-
-    for _, graph in list(graphs(model)):
-        compress_quantize_weights_transformation(graph)
 
 
 def write_int8(model: Any, job: GraphJob) -> Artifact:

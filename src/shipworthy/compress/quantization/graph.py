@@ -14,9 +14,9 @@ from ...errors import CompressError, MissingExtra
 from ...model import LoadedModel
 from ...runtime import Artifact, Host
 from ..made import Quantized
-from ..methods import AccuracyAware, Dynamic, GraphQuantization, Static
+from ..methods import AccuracyAware, Dynamic, GraphQuantization, Rest, Static
 
-Rest: TypeAlias = Literal["fp32", "bf16"]
+RestPrecision: TypeAlias = Literal["fp32", "bf16"]
 """What the operations that stay in float are executed in."""
 
 
@@ -64,7 +64,7 @@ class QuantizedGraph(Protocol):
         """Smallest and largest value [feeds, 2] of each quantized activation in the float graph, for each feed."""
         ...
 
-    def save(self, keep_float: Collection[str], rest: Rest) -> Artifact:
+    def save(self, keep_float: Collection[str], rest: RestPrecision) -> Artifact:
         """Write the artifact, weights really stored as int8. A second call replaces what the first one wrote."""
         ...
 
@@ -84,15 +84,34 @@ def quantize_graph(
 
     `drop` gives the drop of the metric (absolute, on the validation data) of an artifact: AccuracyAware needs it.
     Raises CompressError where the recipe cannot be carried out, MissingExtra where a library is not installed."""
-    quantizer = quantizer_of(engine)
+    quantizer = quantizer_of("cuda" if job.contract.target.device == "cuda" else engine)
     job.directory.mkdir(parents=True, exist_ok=True)
+    if isinstance(method, Rest):
+        return _restated(job, method, engine)
     if isinstance(method, Dynamic):
-        return quantizer.dynamic(job)
+        return _fp8(job) if method.to == "fp8" else quantizer.dynamic(job)
     from .static import accuracy_aware, plainly
 
     if isinstance(method, AccuracyAware):
         return accuracy_aware(job, method, engine, quantizer.static, drop)
     return plainly(job, method, quantizer.static)
+
+
+def _restated(job: GraphJob, method: Rest, engine: str) -> Quantized:
+    if engine != "openvino":
+        reason = f"executes what is not int8 in fp32, not in {method.rest}"
+        raise CompressError(f"the engine {engine!r}", reason, "use openvino, or leave it in fp32")
+    from .openvino import restated
+
+    return restated(job, method)
+
+
+def _fp8(job: GraphJob) -> Quantized:
+    if job.contract.target.device != "cuda":
+        raise CompressError("fp8", "is for GPUs", 'write target.device = "cuda", or take int8')
+    from .cuda import dynamic_fp8
+
+    return dynamic_fp8(job)
 
 
 def quantizer_of(engine: str) -> Quantizer:
@@ -132,6 +151,12 @@ def _aoti() -> Quantizer:
     return Quantizer(dynamic, static)
 
 
+def _cuda() -> Quantizer:
+    from .cuda import dynamic, static
+
+    return Quantizer(dynamic, static)
+
+
 def _torchscript() -> Quantizer:
     from .torchscript import dynamic, static
 
@@ -143,5 +168,6 @@ _QUANTIZERS: dict[str, Callable[[], Quantizer]] = {
     "onnxruntime": _onnxruntime,
     "aoti": _aoti,
     "torchscript": _torchscript,
+    "cuda": _cuda,
 }
 """Each brings its library when it is asked for."""

@@ -1,5 +1,5 @@
 """Pruning: weights set to zero, or whole channels removed, with what that does to the answers."""
 
-from .pruning import prune
+from .verb import prune
 
 __all__ = ["prune"]

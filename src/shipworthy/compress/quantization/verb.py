@@ -36,7 +36,7 @@ _FROM_MODULE = frozenset({"aoti", "torchscript"})
 def quantize(
     model: ModelLike,
     contract: Contract | str | Path | None = ...,
-    method: str | GraphQuantization = ...,
+    method: str | Dynamic | Static | AccuracyAware = ...,
     *,
     engine: str = ...,
     calibration: object = ...,
