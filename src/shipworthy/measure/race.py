@@ -23,7 +23,7 @@ SIZES: frozenset[Objective] = frozenset({"size", "compressed-size"})
 FASTER = 1.03
 """A lower bound of the ratio above this is faster; anything else is a tie or slower."""
 CONFIDENCE = 0.95
-_LONGEST_S = 15.0
+_LONGEST_S = 10.0
 _FEWEST = 4
 """Rounds, however long they take."""
 _LONG_RUN_S = 0.25

@@ -21,12 +21,14 @@ NEAR = 0.97
 """Points within 3 % of the best throughput are equal; the one with the fewest requests in flight is taken."""
 _TOO_SLOW_S = 2.0
 """A run that takes longer ends the ladder of batch sizes."""
-_SLOW_S = 0.2
+_SLOW_S = 0.1
 """Where runs take longer than this, batches that no longer bring more throughput end it too."""
+_LONG_S = 0.3
+"""Runs that take longer are looked at twice instead of three times."""
 _DIVISIBLE_MS = 20.0
 """A run of the smallest batch that takes longer is work enough for all threads: one alone is not looked at."""
 _LEVEL = 2
-"""Batch sizes in a row that were not better than the best before them."""
+"""Batch sizes in a row that were not better than the best before them; one is enough where runs are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +98,20 @@ def survey(
         open_graph(worker, artifact, point, feeds, sizes)
         curve = point.streams == 1 and point.threads == target.threads
         rates: list[float] = []
+        run_s = 0.0
         for size in sizes:
             seconds = times.curve_s if curve else times.point_s
-            loop = say.TimeLoop(case=str(size), streams=point.streams, seconds=seconds, warm_s=times.warm_s)
+            least = 2 if run_s > _LONG_S / 2 else 3
+            loop = say.TimeLoop(
+                case=str(size), streams=point.streams, seconds=seconds, warm_s=times.warm_s, least=least
+            )
             reply = worker.ask(loop, say.TimeReply)
             throughput.append(throughput_point(point.model_copy(update={"batch": size}), reply.rate, reply.times))
             if curve:
                 latency.append(latency_point(size, reply.times))
             rates.append(reply.rate * size)
-            if _climbed(rates, min(reply.times)):
+            run_s = min(reply.times)
+            if _climbed(rates, run_s):
                 break
     return Survey(tuple(latency), tuple(throughput))
 
@@ -124,7 +131,8 @@ def _climbed(rates: Sequence[float], run_s: float) -> bool:
     """Whether larger batches are not worth their time: seconds for each run, and nothing gained by the last two."""
     if run_s > _TOO_SLOW_S:
         return True
-    return run_s > _SLOW_S and len(rates) > _LEVEL and max(rates[-_LEVEL:]) < max(rates[:-_LEVEL]) / NEAR
+    level = _LEVEL if run_s <= _LONG_S else 1
+    return run_s > _SLOW_S and len(rates) > level and max(rates[-level:]) < max(rates[:-level]) / NEAR
 
 
 def open_graph(worker: Worker, artifact: Artifact, point: OperatingPoint, feeds: Path, sizes: Sequence[int]) -> float:

@@ -22,6 +22,7 @@ class AotiEngine:
     extra = "build"
     module = "torch"
     executes_code = True
+    precision_at_opening = False
     packable = True
     entry = "model.pt2"
 

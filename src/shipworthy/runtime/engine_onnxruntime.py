@@ -42,6 +42,7 @@ class OnnxRuntimeEngine:
     extra = "onnxruntime"
     module = "onnxruntime"
     executes_code = False
+    precision_at_opening = False
     packable = True
     entry = "model.onnx"
     optimised = True

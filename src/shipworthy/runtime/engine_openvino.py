@@ -50,6 +50,7 @@ class OpenVinoEngine:
     extra = "openvino"
     module = "openvino"
     executes_code = False
+    precision_at_opening = True
     packable = True
     entry = "model.xml"
 

@@ -25,6 +25,7 @@ class TorchEngine:
     extra = "build"
     module = "torch"
     executes_code = True
+    precision_at_opening = False
     packable = False
     entry = "module.pkl"
 

@@ -13,6 +13,7 @@ class TorchScriptEngine:
     extra = "build"
     module = "torch"
     executes_code = True
+    precision_at_opening = False
     packable = True
     entry = "model.pt"
 

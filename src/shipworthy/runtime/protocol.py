@@ -75,6 +75,8 @@ class Engine(Protocol):
     """The Python module that must be importable."""
     executes_code: bool
     """True where opening a graph of this engine runs code that the graph brings."""
+    precision_at_opening: bool
+    """True where fp32 and bf16 are one file, and the precision is asked for when it is opened."""
     packable: bool
     """False for eager torch, which needs the user's own code."""
     entry: str

@@ -17,6 +17,13 @@ HOPE = 2.0
 
 _SLOW = 0.5
 """Of a calibration or a training."""
+_LIKES: Mapping[str, tuple[float, float]] = {
+    "openvino": (1.0, 1.0),
+    "onnxruntime": (0.2, 0.8),
+    "aoti": (0.5, 0.4),
+    "torchscript": (0.5, 0.3),
+}
+"""What an engine makes of a lower precision, beside the best: bf16 and int8."""
 _ENGINES: Mapping[str, float] = {"openvino": 2.0, "onnxruntime": 1.9, "aoti": 1.6, "torchscript": 1.5}
 """How many times as fast as eager an engine is in fp32, before it was measured: a guess that only orders."""
 
@@ -66,10 +73,12 @@ class Agenda:
         shaping, quantization = halves(candidate.recipe)
         isa = self.host.isa
         factor = 1.0
-        if candidate.precision == "bf16":
-            factor = 4.0 if "amx_bf16" in isa else 1.5 if "avx512_bf16" in isa else 0.8
-        elif candidate.precision == "int8":
-            factor = 6.0 if "amx_int8" in isa else 3.0 if isa & {"avx512_vnni", "avx_vnni", "asimddp"} else 1.5
+        bf16, int8 = _LIKES.get(candidate.engine, (1.0, 1.0))
+        if candidate.precision in ("bf16", "fp16"):
+            factor = bf16 * (4.0 if "amx_bf16" in isa else 1.5 if "avx512_bf16" in isa else 0.8)
+        elif candidate.precision in ("int8", "fp8"):
+            dot = bool(isa & {"avx512_vnni", "avx_vnni", "asimddp"})
+            factor = int8 * (6.0 if "amx_int8" in isa else 3.0 if dot else 1.5)
             factor *= {"dynamic": 0.5, "static-bf16": 1.1, LEAN: 1.05}.get(quantization, 1.0)
         if shaping.startswith("prune"):
             factor /= max(0.05, 1 - float(shaping.removeprefix("prune")) / 100)
@@ -86,12 +95,19 @@ class Agenda:
         if not combined and quantization not in ("static-bf16", LEAN, "accuracy-aware-bf16"):
             return None
         for parent in parents(candidate):
-            found = done.get(parent.id)
+            found = self._stand_in(parent, done)
             if found is None or not isinstance(found, Tried):
                 return f"its part {parent.id} was not tried"
             if found.refusal is not None:
                 return f"its part {parent.id} was rejected ({found.refusal.gate})"
         return None
+
+    def _stand_in(self, part: Candidate, done: Mapping[str, Outcome]) -> Outcome | None:
+        """The part; static quantization for one that was not tried because static keeps the limit already."""
+        found = done.get(part.id)
+        if part.recipe != "accuracy-aware" or isinstance(found, Tried):
+            return found
+        return done.get(part.model_copy(update={"recipe": "static"}).id)
 
     def _needless(self, candidate: Candidate, done: Mapping[str, Outcome]) -> str | None:
         """Operations go back to float only where the metric asks for it."""
@@ -118,7 +134,8 @@ class Agenda:
         hoped = HOPE * self._promise(candidate, done)
         if best is None or hoped >= best[0]:
             return None
-        return f"{best[1]} has {best[0]:.3g}× eager's speed, and twice what is expected of this one is {hoped:.3g}×"
+        hope = f"twice what is expected of it, or of what builds on it, is {hoped:.3g}×"
+        return f"{best[1]} has {best[0]:.3g}× eager's speed, and {hope}"
 
 
 def measured(found: Outcome | None, baseline: str) -> float | None:

@@ -58,7 +58,8 @@ def recipes(contract: Contract, host: Host) -> tuple[Recipe, ...]:
     else:
         quantizations = tuple(_quantizations(contract, host)) if "int8" in contract.search.precisions else ()
     shapings = tuple(_shapings(contract))
-    mixable = [recipe for recipe in quantizations if recipe.shaping is None]
+    # What is lean was measured on the operations of the unchanged model.
+    mixable = [recipe for recipe in quantizations if recipe.shaping is None and recipe.name != LEAN]
     return (
         Recipe(PLAIN, FLOATS),
         *quantizations,

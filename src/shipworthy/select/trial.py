@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -29,6 +30,7 @@ from ..measure import (
     open_graph,
 )
 from ..quality import Claim, ParityJudge
+from ..runtime import ENGINES
 from ..runtime.protocol import Artifact, OperatingPoint
 from .answers import metric_on
 from .bench import Bench
@@ -168,11 +170,24 @@ class Trial:
             return Exported(refusal=self._way.shaped.refusal)
         directory = self._bench.store.artifact(key)
         shutil.rmtree(directory, ignore_errors=True)
+        if (same := self._same_file()) is not None:
+            shutil.copytree(same.directory, directory)
+            artifact = replace(same, precision=self._candidate.precision, directory=directory)
+            return self._weighed(ExportReply(artifact=artifact), directory)
         with self._bench.worker(self._candidate.id, "export", pinned=False) as worker:
             # What comes after the export starts beside it: an engine may take seconds to import.
             self._worker = self._start()
             self._bench.expect_racer(self._candidate.id, self._candidate.engine)
             reply = worker.ask(self._making(directory), ExportReply)
+        return self._weighed(reply, directory)
+
+    def _same_file(self) -> Artifact | None:
+        """The graph in fp32 where the engine takes its precision from how it is opened."""
+        lowered = self._way.recipe.quantization is None and self._candidate.precision in ("bf16", "fp16")
+        same = lowered and ENGINES[self._candidate.engine].precision_at_opening
+        return self._way.base if same else None
+
+    def _weighed(self, reply: ExportReply, directory: Path) -> Exported:
         return Exported(reply=reply, size_mb=folder_bytes(directory) / 1e6, zipped_mb=self._zipped(directory))
 
     def _zipped(self, directory: Path) -> float | None:

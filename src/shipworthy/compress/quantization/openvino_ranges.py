@@ -22,7 +22,7 @@ from .scheme import Scheme, scheme_for
 _NEGATIVE_NAMES = "Swish Gelu HSwish PRelu Elu LeakyRelu Tanh Mish Selu SoftPlus"
 _NEGATIVE = frozenset(_NEGATIVE_NAMES.split())
 """Activations whose negative values matter: with a zero point the 256 steps are spent on the range that there is."""
-_TRIED = 48
+_TRIED = 24
 """Samples of a trial: two thirds of them calibrate, the others judge."""
 
 Ends: TypeAlias = Literal["mean", "extreme"]

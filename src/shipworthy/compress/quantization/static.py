@@ -19,7 +19,7 @@ StaticOf: TypeAlias = Callable[[GraphJob, Static], QuantizedGraph | Quantized]
 
 _PROBED = 16
 """Samples that the sensitivity of operations is measured on."""
-_RANGED = 128
+_RANGED = 48
 """Samples that ranges are looked at on, to say what more would bring."""
 
 
