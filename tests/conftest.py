@@ -27,7 +27,12 @@ LONGEST = ("test_demo", "test_select_build", "test_select_resume", "test_example
 """Whole builds first, so that two workers end at about the same time."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        for item in items:
+            if item.get_closest_marker("full") is not None:
+                item.add_marker(pytest.mark.skip(reason="a quicker test shows the same; runs with --full"))
+
     def rank(item: pytest.Item) -> int:
         return next((place for place, part in enumerate(LONGEST) if part in str(item.path)), len(LONGEST))
 
