@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,9 @@ THREADS = 2
 _SAMPLES = 32
 """That the answers of models with random weights are compared on."""
 _OPEN_S = 600.0
+_EAGER_AT_ITS_BEST = "eager at its best"
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Entry:
     row: Row
     made: Made
     best: Point
+    best_single: Point
+    """The batch size with the most samples per second in one stream."""
     build_s: float
 
 
@@ -115,36 +121,73 @@ def _enter(subject: Subject, row: Row, run: Run) -> Entry:
         points = survey(server, row, subject, run.effort)
     # torch.compile builds at its first call.
     build_s = made.build_s + (first["seconds"] if row.opener == "compile" else 0.0)
-    return Entry(row, made, best_point(points), build_s)
+    alone = max((point for point in points if point.streams == 1), key=lambda point: points[point])
+    return Entry(row, made, best_point(points), alone, build_s)
+
+
+@dataclass(frozen=True)
+class _Heat:
+    """The rows that are still in the race, and what the others ended with."""
+
+    entries: Sequence[Entry]
+    servers: Mapping[str, Server]
+    told: Callable[[str], None]
+    lost: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def running(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.row.name not in self.lost]
+
+    def lose(self, name: str, why: str) -> None:
+        """Raises Failed where it is eager, which all ratios are against."""
+        if name.startswith("eager"):
+            raise Failed(f"eager: {why}")
+        self.lost[name] = why
+        self.told(f"{name} failed in the race: {why}")
+
+    def each(self, ask: Callable[[Entry, Server], _T]) -> dict[str, _T]:
+        """What every row answers; those that fail are lost."""
+        found = {}
+        for entry in self.running:
+            name = entry.row.name
+            try:
+                found[name] = ask(entry, self.servers[name])
+            except (Failed, OSError, ValueError) as error:
+                self.lose(name, str(error))
+        return found
+
+    def interleaved(self, at: Callable[[Entry], Point], effort: Effort, *more: Racer) -> dict[str, Laps]:
+        self.each(lambda entry, server: _open(server, at(entry)))
+        racers = [Racer(entry.row.name, self.servers[entry.row.name], at(entry)) for entry in self.running]
+        laps, errors = interleave([*racers, *more], effort)
+        for name, why in errors.items():
+            self.lose(name, why)
+        return laps
 
 
 def _race(subject: Subject, entries: Sequence[Entry], run: Run) -> Iterator[Result]:
     run.told(f"{subject.name}: raced, {len(entries)} rows")
     with ExitStack() as stack:
         servers = {entry.row.name: stack.enter_context(run.server(subject, entry.row, "race")) for entry in entries}
+        heat = _Heat(entries, servers, run.told)
         eager = next(entry for entry in entries if entry.row.name == "eager")
-        single = Point(1, 1)
-        for entry in entries:
-            _open(servers[entry.row.name], single)
-        alone = [Racer(entry.row.name, servers[entry.row.name], single) for entry in entries]
         # Eager needs no opening, so that it can run at its best batch size between single requests of the others.
-        lone = interleave([*alone, Racer("eager at its best", servers["eager"], _one_stream(eager.best))], run.effort)
+        at_its_best = Racer(_EAGER_AT_ITS_BEST, servers["eager"], eager.best_single)
+        lone = heat.interleaved(lambda _: Point(1, 1), run.effort, at_its_best)
+        best = heat.interleaved(lambda entry: entry.best, run.effort)
+        answers = heat.each(lambda entry, server: _answers(subject, entry, server, run))
+        results = heat.each(lambda entry, _: _result(subject, entry, lone, best, answers))
+        memory = heat.each(lambda _, server: server.ask("memory")["peak_mb"])
         for entry in entries:
-            _open(servers[entry.row.name], entry.best)
-        racers = [Racer(entry.row.name, servers[entry.row.name], entry.best) for entry in entries]
-        best = interleave(racers, run.effort)
-        answers = {entry.row.name: _answers(subject, entry, servers[entry.row.name], run) for entry in entries}
-        for entry in entries:
-            peak_mb = servers[entry.row.name].ask("memory")["peak_mb"]
-            yield replace(_result(subject, entry, lone, best, answers), rss_mb=peak_mb)
+            name = entry.row.name
+            if name in heat.lost:
+                yield Result(subject.name, name, entry.row.ours, build_s=entry.build_s, error=heat.lost[name])
+            else:
+                yield replace(results[name], rss_mb=memory[name])
 
 
 def _open(server: Server, point: Point) -> None:
     server.ask("open", limit=_OPEN_S, batch=point.batch, streams=point.streams)
-
-
-def _one_stream(point: Point) -> Point:
-    return Point(point.batch * point.streams, 1)
 
 
 def _answers(subject: Subject, entry: Entry, server: Server, run: Run) -> np.ndarray:
@@ -159,7 +202,7 @@ def _result(
     subject: Subject, entry: Entry, lone: dict[str, Laps], best: dict[str, Laps], answers: dict[str, np.ndarray]
 ) -> Result:
     name, made = entry.row.name, entry.made
-    at_best, single = ratio(best[name], best["eager"]), ratio(lone[name], lone["eager at its best"])
+    at_best, single = ratio(best[name], best["eager"]), ratio(lone[name], lone[_EAGER_AT_ITS_BEST])
     trained = subject.classes is not None
     return Result(
         subject.name,

@@ -17,14 +17,11 @@ from olive import run
 from olive.data.registry import Registry
 from olive.engine import footprint
 
+from .rows import OLIVE_SECONDS, OLIVE_TRIALS
 from .subject import Subject
 
 BATCH = 8
-TRIALS = 4
-"""Points of the space that are made and measured; its examples take three."""
 _SEED = 0
-_LONGEST_S = 120
-"""After which its search begins no further trial."""
 
 
 class Rows(torch.utils.data.Dataset[Any]):
@@ -111,8 +108,8 @@ def _workflow(subject: Subject, folder: Path) -> dict[str, Any]:
         "search_strategy": {
             "execution_order": "joint",
             "sampler": "tpe",
-            "sampler_config": {"max_samples": TRIALS, "seed": _SEED},
-            "max_time": _LONGEST_S,
+            "sampler_config": {"max_samples": OLIVE_TRIALS, "seed": _SEED},
+            "max_time": OLIVE_SECONDS,
         },
         "cache_dir": str(folder / "cache"),
         "output_dir": str(folder / "searched"),

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from .rows import OLIVE_SECONDS, OLIVE_TRIALS
 from .subject import SUBJECTS
 
 _VERSIONS = ("torch", "openvino", "nncf", "onnxruntime", "onnx", "torchao", "transformers", "numpy")
@@ -91,7 +92,7 @@ def markdown(rows: Sequence[Result], peaks: dict[str, float], command: str) -> s
     parts = [
         "# Optimisation, side by side",
         f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}. {_machine()}",
-        _LEGEND,
+        _LEGEND.format(trials=OLIVE_TRIALS, seconds=OLIVE_SECONDS),
     ]
     for model in dict.fromkeys(row.model for row in rows):
         parts += [f"## {titles.get(model, model)}", _table([row for row in rows if row.model == model])]
@@ -105,7 +106,7 @@ _LEGEND = """Ratios are to eager at its own best batch size, over interleaved ro
 memory the peak of the serving process, build the whole time from the trained model. Peak share: multiply-accumulates
 per second against large matrix products in the same engine and precision; it may exceed 100 % where a convolution needs
 fewer multiplications than are counted (Winograd). Drop: accuracy against eager on the holdout, and what the build has
-proven of it."""
+proven of it. Olive's search has at most {trials} trials, of which none begins after {seconds} s."""
 
 _HEAD = (
     "row",

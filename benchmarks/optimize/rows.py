@@ -9,6 +9,10 @@ from pathlib import Path
 from .subject import HERE, SUBJECTS, Subject
 
 ENVIRONMENTS = HERE.parent / ".envs"
+OLIVE_TRIALS = 4
+"""Points of its space that Olive makes and measures, at most; its examples take three."""
+OLIVE_SECONDS = 60
+"""After which its search begins no further trial; one that is under way ends."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Row:
     """A folder of benchmarks/.envs; None: the project's own."""
     ours: bool = False
     streams: tuple[int, ...] = (1, 2)
+    batches: tuple[int, ...] | None = None
+    """The only batch sizes of the model's that it is surveyed at; None: all."""
 
     @property
     def python(self) -> str:
@@ -37,7 +43,16 @@ ROWS = (
     Row("eager", "PyTorch eager", "make_torch:nothing", "eager", "torch-fp32"),
     Row("torchscript", "TorchScript, traced and frozen", "make_torch:torchscript", "torchscript", "torch-fp32"),
     # A compiled graph has its thread count inside, so that streams would fight for processors.
-    Row("torch-compile", "torch.compile, with freezing", "make_torch:nothing", "compile", "torch-fp32", streams=(1,)),
+    # It is compiled for each batch size, which takes half a minute for a large model.
+    Row(
+        "torch-compile",
+        "torch.compile, with freezing",
+        "make_torch:nothing",
+        "compile",
+        "torch-fp32",
+        streams=(1,),
+        batches=(1, 8, 32),
+    ),
     Row("aoti", "AOTInductor, with freezing", "make_torch:aoti", "aoti", "torch-fp32", streams=(1,)),
     Row("onnxruntime", "ONNX Runtime, defaults", "make_onnx:plain", "onnxruntime", "onnxruntime-fp32"),
     Row("onnxruntime-int8", "ONNX Runtime, static INT8", "make_onnx:static", "onnxruntime", "onnxruntime-int8"),
@@ -70,7 +85,9 @@ def rows_of(subject: Subject, only: tuple[str, ...] = ()) -> list[Row]:
 
 
 def subjects_named(only: tuple[str, ...]) -> list[Subject]:
-    return [subject for subject in SUBJECTS if not only or subject.name in only]
+    """In the order of `only`; all of them where it is empty."""
+    known = {subject.name: subject for subject in SUBJECTS}
+    return [known[name] for name in dict.fromkeys(only or known)]
 
 
 def artifact_folder(root: Path, subject: Subject, row: Row) -> Path:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 CONTRACTS = HERE / "contracts"
 CACHE = HERE.parent / ".cache" / "optimize"
-BATCHES = (1, 2, 4, 8, 16, 32)
+BATCHES = (1, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True)

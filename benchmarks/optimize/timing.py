@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .rows import Row
-from .serving import Server
+from .serving import Failed, Server
 from .subject import Subject
 
 
@@ -17,12 +17,12 @@ from .subject import Subject
 class Effort:
     """How long is measured."""
 
-    look_s: float = 0.25
+    look_s: float = 0.15
     """At each point of a survey."""
-    slice_s: float = 0.15
+    slice_s: float = 0.1
     """Of a row in a round."""
-    rounds: int = 12
-    phase_s: float = 40.0
+    rounds: int = 8
+    phase_s: float = 20.0
     """Rounds end after about this time, but not before the fifth."""
 
     @staticmethod
@@ -78,13 +78,15 @@ class Laps:
 _WORSE = 0.95
 """A batch size below this share of the best is a step down; after two of them larger ones are not tried."""
 _TOO_SLOW_S = 4.0
+_FEWEST_ROUNDS = 5
 
 
 def survey(server: Server, row: Row, subject: Subject, effort: Effort) -> dict[Point, float]:
     """Samples per second at each point: all batch sizes with one stream, then those near the best one with more."""
     found: dict[Point, float] = {}
     steps_down = 0
-    for batch in subject.batches:
+    batches = [batch for batch in subject.batches if row.batches is None or batch in row.batches] or subject.batches
+    for batch in batches:
         rate, seconds = _look(server, Point(batch, 1), effort)
         found[Point(batch, 1)] = rate
         steps_down = steps_down + 1 if rate < _WORSE * max(found.values()) else 0
@@ -111,21 +113,32 @@ def best_point(found: dict[Point, float]) -> Point:
     return min((p for p, rate in found.items() if rate >= enough), key=lambda p: (p.streams * p.batch, -found[p]))
 
 
-def interleave(racers: Sequence[Racer], effort: Effort) -> dict[str, Laps]:
-    """Let the racers run in turn, each round begun by another one: what disturbs the host disturbs all alike."""
+def interleave(racers: Sequence[Racer], effort: Effort) -> tuple[dict[str, Laps], dict[str, str]]:
+    """Let the racers run in turn, each round begun by another one: what disturbs the host disturbs all alike.
+
+    The laps of those that came to the end, and for the others what they failed with."""
     laps = {racer.key: Laps() for racer in racers}
-    slowest = 0.0
-    for racer in racers:
-        reply = _slice(racer.server, racer.point, effort.slice_s, warm=1)
-        slowest += sum(reply.times) / racer.point.streams
-    rounds = max(5, min(effort.rounds, int(effort.phase_s / slowest)))
+    failed: dict[str, str] = {}
+
+    def run(racer: Racer, warm: int) -> _Slice | None:
+        if racer.key in failed:
+            return None
+        try:
+            return _slice(racer.server, racer.point, effort.slice_s, warm=warm)
+        except Failed as error:
+            failed[racer.key] = str(error)
+            return None
+
+    first = [(racer, run(racer, 1)) for racer in racers]
+    slowest = sum(sum(reply.times) / racer.point.streams for racer, reply in first if reply is not None)
+    rounds = max(_FEWEST_ROUNDS, min(effort.rounds, int(effort.phase_s / max(slowest, 1e-9))))
     for number in range(rounds):
         turn = number % len(racers)
         for racer in (*racers[turn:], *racers[:turn]):
-            reply = _slice(racer.server, racer.point, effort.slice_s, warm=0)
-            laps[racer.key].rates.append(reply.rate * racer.point.batch)
-            laps[racer.key].times.extend(reply.times)
-    return laps
+            if (reply := run(racer, 0)) is not None:
+                laps[racer.key].rates.append(reply.rate * racer.point.batch)
+                laps[racer.key].times.extend(reply.times)
+    return {key: lap for key, lap in laps.items() if key not in failed}, failed
 
 
 @dataclass(frozen=True)

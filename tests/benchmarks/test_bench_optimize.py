@@ -6,6 +6,8 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,9 @@ from benchmarks.optimize import results, rows  # noqa: E402
 from benchmarks.optimize.made import Made, make  # noqa: E402
 from benchmarks.optimize.results import FIELDS, Result  # noqa: E402
 from benchmarks.optimize.rows import ROWS, Row  # noqa: E402
-from benchmarks.optimize.serving import Failed  # noqa: E402
+from benchmarks.optimize.serving import Failed, Server  # noqa: E402
 from benchmarks.optimize.subject import CONTRACTS, SUBJECTS, Input, Subject, read_subject  # noqa: E402
-from benchmarks.optimize.timing import Effort, Laps, Point, best_point, ratio  # noqa: E402
+from benchmarks.optimize.timing import Effort, Laps, Point, Racer, best_point, interleave, ratio, survey  # noqa: E402
 
 NETS = """
 import torch
@@ -42,6 +44,16 @@ WANTED = (
     *("size_mb", "rss_mb", "build_s", "peak_share"),
 )
 BROKEN = Row("broken", "A peer that is not there", "made:no_such_maker", "eager")
+LOST = Row("lost", "A peer that fails once it was surveyed", "make_onnx:plain", "onnxruntime", streams=(1,))
+
+
+class Failing(Server):
+    """The row `lost`, which has no answers."""
+
+    def ask(self, do: str, *, limit: float = 300.0, **parts: Any) -> dict[str, Any]:
+        if self.name == "lost" and do == "answers":
+            raise Failed("it has no answers")
+        return super().ask(do, limit=limit, **parts)
 
 
 @pytest.fixture(scope="module")
@@ -81,39 +93,42 @@ def _artifacts(root: Path, subject: Subject) -> None:
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 3])],
         [numpy_helper.from_array(array, name) for name, array in state.items()],
     )
-    for name in ("eager", "onnxruntime"):
+    for name in ("eager", "onnxruntime", "lost"):
         folder = root / subject.name / name
         folder.mkdir(parents=True)
         subject.write(folder / "subject.json")
         made = {"build_s": 2.0, "size_mb": 0.5, "precision": "fp32", "peak": "torch-fp32"}
         (folder / "made.json").write_text(json.dumps(made))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    save_model(model, root / subject.name / "onnxruntime" / "model.onnx")
+    for name in ("onnxruntime", "lost"):
+        save_model(model, root / subject.name / name / "model.onnx")
 
 
 @pytest.fixture(scope="module")
 def found(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
-    """One run of eager and ONNX Runtime, each in one stream, and of a row that cannot be made."""
+    """One run of eager and ONNX Runtime, each in one stream, of a row without answers, and of one that cannot be made."""
     effort = Effort(look_s=0.01, slice_s=0.01, rounds=5, phase_s=1.0)
     root = tmp_path_factory.mktemp("artifacts")
     _artifacts(root, subject)
     run = benching.Run(root, effort, told=lambda _: None, resume=True)
-    table = (*(replace(row, streams=(1,)) for row in ROWS if row.name in ("eager", "onnxruntime")), BROKEN)
+    table = (*(replace(row, streams=(1,)) for row in ROWS if row.name in ("eager", "onnxruntime")), LOST, BROKEN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows, "ROWS", table)
+        patch.setattr(benching, "Server", Failing)
         return benching.bench(subject, run, peaks={"torch-fp32": 1e9})
 
 
 def test_every_row_is_there_and_a_failing_one_has_its_error(found: list[Result]) -> None:
-    assert [row.row for row in found] == ["eager", "onnxruntime", "broken"]
-    eager, onnx, broken = found
+    assert [row.row for row in found] == ["eager", "onnxruntime", "lost", "broken"]
+    eager, onnx, lost, broken = found
     assert eager.error is None and onnx.error is None
     assert broken.error is not None and "StopIteration" in broken.error
+    assert lost.error == "it has no answers" and lost.throughput is None
     assert broken.throughput is None and broken.ratio_to_eager is None
 
 
 def test_what_is_measured_fits_together(found: list[Result]) -> None:
-    eager, onnx, _ = found
+    eager, onnx, *_ = found
     assert eager.ratio_to_eager == pytest.approx(1.0) and eager.ratio_low == pytest.approx(1.0)
     assert eager.sqnr_db == 999 and eager.metric_drop == 0
     assert onnx.sqnr_db is not None and onnx.sqnr_db > 60 and onnx.metric_drop == 0
@@ -127,7 +142,7 @@ def test_what_is_measured_fits_together(found: list[Result]) -> None:
 def test_results_are_written_as_rows_and_tables(found: list[Result], tmp_path: Path) -> None:
     results.write(tmp_path, found, {"torch-fp32": 1e9}, "make bench-optimize")
     stored = json.loads((tmp_path / "results.json").read_text())
-    assert [set(row) for row in stored] == [set(FIELDS)] * 3
+    assert [set(row) for row in stored] == [set(FIELDS)] * 4
     assert set(WANTED) <= set(FIELDS)
     assert results.read(tmp_path / "results.json") == found
     text = (tmp_path / "results.md").read_text()
@@ -153,8 +168,41 @@ def test_the_picture_has_every_row(found: list[Result]) -> None:
     from benchmarks.optimize.picture import chart
 
     values = chart(found).to_dict()["data"]["values"]
-    assert [value["name"] for value in values] == ["PyTorch eager", "ONNX Runtime, defaults", "broken"]
-    assert values[2]["label"] == "failed" and values[1]["low"] <= values[1]["ratio"] <= values[1]["high"]
+    assert [value["name"] for value in values] == ["PyTorch eager", "ONNX Runtime, defaults", "lost", "broken"]
+    assert values[3]["label"] == "failed" and values[1]["low"] <= values[1]["ratio"] <= values[1]["high"]
+
+
+def test_a_racer_that_fails_leaves_the_others_racing() -> None:
+    def timed(fails_at: int) -> Any:
+        asked = iter(range(100))
+
+        def ask(do: str, **parts: Any) -> dict[str, Any]:
+            if next(asked) == fails_at:
+                raise Failed("out of memory")
+            return {"rate": 100.0, "times": [0.01]}
+
+        return SimpleNamespace(ask=ask)
+
+    racers = [Racer("sound", timed(-1), Point(2, 1)), Racer("late", timed(3), Point(1, 1))]
+    laps, failed = interleave(racers, Effort(rounds=6))
+    assert failed == {"late": "out of memory"} and laps["sound"].rates == [200.0] * 6 and "late" not in laps
+
+
+def test_a_row_is_surveyed_at_its_own_batch_sizes(subject: Subject) -> None:
+    opened: list[tuple[int, int]] = []
+
+    def ask(do: str, batch: int, streams: int, **parts: Any) -> dict[str, Any]:
+        opened.append((batch, streams))
+        return {"rate": 10.0, "times": [0.1]}
+
+    server: Any = SimpleNamespace(ask=ask)
+    found = survey(server, replace(LOST, batches=(2, 64)), subject, Effort.quick())
+    assert found == {Point(2, 1): 20.0} and set(opened) == {(2, 1)}
+
+
+def test_models_run_in_the_order_that_they_are_named_in() -> None:
+    assert [one.name for one in rows.subjects_named(("tabular", "resnet50"))] == ["tabular", "resnet50"]
+    assert rows.subjects_named(()) == list(SUBJECTS)
 
 
 def test_ratios_are_geometric_means_over_rounds() -> None:

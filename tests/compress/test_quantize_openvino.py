@@ -41,6 +41,10 @@ NETS: dict[str, tuple[type[nn.Module], dict[str, Any], Sequence[int], list[str]]
 }
 
 
+# Exporting an LSTM takes seconds.
+_RECURRENT = pytest.param("recurrent", marks=pytest.mark.full)
+
+
 def _heavy(artifact: Artifact) -> dict[str, int]:
     """How many heavy kernels execute in each precision."""
     counts: dict[str, int] = {}
@@ -76,7 +80,7 @@ def _graph(name: str, subject: Case) -> OpenVinoGraph:
     return replace(_CALIBRATED[name], job=subject.job)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", [_RECURRENT if name == "recurrent" else name for name in NETS])
 def test_a_graph_is_int8_and_float_again_where_that_is_asked_for(name: str, tmp_path: Path, folder: Path) -> None:
     subject = _case(name, tmp_path, folder)
     graph = _graph(name, subject)
@@ -138,10 +142,9 @@ def test_the_rest_executes_in_bf16_where_the_graph_says_so(tmp_path: Path, folde
         assert set(_heavy(artifact)) == {"int8", "bf16"}
 
 
-@pytest.mark.long
-def test_the_most_sensitive_operation_is_found(tmp_path: Path, effort: float) -> None:
-    if effort < 1:
-        pytest.skip("only with --full: the search for operations in float shows it too")
+@pytest.mark.full
+def test_the_most_sensitive_operation_is_found(tmp_path: Path) -> None:
+    """The search for operations in float shows it too."""
     net = Conv()
     import torch
 
@@ -202,6 +205,7 @@ def _run(artifact: Artifact, feed: Any, group: int) -> Any:
     return openvino.Core().compile_model(model, "CPU", config)(feed)[0]
 
 
+@pytest.mark.full
 def test_dynamic_quantization_of_embeddings_and_an_lstm(tmp_path: Path, folder: Path) -> None:
     """An LSTM is computed in fp32 here: its weights are only worth compressing where size is the objective."""
     subject = _case("recurrent", tmp_path, folder)

@@ -166,6 +166,7 @@ def test_the_users_module_is_left_alone(trained: Reshaped, subject: tuple[nn.Mod
     assert isinstance(subject[0].get_submodule("norm"), nn.BatchNorm2d)
 
 
+@pytest.mark.full
 def test_another_process_takes_it(trained: Reshaped, tmp_path: Path) -> None:
     assert trained.model.module is not None
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -213,7 +214,10 @@ def test_training_data_is_needed(subject: tuple[nn.Module, Dataset, Dataset]) ->
         _train(subject, train=None)
 
 
-@pytest.mark.parametrize(("arch", "isa", "low"), [("aarch64", frozenset(), -128), ("x86-64", frozenset({"avx2"}), 0)])
+@pytest.mark.parametrize(
+    ("arch", "isa", "low"),
+    [("aarch64", frozenset(), -128), pytest.param("x86-64", frozenset({"avx2"}), 0, marks=pytest.mark.full)],
+)
 def test_the_layout_is_the_targets(arch: str, isa: frozenset[str], low: int, tmp_path: Path) -> None:
     """A root that is an nn.Sequential; without VNNI the weights keep to 7 bits."""
     torch.manual_seed(0)
@@ -241,12 +245,11 @@ def test_the_layout_is_the_targets(arch: str, isa: frozenset[str], low: int, tmp
         assert "int8" in {kernel.precision for kernel in _heavy(done.artifact)}
 
 
+@pytest.mark.full
 def test_aotinductor_runs_it_in_int8(
-    trained: Reshaped, subject: tuple[nn.Module, Dataset, Dataset], tmp_path: Path, effort: float
+    trained: Reshaped, subject: tuple[nn.Module, Dataset, Dataset], tmp_path: Path
 ) -> None:
     """The first convolution sees one channel, which Inductor lays out wrongly: it is kept in float."""
-    if effort < 1:
-        pytest.skip("compiles C++; run with --full")
     done = export(trained.model, CONTRACT, "aoti", "int8", tmp_path, probes(CONTRACT, subject[2]))
     found = {(kernel.op, kernel.precision): kernel.count for kernel in _heavy(done.artifact)}
     assert found == {

@@ -72,9 +72,8 @@ def _quantized(job: GraphJob, **changed: Any) -> torch.export.ExportedProgram:
         return quantized_program(_program(job), job.contract, feeds, job.host, scheme_for(job.host), **changed)
 
 
-def test_static_executes_integers_for_every_batch(job: GraphJob, effort: float) -> None:
-    if effort < 1:
-        pytest.skip("compiles C++; run with --full")
+@pytest.mark.full
+def test_static_executes_integers_for_every_batch(job: GraphJob) -> None:
     made = quantize_graph(job, Static(), "aoti")
     assert made.arch == this_host().arch
     assert {precision for _, precision in _heavy(made.artifact)} == {"int8"}
@@ -130,16 +129,16 @@ def _assert_mended_alike(program: torch.export.ExportedProgram, job: GraphJob) -
         np.testing.assert_allclose(found["output"], wanted["output"], atol=1e-5)
 
 
+@pytest.mark.full
 def test_what_cannot_be_quantized_is_refused_in_words(job: GraphJob, tmp_path: Path) -> None:
     with pytest.raises(CompressError, match="torchao PT2E"):
         inputs = {"x": {"dtype": "int64", "shape": ["batch", "tokens:2..32"]}}
         quantize_graph(_job(tmp_path, Recurrent(), inputs), Dynamic(), "aoti")
 
 
-def test_a_package_without_frozen_weights_is_fp32_and_is_seen(job: GraphJob, effort: float) -> None:
+@pytest.mark.full
+def test_a_package_without_frozen_weights_is_fp32_and_is_seen(job: GraphJob) -> None:
     """The same quantized program, compiled without what the integer patterns need: int8 by name alone."""
-    if effort < 1:
-        pytest.skip("compiles C++; run with --full")
     with collected():
         compile_program(_quantized(job), job.contract.signature, job.directory / "model.pt2")
     artifact = Artifact("aoti", "int8", job.directory, job.contract.signature)
@@ -147,16 +146,14 @@ def test_a_package_without_frozen_weights_is_fp32_and_is_seen(job: GraphJob, eff
     assert reason == "all 3 products and convolutions of the graph execute in fp32"
 
 
-def test_dynamic_executes_integers(job: GraphJob, effort: float) -> None:
-    if effort < 1:
-        pytest.skip("compiles C++; run with --full")
+@pytest.mark.full
+def test_dynamic_executes_integers(job: GraphJob) -> None:
     made = quantize_graph(job, Dynamic(), "aoti")
     assert _heavy(made.artifact)["_qlinear_pointwise_tensor", "int8"] == 1
     assert made.report.mean_abs_diff["output"] < 0.005
 
 
-def test_accuracy_aware_is_refused(job: GraphJob, effort: float) -> None:
-    if effort < 1:
-        pytest.skip("compiles C++; run with --full")
+@pytest.mark.full
+def test_accuracy_aware_is_refused(job: GraphJob) -> None:
     with pytest.raises(CompressError):
         quantize_graph(job, AccuracyAware(max_drop=0.01), "aoti", lambda artifact: 1.0)

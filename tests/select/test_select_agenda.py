@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shipworthy.contract import Contract, Limits, SearchSpec, Signature, TargetSpec
-from shipworthy.evidence import Candidate, Speed
+from shipworthy.evidence import Candidate, MetricEvidence, Speed
 from shipworthy.measure import ExportReply
 from shipworthy.runtime import Artifact, Host
+from shipworthy.select import candidates
 from shipworthy.select.agenda import Agenda
 from shipworthy.select.candidates import Given, plan, skip
-from shipworthy.select.results import Exported, Pace, Refusal
+from shipworthy.select.results import Exported, Pace, Quality, Refusal
 from shipworthy.select.tried import Outcome, Tried
 from shipworthy.select.way import Way
 
@@ -117,6 +119,30 @@ def test_a_combination_may_need_float_operations_where_its_part_did_not() -> Non
     done[aware.id] = skip(aware, "static keeps the limit")
     assert agenda.why_not(both, {**done, worse.id: _tried(worse, 9.0, "metric")}) is None
     assert "keeps the limit" in str(agenda.why_not(both, {**done, worse.id: _tried(worse, 9.0)}))
+
+
+def test_a_rest_in_bf16_waits_for_the_graph_that_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "this_host", lambda: HOST)
+    contract = _contract(precisions=("fp32", "bf16", "int8"), prune=(0.5,))
+    order, left_out = _walk(
+        _agenda(contract),
+        {"openvino-fp32": 2.0, "static+openvino-int8": 6.0, "prune50+static+openvino-int8": 9.0},
+    )
+    assert order.index("prune50+static+openvino-int8") < order.index("prune50+static-bf16+openvino-int8")
+    assert left_out["accuracy-aware-bf16+openvino-int8"] == "its part accuracy-aware+openvino-int8 was not tried"
+
+
+def test_static_that_is_too_near_to_the_limit_to_be_proven_does_not_end_the_search() -> None:
+    contract = _contract()
+    limits = Limits(max_metric_drop=0.01, confidence=0.95)
+    agenda = _agenda(contract.model_copy(update={"limits": limits}))
+    static = Candidate(recipe="static", engine="openvino", precision="int8")
+    aware = static.model_copy(update={"recipe": "accuracy-aware"})
+    near = MetricEvidence(name="accuracy", split="validation", samples=500, eager=0.9, candidate=0.892, drop=0.008)
+    tried = replace(_tried(static, 6.0), quality=Quality(metric=near))
+    assert agenda.why_not(aware, {static.id: tried}) is None
+    far = replace(tried, quality=Quality(metric=near.model_copy(update={"drop": 0.002})))
+    assert "keeps the limit" in str(agenda.why_not(aware, {static.id: far}))
 
 
 @pytest.mark.parametrize(("objective", "left_out"), [("throughput", True), ("latency", True), ("size", False)])

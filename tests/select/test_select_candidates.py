@@ -38,8 +38,16 @@ def test_the_recipes_follow_from_the_contract() -> None:
 
 def test_without_a_way_to_int8_the_data_decides() -> None:
     contract = _contract(precisions=("int8",), engines=("onnxruntime",))
-    assert [c.recipe for c in plan(contract, given=Given()).candidates] == ["static", "lean"]
-    assert [c.recipe for c in plan(contract, given=Given(calibration=False)).candidates] == ["dynamic"]
+    found = plan(contract, given=Given()).candidates
+    assert [c.recipe for c in found] == ["plain", "static", "lean"]
+    assert found[0].precision == "fp32", "what int8 starts from and is compared with is always there"
+    assert [c.recipe for c in plan(contract, given=Given(calibration=False)).candidates] == ["plain", "dynamic"]
+
+
+def test_a_recipe_that_no_engine_asked_for_has_is_a_row() -> None:
+    contract = _contract(precisions=("fp32", "int8"), quantize=("static",), engines=("aoti",))
+    rows = {row.candidate.recipe: row.reason for row in plan(contract).skipped}
+    assert "it is for onnxruntime, openvino" in rows["lean"]
 
 
 def test_a_recipe_without_its_data_is_one_skipped_row() -> None:
@@ -90,6 +98,8 @@ def test_the_simpler_brings_no_code_and_then_keeps_fp32() -> None:
     ("lean", "int8", ["static+openvino-int8"]),
     ("accuracy-aware-bf16", "int8", ["accuracy-aware+openvino-int8"]),
     ("prune30+static", "int8", ["prune30+openvino-fp32", "static+openvino-int8"]),
+    ("prune30+static-bf16", "int8", ["prune30+static+openvino-int8"]),
+    ("prune30+dynamic-fp8", "fp8", ["prune30+openvino-fp32", "dynamic-fp8+openvino-fp8"]),
     ("distill+accuracy-aware", "int8", ["distill+openvino-fp32", "accuracy-aware+openvino-int8"]),
 ])  # fmt: skip
 def test_what_a_candidate_was_derived_from(recipe: str, precision: Precision, expected: list[str]) -> None:

@@ -229,6 +229,16 @@ def test_at_most_four_finalists_and_one_of_them_without_code() -> None:
     assert pick_finalists([], _contract(), "torch-fp32") == []
 
 
+def test_where_the_drop_must_be_proven_the_unchanged_model_is_a_finalist() -> None:
+    quick = [_tried("openvino", 9 - n, "int8", drop=0.01) for n in range(5)]
+    safe = _tried("onnxruntime", 1.2)
+    proven = pick_finalists([*quick, safe], _contract(max_metric_drop=0.02, confidence=0.95), "torch-fp32")
+    assert _ids(proven)[-1] == "onnxruntime-fp32"
+    assert len(proven) == 4
+    observed = pick_finalists([*quick, safe], _contract(max_metric_drop=0.02), "torch-fp32")
+    assert _ids(observed) == ["openvino-int8"] * 4
+
+
 def test_the_best_wins_and_a_tie_goes_to_the_simpler() -> None:
     simple, middle, best = _tried("onnxruntime", 2), _tried("openvino", 2), _tried("aoti", 2)
     names = ("onnxruntime-fp32", "openvino-fp32", "aoti-fp32")

@@ -217,6 +217,9 @@ def _limits(contract: Contract) -> Iterator[Fault]:
 
 def _search(contract: Contract) -> Iterator[Fault]:
     search, kind = contract.search, contract.task.kind
+    if "accuracy-aware" in search.quantize and contract.limits.max_metric_drop is None:
+        reason = '"accuracy-aware" keeps a limit of the metric, and limits.max_metric_drop is not given'
+        yield Fault(("search", "quantize"), reason, 'add it, or write "static"')
     if "qat" in search.quantize and search.train_step is None and kind not in ("classification", "regression"):
         reason = f'"qat" trains the model, and a task of kind "{kind}" has no loss of its own'
         yield Fault(("search", "quantize"), reason, 'add train_step = "module:callable"')

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from ..contract import Array
 
 
 def store_int8_weights(model: Any) -> None:
@@ -56,12 +59,20 @@ def _store_biases(graph: Any) -> None:
         bias = onnx.numpy_helper.to_array(values[node.input[2]])
         scale = np.broadcast_to(np.asarray(scales[0] * scales[1], np.float32).reshape(-1), bias.shape).copy()
         name = f"{node.output[0]}_bias"
-        steps = np.clip(np.rint(bias.astype(np.float64) / scale), -(2**31), 2**31 - 1).astype(np.int32)
+        steps = bias_steps(bias, scale)
+        if steps is None:
+            continue
         graph.initializer.append(onnx.numpy_helper.from_array(steps, f"{name}_steps"))
         graph.initializer.append(onnx.numpy_helper.from_array(scale, f"{name}_scale"))
         made = onnx.helper.make_node("DequantizeLinear", [f"{name}_steps", f"{name}_scale"], [name], axis=0)
         graph.node.insert(place, made)
         node.input[2] = name
+
+
+def bias_steps(bias: Array, scale: Array) -> Array | None:
+    """A bias in integers of 32 bits at the scale of the products that it is added to; None where it does not fit."""
+    exact = np.rint(bias.astype(np.float64) / np.maximum(scale, np.finfo(np.float32).tiny))
+    return exact.astype(np.int32) if bool((np.abs(exact) <= np.iinfo(np.int32).max).all()) else None
 
 
 def _dequantizing(name: str, makers: dict[str, Any]) -> Any:
@@ -129,10 +140,26 @@ def _is_unsigned_zero(onnx: Any, point: Any) -> bool:
     )
 
 
+def _read_in(graph: Any) -> set[str]:
+    """Names that nodes read, those included that the bodies of If and Loop take from outside."""
+    names = {name for node in graph.node for name in node.input}
+    for body in _bodies(graph):
+        names |= _read_in(body) | {value.name for value in body.output}
+    return names
+
+
+def _bodies(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
+
+
 def _drop_unused(graph: Any) -> None:
     outputs = {value.name for value in graph.output}
     while True:
-        used = {name for node in graph.node for name in node.input} | outputs
+        used = _read_in(graph) | outputs
         unused = [node for node in graph.node if not used.intersection(node.output)]
         if not unused:
             break

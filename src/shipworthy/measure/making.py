@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ..compress import AccuracyAware, Rest
 from ..contract import Contract
 from ..data import Dataset, read_cases, read_dataset
 from ..evidence import Epoch
@@ -12,6 +13,9 @@ from ..model import LoadedModel
 from ..runtime import Artifact, this_host
 from . import messages as say
 from .sources import opened, written
+
+_GRAPHS = ("openvino", "onnxruntime")
+"""Engines whose quantizers start from their own graph in fp32; the others start from the module."""
 
 
 def quantize(command: say.QuantizeGraph) -> say.ExportReply:
@@ -24,30 +28,33 @@ def quantize(command: say.QuantizeGraph) -> say.ExportReply:
         model=model,
         contract=contract,
         directory=command.directory,
-        base=command.base or _base(command, model, contract),
+        base=_base(command, model, contract),
         calibration=_data(command.calibration),
         host=this_host(),
         probes=probes,
     )
-    made = quantize_graph(job, command.method, command.engine, _drop(command, contract, model))
+    made = quantize_graph(job, command.method, command.engine, _drop(command, contract))
     return say.ExportReply(
         artifact=made.artifact, compression=made.report, findings=made.findings, arch=made.arch, isa=made.isa
     )
 
 
-def _base(command: say.QuantizeGraph, model: LoadedModel, contract: Contract) -> Artifact:
+def _base(command: say.QuantizeGraph, model: LoadedModel, contract: Contract) -> Artifact | None:
     from ..exporters import export
+
+    if command.base is not None or isinstance(command.method, Rest) or command.engine not in _GRAPHS:
+        return command.base
 
     probes = [feeds for _, feeds in read_cases(command.probes)]
     folder = command.directory.parent / f"{command.directory.name}-fp32"
     return export(model, contract, command.engine, "fp32", folder, probes).artifact
 
 
-def _drop(command: say.QuantizeGraph, contract: Contract, model: LoadedModel) -> Callable[[Artifact], float] | None:
+def _drop(command: say.QuantizeGraph, contract: Contract) -> Callable[[Artifact], float] | None:
     from ..compress.drop import drop_on
 
-    data = _data(command.validation)
-    return None if data is None else drop_on(model, contract, data)
+    data = _data(command.validation) if isinstance(command.method, AccuracyAware) else None
+    return None if data is None else drop_on(opened(command.oracle or command.source), contract, data)
 
 
 def shape(command: say.ShapeModel, tell: Callable[[str], None]) -> say.ShapeReply:

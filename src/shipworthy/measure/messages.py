@@ -54,6 +54,8 @@ class QuantizeGraph(Strict):
     """A data set."""
     validation: Path | None = None
     """A data set, with which the drop of the metric is measured where the method asks for it."""
+    oracle: ModelSource | None = None
+    """What the drop is measured against, where that is another model than `source`."""
 
 
 class ShapeModel(Strict):

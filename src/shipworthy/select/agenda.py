@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..compress import AccuracyAware
 from ..contract import Contract
 from ..evidence import Candidate
 from ..runtime import Host
@@ -92,20 +93,20 @@ class Agenda:
         """What builds on something that was not accepted. A lower precision does not build on fp32's acceptance."""
         shaping, quantization = halves(candidate.recipe)
         combined = PLAIN not in (shaping, quantization)
-        if not combined and quantization not in ("static-bf16", LEAN, "accuracy-aware-bf16"):
+        if not combined and quantization != LEAN and not quantization.endswith(RESTED):
             return None
         for parent in parents(candidate):
-            found = self._stand_in(parent, done)
+            found = self._stand_in(parent, done, combined=combined)
             if found is None or not isinstance(found, Tried):
                 return f"its part {parent.id} was not tried"
             if found.refusal is not None:
                 return f"its part {parent.id} was rejected ({found.refusal.gate})"
         return None
 
-    def _stand_in(self, part: Candidate, done: Mapping[str, Outcome]) -> Outcome | None:
-        """The part; static quantization for one that was not tried because static keeps the limit already."""
+    def _stand_in(self, part: Candidate, done: Mapping[str, Outcome], *, combined: bool) -> Outcome | None:
+        """The part; of a combination, static for an accuracy-aware one that static has made needless."""
         found = done.get(part.id)
-        if part.recipe != "accuracy-aware" or isinstance(found, Tried):
+        if part.recipe != "accuracy-aware" or isinstance(found, Tried) or not combined:
             return found
         return done.get(part.model_copy(update={"recipe": "static"}).id)
 
@@ -118,7 +119,12 @@ class Agenda:
         static = done.get(candidate.model_copy(update={"recipe": recipe}).id)
         if not isinstance(static, Tried):
             return None
+        metric, method = static.quality.metric, self.plan.recipe(candidate.recipe).quantization
+        assert isinstance(method, AccuracyAware), "the recipe is made so"
         if static.refusal is None:
+            if metric is not None and metric.drop > method.max_drop:
+                # It is accepted, but too near to the limit to be proven.
+                return None
             return f"{static.candidate.id} keeps the limit with every operation in int8"
         if static.refusal.gate not in ("metric", "parity"):
             return f"{static.candidate.id} was rejected by {static.refusal.gate}, which float operations do not mend"

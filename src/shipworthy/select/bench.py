@@ -17,6 +17,7 @@ from ..runtime import ENGINES
 from ..runtime.protocol import Artifact, OperatingPoint
 from .identity import data_digest
 from .progress import Progress
+from .results import Shaped
 from .store import Store
 
 METRIC_BATCH = 64
@@ -60,6 +61,8 @@ class Bench:
     effort: Effort
     progress: Progress
     deadline: Deadline = field(default_factory=Deadline)
+    shaped: dict[str, Shaped] = field(default_factory=dict)
+    """What the recipes of this build have made of the module, by their names."""
     _racers: dict[str, Racer] = field(default_factory=dict)
     _expected: dict[str, Worker] = field(default_factory=dict)
 

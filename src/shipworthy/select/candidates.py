@@ -14,7 +14,7 @@ from ..errors import ContractError
 from ..evidence import Candidate, CandidateResult
 from ..runtime import ENGINES, engine_version, this_host
 from ..runtime.cuda import cuda_refusal
-from .recipes import LEAN, PLAIN, Recipe, halves, recipes
+from .recipes import LEAN, PLAIN, RESTED, Recipe, halves, recipes
 
 ENGINE_ORDER = ("onnxruntime", "openvino", "torchscript", "aoti")
 """The simpler first: graphs without code, then interpreted code, then machine code for one kind of processor.
@@ -59,22 +59,33 @@ def plan(contract: Contract, engines: Sequence[str] | None = None, given: Given 
     given = given or Given()
     found = _with_fallback(recipes(contract, this_host()), contract, given)
     candidates: list[Candidate] = []
-    skipped: list[CandidateResult] = []
+    skipped: dict[str, CandidateResult] = {}
     for recipe in found:
-        for candidate in _grid(recipe, asked, contract.search.precisions):
+        every = list(_grid(recipe, asked, _needed(contract.search.precisions)))
+        if not every:
+            none = f"none of the engines asked for has a way to it; it is for {', '.join(sorted(recipe.engines or ()))}"
+            first = Candidate(recipe=recipe.name, engine=asked[0], precision=min(recipe.precisions))
+            skipped[recipe.name] = skip(first, none, gate="engine")
+        for candidate in every:
             why = _lacks(recipe, candidate, given)
             if why is None:
                 candidates.append(candidate)
-            elif recipe.name == PLAIN or candidate.engine == asked[0]:
-                # One row says that a recipe has no data; an engine that is not installed has a row of its own.
-                skipped.append(skip(candidate, *why))
-    return Plan(found, tuple(candidates), tuple(skipped))
+            else:
+                # One row for each reason: an engine that is not installed, or a recipe that has no data.
+                skipped.setdefault(why[0] if why[1] == "engine" else recipe.name, skip(candidate, *why))
+    return Plan(found, tuple(candidates), tuple(skipped.values()))
+
+
+def _needed(precisions: Sequence[Precision]) -> tuple[Precision, ...]:
+    """With fp32 where anything is quantized: it is what a quantization starts from and is compared with."""
+    narrow = {"int8", "fp8"}.intersection(precisions)
+    return ("fp32", *precisions) if narrow and "fp32" not in precisions else tuple(precisions)
 
 
 def _with_fallback(found: tuple[Recipe, ...], contract: Contract, given: Given) -> tuple[Recipe, ...]:
     """Where int8 is asked for, no way to it is named, and there is nothing to calibrate with: weights only."""
     search = contract.search
-    if "int8" not in search.precisions or search.quantize or given.calibration:
+    if "int8" not in search.precisions or search.quantize or given.calibration or contract.target.device != "cpu":
         return found
     calibrated = {recipe.name for recipe in found if calibrates(recipe)}
     dynamic = Recipe("dynamic", frozenset({"int8"}), quantization=Dynamic())
@@ -166,17 +177,17 @@ def _rank(order: Sequence[str], name: str) -> int:
 def parents(candidate: Candidate) -> tuple[Candidate, ...]:
     """The simpler candidates that it was derived from; none where that is eager itself.
 
-    A lower precision and a quantization come of fp32, a shaping of the unchanged model in its precision, and a
-    combination of its two parts."""
+    A lower precision and a quantization come of fp32, a shaping of the unchanged model in its precision, a
+    combination of its two parts, and a rest in bf16 of the same graph with its rest in fp32."""
     shaping, quantization = halves(candidate.recipe)
     engine = candidate.engine
+    if quantization.endswith(RESTED):
+        return (candidate.model_copy(update={"recipe": candidate.recipe.removesuffix(RESTED)}),)
     if shaping != PLAIN and quantization != PLAIN:
-        parts = ((shaping, "fp32"), (quantization, "int8"))
-        return tuple(Candidate(recipe=r, engine=engine, precision=p) for r, p in parts)
+        module = Candidate(recipe=shaping, engine=engine, precision="fp32")
+        return (module, candidate.model_copy(update={"recipe": quantization}))
     if shaping != PLAIN:
         return (Candidate(engine=engine, precision=candidate.precision),)
-    if quantization == "accuracy-aware-bf16":
-        return (Candidate(recipe="accuracy-aware", engine=engine, precision="int8"),)
-    if quantization in ("static-bf16", LEAN):
+    if quantization == LEAN:
         return (Candidate(recipe="static", engine=engine, precision="int8"),)
     return () if candidate.precision == "fp32" else (Candidate(engine=engine, precision="fp32"),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import MeasureError
+from ..errors import EngineError, MeasureError
 from ..evidence import Speed, ThroughputPoint
 from ..measure import (
     SIZES,
@@ -106,14 +106,19 @@ def _race(bench: Bench, own: Entrant, point: OperatingPoint, rivals: Sequence[Ri
 
 
 def _laps(bench: Bench, own: Racer, rivals: Sequence[Rival]) -> dict[str, Lap]:
-    """A rival that dies here had passed its own trial: it is opened anew, once."""
-    try:
-        return _run(bench, own, rivals)
-    except MeasureError as error:
-        if error.culprit == own.id:
-            raise
-        bench.retire(error.culprit)
-        return _run(bench, own, rivals)
+    """A rival that dies here had passed its own trial: it is opened anew once, and then left out. Eager must run."""
+    left, died = list(rivals), set[str]()
+    while True:
+        try:
+            return _run(bench, own, left)
+        except (MeasureError, EngineError) as error:
+            name = error.culprit
+            over = isinstance(error, MeasureError) and error.gate == "budget"
+            if over or name not in {rival.id for rival in left} or (name in died and name == bench.baseline.id):
+                raise
+            bench.retire(name)
+            left = [rival for rival in left if rival.id != name or name not in died]
+            died.add(name)
 
 
 def _run(bench: Bench, own: Racer, rivals: Sequence[Rival]) -> dict[str, Lap]:
@@ -122,7 +127,7 @@ def _run(bench: Bench, own: Racer, rivals: Sequence[Rival]) -> dict[str, Lap]:
 
 
 def _speeds(bench: Bench, own: Entrant, laps: dict[str, Lap], rivals: Sequence[Rival]) -> tuple[Speed, ...]:
-    speeds = [speed(laps[own.id], laps[rival.id], _rate(bench)) for rival in rivals]
+    speeds = [speed(laps[own.id], laps[rival.id], _rate(bench)) for rival in rivals if rival.id in laps]
     objective = bench.contract.target.objective
     if objective in SIZES:
         speeds += [size_ratio(own.megabytes, rival.megabytes, rival.id, objective) for rival in rivals]

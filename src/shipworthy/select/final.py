@@ -16,6 +16,7 @@ from .bench import Bench
 from .candidates import simplicity
 from .identity import toolchain
 from .judge import judge_proof
+from .recipes import PLAIN
 from .results import Playoff, Proof, Refusal
 from .sweep import Sweep
 from .trial import Trial
@@ -84,13 +85,28 @@ def _without(bench: Bench, sweep: Sweep, proven: Sequence[Tried], error: Measure
 
 
 def pick_finalists(acceptable: Sequence[Tried], contract: Contract, baseline: str) -> list[Tried]:
-    """The best by the objective, at most four; one without code among them if any is acceptable."""
+    """The best by the objective, at most four; one without code among them if any is acceptable, and where the drop
+    must be proven, one that hardly has any."""
     best = sorted(acceptable, key=lambda tried: _merit(tried, contract, baseline), reverse=True)
     picked = best[:MOST_FINALISTS]
-    plain = [tried for tried in best if not _executes_code(tried)]
-    if plain and all(_executes_code(tried) for tried in picked):
-        picked = [*picked[: MOST_FINALISTS - 1], plain[0]]
+    for needed in (_without_code(best), _surest(best, contract)):
+        if needed is not None and needed not in picked:
+            picked = [*picked[: MOST_FINALISTS - 1], needed]
     return picked
+
+
+def _without_code(best: Sequence[Tried]) -> Tried | None:
+    """The best that brings no code, where those that do would be alone."""
+    coded = best[:MOST_FINALISTS]
+    return next((t for t in best if not _executes_code(t)), None) if all(map(_executes_code, coded)) else None
+
+
+def _surest(best: Sequence[Tried], contract: Contract) -> Tried | None:
+    """Where the drop must be proven: the unchanged model in fp32, so that there is a result if all else fails."""
+    if contract.limits.confidence is None:
+        return None
+    unchanged = (t for t in best if t.candidate.recipe == PLAIN and t.candidate.precision == "fp32")
+    return next((t for t in unchanged if not _executes_code(t)), None)
 
 
 def _merit(tried: Tried, contract: Contract, baseline: str) -> float:

@@ -10,6 +10,7 @@ from ..evidence import Candidate
 from ..runtime.protocol import OperatingPoint
 from .bench import Bench
 from .recipes import Recipe
+from .results import Operators
 from .trial import Trial
 from .tried import Outcome, Tried
 
@@ -27,10 +28,14 @@ def leaner(bench: Bench, candidate: Candidate, recipe: Recipe, done: Mapping[str
         return "the times of single operations need this engine's graph in fp32"
     point = int8.pace.best.model_copy(update={"streams": 1})
     names = tuple(op.name for step in int8.compression for op in step.operations if op.precision == "int8")
-    before, after = (_costs(bench, tried, point, names) for tried in (fp32, int8))
+    found = [_costs(bench, tried, point, names) for tried in (fp32, int8)]
+    if (failed := next((costs.refusal for costs in found if costs.refusal is not None), None)) is not None:
+        return f"its operations could not be timed: {failed.reason}"
+    before, after = (costs.costs for costs in found)
     kept = gainless(before, after, names)
+    timed = sum(name in before and name in after for name in names)
     if not kept:
-        return f"each of the {len(names)} operations in int8 gains by it"
+        return f"each of the {timed} operations in int8 that were timed (of {len(names)}) gains by it"
     if len(kept) == len(names):
         return f"none of the {len(names)} operations gains by int8, so nothing would be left in it"
     return Recipe(
@@ -41,6 +46,6 @@ def leaner(bench: Bench, candidate: Candidate, recipe: Recipe, done: Mapping[str
     )
 
 
-def _costs(bench: Bench, tried: Tried, point: OperatingPoint, names: tuple[str, ...]) -> dict[str, float]:
+def _costs(bench: Bench, tried: Tried, point: OperatingPoint, names: tuple[str, ...]) -> Operators:
     with Trial(bench, tried.candidate, tried.way) as trial:
-        return trial.operators(tried.exported, point, names).costs
+        return trial.operators(tried.exported, point, names)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from ..compress import Distill
-from ..errors import CompressError, DataError, MeasureError, MissingExtra, ShipworthyError
+from ..errors import CompressError, MeasureError, MissingExtra, ShipworthyError
 from ..measure import ShapeModel, ShapeReply
 from ..usercode import resolve
 from .bench import Bench
@@ -27,7 +27,7 @@ def shaped(bench: Bench, recipe: Recipe) -> Shaped | None:
         start = time.perf_counter()
         try:
             made = _made(bench, recipe, name, key)
-        except (MissingExtra, DataError):
+        except MissingExtra:
             raise
         except ShipworthyError as error:
             if isinstance(error, MeasureError) and error.gate == "budget":
@@ -37,7 +37,10 @@ def shaped(bench: Bench, recipe: Recipe) -> Shaped | None:
         return made.model_copy(update={"seconds": time.perf_counter() - start})
 
     bench.progress.doing(f"{name}: shaping the model")
-    return bench.store.once("shape", name, Shaped, measure, depends=depends, intact=_is_there)
+    # What the host ended is not stored, and not tried again by every engine of this build either.
+    if name not in bench.shaped:
+        bench.shaped[name] = bench.store.once("shape", name, Shaped, measure, depends=depends, intact=_is_there)
+    return bench.shaped[name]
 
 
 def _made(bench: Bench, recipe: Recipe, name: str, key: str) -> Shaped:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from ..errors import MeasureError, MissingExtra
 from ..evidence import Candidate, CandidateResult
 from ..runtime import this_host
-from ..runtime.protocol import Artifact
 from .agenda import Agenda
 from .bench import Bench
 from .budget import Budget
@@ -55,7 +54,7 @@ def _within(
 ) -> Outcome:
     """The candidate tried in what is left of the time, or the row that says why it was not."""
     accepted = [t for t in done.values() if isinstance(t, Tried) and t.refusal is None]
-    bench.deadline.at = budget.end_of_search(bench, accepted)
+    bench.deadline.at = budget.end_of_search(bench, accepted or [baseline])
     late = bench.deadline.left() <= 0
     try:
         with bench.store.finished_only() if late else nullcontext():
@@ -90,7 +89,14 @@ def _try(bench: Bench, candidate: Candidate, recipe: Recipe, baseline: Tried, do
         if isinstance(found, str):
             return skip(candidate, found, gate="search")
         recipe = found
-    way = Way(recipe, shaped(bench, recipe), _base(candidate, done))
+    origin = _origin(candidate, done)
+    restated = halves(recipe.name)[1].endswith(RESTED)
+    way = Way(
+        recipe,
+        shaped(bench, recipe),
+        None if origin is None or origin.exported.reply is None else origin.exported.reply.artifact,
+        origin.exported.reply.compression if restated and origin and origin.exported.reply else None,
+    )
     simpler = [other for parent in parents(candidate) if isinstance(other := done.get(parent.id), Tried)]
     with Trial(bench, candidate, way) as trial:
         exported = trial.export()
@@ -108,7 +114,7 @@ def _try(bench: Bench, candidate: Candidate, recipe: Recipe, baseline: Tried, do
     return replace(tried, pace=pace, refusal=refusal)
 
 
-def _base(candidate: Candidate, done: Mapping[str, Outcome]) -> Artifact | None:
+def _origin(candidate: Candidate, done: Mapping[str, Outcome]) -> Tried | None:
     """What a quantization starts from, if there is one: the same engine's graph in fp32 of the same module, and for
     what only executes another rest, the graph in int8."""
     shaping, quantization = halves(candidate.recipe)
@@ -117,9 +123,7 @@ def _base(candidate: Candidate, done: Mapping[str, Outcome]) -> Artifact | None:
     else:
         origin = Candidate(recipe=shaping, engine=candidate.engine, precision="fp32")
     found = done.get(origin.id)
-    if not isinstance(found, Tried) or found.exported.reply is None:
-        return None
-    return found.exported.reply.artifact
+    return found if isinstance(found, Tried) else None
 
 
 def _word(outcome: Outcome, baseline: Tried) -> str:

@@ -88,7 +88,7 @@ class Trial:
         """The operating points, then a race against the rivals at the best of them."""
         own = Entrant(self._candidate.id, artifact_of(exported), exported.size_mb, exported.zipped_mb)
         # A rival's folder bears the key of all that it came from.
-        names = [[rival.id, rival.artifact.directory.name] for rival in rivals]
+        names = [[rival.id, rival.artifact.directory.name, rival.point.model_dump()] for rival in rivals]
         return self._once(
             "pace", Pace, lambda _: pace_of(self._bench, own, self._opened(own.artifact), rivals), depends=names
         )
@@ -206,7 +206,7 @@ class Trial:
                 directory=directory,
                 probes=bench.probes(),
             )
-        calibrated = isinstance(method, Static | AccuracyAware)
+        calibrated, judged = isinstance(method, Static | AccuracyAware), isinstance(method, AccuracyAware)
         return QuantizeGraph(
             source=source,
             engine=candidate.engine,
@@ -215,7 +215,8 @@ class Trial:
             probes=bench.probes(),
             base=self._way.base,
             calibration=bench.dataset("calibration") if calibrated else None,
-            validation=bench.dataset("validation") if calibrated else None,
+            validation=bench.dataset("validation") if judged else None,
+            oracle=bench.job.source if judged else None,
         )
 
     def _opened(self, artifact: Artifact) -> Worker:

@@ -31,7 +31,7 @@ class Tried:
         """What each step of its recipe did."""
         shaping = None if self.way.shaped is None else self.way.shaped.compression
         quantization = None if self.exported.reply is None else self.exported.reply.compression
-        return tuple(step for step in (shaping, quantization) if step is not None)
+        return tuple(step for step in (shaping, self.way.base_report, quantization) if step is not None)
 
     def rival(self) -> Rival | None:
         """It as something that others are compared with; None where it was not measured."""

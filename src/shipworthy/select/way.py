@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..evidence import Compression
 from ..measure import ModelSource
 from ..runtime.protocol import Artifact
 from .recipes import FLOATS, PLAIN, Recipe
@@ -18,16 +19,20 @@ class Way:
     shaped: Shaped | None = None
     """What the recipe's shaping gave; None where it has none."""
     base: Artifact | None = None
-    """The same engine's graph in fp32, which a quantization starts from."""
+    """The same engine's graph that a quantization starts from; its folder bears the key of what it came from."""
+    base_report: Compression | None = None
+    """What a quantization before this one did."""
 
     @property
     def key(self) -> list[object]:
         """All that the candidate's results depend on beside the build."""
         if self.recipe == UNCHANGED:
+            # Each export of the unchanged model is its own beginning, though it may copy the file of another.
             return []
         parts = (self.recipe.shaping, self.recipe.quantization)
         made = [self.shaped.key if self.shaped is not None else None]
-        return [*(None if part is None else part.model_dump(mode="json") for part in parts), *made]
+        origin = None if self.base is None else self.base.directory.name
+        return [*(None if part is None else part.model_dump(mode="json") for part in parts), *made, origin]
 
     def source(self, unchanged: ModelSource) -> ModelSource:
         """The model that is exported."""

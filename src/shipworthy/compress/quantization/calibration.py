@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from ...evidence import Finding
 
 FEW = 32
 """Fewer samples than this are a finding."""
+_ROWS = 256
+"""Samples whose statistics are taken at once."""
 LEVEL = 0.01
 """Probability of a false alarm that the calibration data is unlike the validation data."""
 _LEAST_DISTANCE = 0.1
@@ -134,7 +136,8 @@ def _unlike(
 def _statistics(data: Dataset, contract: Contract) -> dict[str, Array]:
     """Statistics [samples] by what they are of."""
     rows: dict[str, list[Array]] = {}
-    for chunk in data.chunks:
+    # In batches: sums of a whole data set in double precision would take several times its memory.
+    for chunk in data.batches(_ROWS):
         for name, spec in contract.inputs.items():
             flat = chunk.inputs[name].reshape(len(chunk), -1).astype(np.float64)
             for word, values in _of_rows(flat):
@@ -159,23 +162,45 @@ def _of_rows(flat: Array) -> Iterator[tuple[str, Array]]:
 def settled(ranges: Mapping[str, Array], samples: int) -> str:
     """What more samples would bring: how far the ranges still move from half of the feeds to all of them.
 
-    A range is from the mean of the smallest to the mean of the largest values, as calibration takes it; it moves by
-    the larger shift of its two ends, in shares of its width."""
-    shifts = [shift for pairs in ranges.values() if (shift := _shift(pairs)) is not None]
-    if not shifts:
+    The ends of a range may be the mean of the smallest and largest values or the extremes of all, and both are told
+    of: each moves by the larger shift of its two ends, in shares of its width."""
+    if not ranges:
+        return f"{samples} calibration samples were used; there are no ranges of activations here to be settled"
+    means = [shift for pairs in ranges.values() if (shift := _shift(pairs, _mean_ends)) is not None]
+    widest = [shift for pairs in ranges.values() if (shift := _shift(pairs, _extreme_ends)) is not None]
+    if not means or not widest:
         return f"{samples} calibration samples were used: too few to say what more would bring"
-    median, worst = float(np.median(shifts)), max(shifts)
-    verdict = "more would bring little" if worst < 0.05 else "more samples may still widen or narrow the ranges"
+    verdict = (
+        "more would bring little" if max(*means, *widest) < _STILL else "more may still widen or narrow the ranges"
+    )
     return (
         f"{samples} calibration samples were used; from half of them to all, the range of an activation moves by "
-        f"{median:.1%} (median of {len(shifts)}) and at most {worst:.1%} of its width: {verdict}"
+        f"{_told(means)} of its width between means of the samples' extremes, and by {_told(widest)} between the "
+        f"widest extremes: {verdict}"
     )
 
 
-def _shift(pairs: Array) -> float | None:
+def _told(shifts: Sequence[float]) -> str:
+    return f"{float(np.median(shifts)):.1%} (median of {len(shifts)}) and at most {max(shifts):.1%}"
+
+
+_STILL = 0.05
+"""A range that moves by less of its width is settled."""
+
+
+def _mean_ends(pairs: Array) -> Array:
+    return np.asarray(pairs.mean(0))
+
+
+def _extreme_ends(pairs: Array) -> Array:
+    return np.asarray([pairs[:, 0].min(), pairs[:, 1].max()])
+
+
+def _shift(pairs: Array, ends: Callable[[Array], Array]) -> float | None:
     """`pairs` [feeds, 2]; every second feed is the half, so that an order in the data does not matter."""
+    pairs = pairs[np.isfinite(pairs).all(axis=1)]
     if len(pairs) < 4:
         return None
-    whole, half = pairs.mean(0), pairs[::2].mean(0)
+    whole, half = ends(pairs), ends(pairs[::2])
     width = float(whole[1] - whole[0])
     return float(np.abs(whole - half).max() / width) if width > 0 else None

@@ -72,10 +72,13 @@ def _folded(module: nn.Module, conv_path: str, norm_path: str) -> Iterator[None]
     assert isinstance(norm, _NORMALISATIONS)
     if norm.running_mean is None or norm.running_var is None or _shared(module, conv.weight):
         return
+    trained = conv.weight.requires_grad
     with torch.no_grad():
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
+    # The new bias is frozen where the convolution had none: it takes the place of the normalisation's, which was not.
+    conv.bias.requires_grad_(trained)
     module.set_submodule(norm_path, nn.Identity())
     yield
 

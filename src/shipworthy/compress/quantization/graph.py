@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 from ...contract import Array, Arrays, Contract
 from ...data import Dataset
 from ...errors import CompressError, MissingExtra
+from ...exporters.int8 import float_reason
 from ...model import LoadedModel
 from ...runtime import Artifact, Host
 from ..made import Quantized
@@ -83,7 +84,8 @@ def quantize_graph(
     """The graph of `engine` in int8, as `method` says.
 
     `drop` gives the drop of the metric (absolute, on the validation data) of an artifact: AccuracyAware needs it.
-    Raises CompressError where the recipe cannot be carried out, MissingExtra where a library is not installed."""
+    Raises CompressError where the recipe cannot be carried out or nothing of the graph executes in int8, MissingExtra
+    where a library is not installed."""
     quantizer = quantizer_of("cuda" if job.contract.target.device == "cuda" else engine)
     job.directory.mkdir(parents=True, exist_ok=True)
     if isinstance(method, Rest):
@@ -93,8 +95,26 @@ def quantize_graph(
     from .static import accuracy_aware, plainly
 
     if isinstance(method, AccuracyAware):
-        return accuracy_aware(job, method, engine, quantizer.static, drop)
-    return plainly(job, method, quantizer.static)
+        return _executing(accuracy_aware(job, method, engine, quantizer.static, drop))
+    return _executing(plainly(job, method, quantizer.static))
+
+
+_PROVEN_LATE = frozenset({"openvino", "onnxruntime"})
+"""Engines whose quantizers do not open what they wrote to see what executes."""
+
+
+def _executing(made: Quantized) -> Quantized:
+    """The same graph. Raises CompressError where it executes no integers."""
+    if made.artifact.engine not in _PROVEN_LATE:
+        return made
+    listed = made.report.operations
+    # Without an operation in int8 there is nothing to open the graph for.
+    in_float = bool(listed) and all(operation.precision != "int8" for operation in listed)
+    reason = f"all {len(listed)} operations stay in float" if in_float else float_reason(made.artifact)
+    if reason is not None:
+        remedy = "keep fewer operations in float or allow a larger drop; without int8, take the fp32 graph"
+        raise CompressError(f"{made.report.recipe} quantization", reason, remedy)
+    return made
 
 
 def _restated(job: GraphJob, method: Rest, engine: str) -> Quantized:

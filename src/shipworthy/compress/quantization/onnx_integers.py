@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...contract import Array
+from ...errors import CompressError
+from ...exporters.onnx_weights import bias_steps
 from .scheme import Scheme
 
 _LARGEST_BIAS = 2.0**30
@@ -67,8 +69,11 @@ def least_weight_scale(bias: Array, x: Grid) -> Array:
 
 
 def integer_bias(bias: Array, x: Grid, weight_scale: Array) -> tuple[Array, Array]:
-    """The bias in integers of 32 bits, and their scales: those of the products that they are added to."""
+    """The bias in integers of 32 bits, and their scales: those of the products that they are added to.
+
+    Raises CompressError where it does not fit, which no bias does whose weights have the least scale above."""
     scale = (x.scale * weight_scale).astype(np.float32)
-    limits = np.iinfo(np.int32)
-    integers = np.rint(bias.astype(np.float64) / np.maximum(scale, np.finfo(np.float32).tiny))
-    return np.clip(integers, limits.min, limits.max).astype(np.int32), scale
+    integers = bias_steps(bias, scale)
+    if integers is None:
+        raise CompressError("a bias", "is too large for 32 bits, or not finite", "keep its operation in float")
+    return integers, scale

@@ -80,12 +80,27 @@ def static(job: GraphJob, method: Static) -> OpenVinoGraph:
 
 
 def restated(job: GraphJob, method: Rest) -> Quantized:
-    """The int8 graph that `job.base` is, with what it leaves in float executed in another precision."""
+    """The int8 graph that `job.base` is, with what it leaves in float executed in another precision.
+
+    Raises CompressError where that graph holds no weights in int8."""
     model = read_base(job)
+    if not any(holds_int8(node) for _, graph in graphs(model) for node in graph.get_ordered_ops()):
+        remedy = "give the finished int8 graph as the base"
+        raise CompressError(
+            f"rest in {method.rest}", "starts from an int8 graph, and this one has no weights so", remedy
+        )
     model.set_rt_info(method.rest, REST)
     artifact = write_int8(model, job)
     note = f"the same graph; what it leaves in float is executed in {method.rest}"
     return Quantized(artifact, compression(job, f"rest in {method.rest}", artifact, notes=(note,)))
+
+
+def holds_int8(node: Any) -> bool:
+    """Whether a node is a constant of integers of 8 bits that something makes floats of."""
+    if node.get_type_name() != "Constant" or node.get_element_type().get_type_name() not in ("i8", "u8"):
+        return False
+    readers = [target.get_node() for target in node.output(0).get_target_inputs()]
+    return any(reader.get_type_name() == "Convert" and len(node.get_output_shape(0)) > 1 for reader in readers)
 
 
 def nothing_to_quantize(job: GraphJob) -> CompressError:

@@ -96,7 +96,7 @@ def fake_quantized(
     """A copy of `module` whose products and convolutions see 8-bit values, with ranges that can be trained; and notes.
 
     Raises CompressError where NNCF cannot follow the module, or finds nothing to quantize."""
-    copied = copy.deepcopy(module).eval()
+    copied = _thawed(copy.deepcopy(module).eval())
     with collected():
         seen = seen_in(copied, contract, one_feed(contract, samples))
     folded = fold(copied, seen.pairs) if seen is not None else 0
@@ -114,6 +114,15 @@ def fake_quantized(
     if seen is None:
         notes.append("torch.export does not take the module: its normalisations were not folded")
     return quantized, tuple(notes)
+
+
+def _thawed(module: nn.Module) -> nn.Module:
+    """Where nothing at all can be trained, all of it is: else ranges alone would learn."""
+    parameters = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
+    if not any(parameter.requires_grad for parameter in parameters):
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+    return module
 
 
 def settle(module: nn.Module) -> None:

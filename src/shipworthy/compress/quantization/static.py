@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from ...contract import Arrays
@@ -28,7 +29,8 @@ def plainly(job: GraphJob, method: Static, static: StaticOf) -> Quantized:
     job = _calibrating(job, method.samples)
     graph = static(job, method)
     if isinstance(graph, Quantized):
-        return graph
+        assert job.calibration is not None
+        return replace(graph, findings=(*graph.findings, *few_samples(job.calibration)))
     _refuse_unknown(method.keep_float, graph)
     sqnr = graph.sensitivity(_few_feeds(job, _PROBED))
     artifact = graph.save(method.keep_float, method.rest)
