@@ -106,7 +106,7 @@ def _artifacts(root: Path, subject: Subject) -> None:
 
 @pytest.fixture(scope="module")
 def found(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
-    """One run of eager and ONNX Runtime, each in one stream, of a row without answers, and of one that cannot be made."""
+    """One run of eager and ONNX Runtime, of a row without answers, and of one that cannot be made."""
     effort = Effort(look_s=0.01, slice_s=0.01, rounds=5, phase_s=1.0)
     root = tmp_path_factory.mktemp("artifacts")
     _artifacts(root, subject)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from shipworthy.data import Chunk, Dataset, probes
 from shipworthy.exporters import export
 from shipworthy.model import from_module, infer_outputs
 from shipworthy.runtime import Artifact, OperatingPoint, open_runner, this_host
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Threads of torch wait for each other by spinning: on nets as small as these they cost more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Conv(nn.Module):

@@ -19,6 +19,8 @@ from shipworthy.compress.quantization.verb import quantize
 from shipworthy.contract import Contract
 from shipworthy.errors import CompressError
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 HARMS = st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=40)
 
 
@@ -93,7 +95,7 @@ def test_a_net_with_outlier_channels_keeps_few_operations_in_float(
     plain = quantize(net, contract, Static(samples=64), directory=tmp_path / "plain", **data)
     aware = quantize(net, contract, AccuracyAware(max_drop=0.02, samples=64), directory=tmp_path, **data)
     assert _drop(plain, net, held) > 0.02
-    assert _drop(aware, net, held) <= 0.02 + 0.01, "measured on all of the digits, of which the search saw half"
+    assert _drop(aware, net, held) <= 0.02
     kept = [operation for operation in aware.report.operations if operation.precision == "fp32"]
     assert 0 < len(kept) <= 3 < len(aware.report.operations) - len(kept)
     assert all("drops by more than 0.02" in operation.reason for operation in kept)

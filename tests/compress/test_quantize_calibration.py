@@ -109,5 +109,11 @@ def test_what_more_would_bring_is_told_in_figures() -> None:
     moving = np.stack([np.zeros(40), np.tile([1.0, 3.0], 20)], axis=1)
     told = settled({"still": still}, 40)
     assert "40 calibration samples" in told and "0.0%" in told and "more would bring little" in told
-    assert "50.0% of its width: more samples may still" in settled({"still": still, "moving": moving}, 40)
+    told = settled({"still": still, "moving": moving}, 40)
+    assert "at most 50.0% of its width between means" in told and "more may still widen" in told
+    # A single outlier among many feeds: their mean hardly moves, the widest extreme does.
+    still[11, 1] = 1.5
+    told = settled({"still": still}, 40)
+    assert "at most 20.0% between the widest extremes" in told and "more may still widen" in told
+    assert "no ranges of activations" in settled({}, 40)
     assert "too few to say" in settled({"still": still[:3]}, 3)

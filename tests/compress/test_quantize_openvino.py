@@ -25,7 +25,7 @@ from quantize_subjects import (
 )
 from torch import nn
 
-from shipworthy.compress import Dynamic, Static
+from shipworthy.compress import AccuracyAware, Dynamic, Rest, Static
 from shipworthy.compress.made import Quantized
 from shipworthy.compress.quantization.graph import quantize_graph
 from shipworthy.compress.quantization.openvino import OpenVinoGraph, static
@@ -134,7 +134,9 @@ def test_the_rest_executes_in_bf16_where_the_graph_says_so(tmp_path: Path, folde
     graph = _graph("convolutions", subject)
     kept = graph.operations[1:2]
     assert set(_heavy(graph.save(kept, "fp32"))) == {"int8", "fp32"}
-    artifact = graph.save(kept, "bf16")
+    artifact = graph.save(kept, "fp32")
+    job = replace(subject.job, base=artifact, directory=tmp_path / "bf16")
+    artifact = quantize_graph(job, Rest(), "openvino").artifact
     assert "shipworthy" in (artifact.directory / "model.xml").read_text()
     from shipworthy.runtime import this_host
 
@@ -165,6 +167,22 @@ def test_a_model_without_weights_has_nothing_to_quantize(tmp_path: Path) -> None
     subject = case(NoWeights(), FLOATS, tmp_path)
     with pytest.raises(CompressError, match="nothing to quantize"):
         quantize_graph(subject.job, Static(), "openvino")
+
+
+def test_a_rest_without_int8_weights_before_it_is_refused(tmp_path: Path, folder: Path) -> None:
+    subject = _case("two inputs", tmp_path, folder)
+    with pytest.raises(CompressError, match="starts from an int8 graph"):
+        quantize_graph(subject.job, Rest(), "openvino")
+
+
+def test_a_graph_that_is_kept_in_float_altogether_is_refused(tmp_path: Path, folder: Path) -> None:
+    subject = _case("two inputs", tmp_path, folder)
+    every = _graph("two inputs", subject).operations
+    with pytest.raises(CompressError, match="all 3 operations stay in float"):
+        quantize_graph(subject.job, Static(keep_float=every), "openvino")
+    with pytest.raises(CompressError, match="all 3 operations stay in float"):
+        aware = AccuracyAware(max_drop=0.0)
+        quantize_graph(subject.job, aware, "openvino", lambda made: float("int8" in _heavy(made)))
 
 
 def test_an_unknown_name_in_keep_float_is_refused(tmp_path: Path, folder: Path) -> None:

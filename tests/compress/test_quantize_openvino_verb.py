@@ -10,7 +10,7 @@ import pytest
 import torch
 from quantize_subjects import FLOATS, Branch
 
-from shipworthy.compress import AccuracyAware, Static
+from shipworthy.compress import AccuracyAware, Rest, Static, Structured
 from shipworthy.compress.made import Quantized
 from shipworthy.compress.quantization.verb import quantize
 from shipworthy.contract import Contract
@@ -61,7 +61,7 @@ def test_calibration_data_of_another_kind_is_a_finding(tmp_path: Path) -> None:
 
 def test_without_calibration_data_the_validation_data_calibrates(tmp_path: Path) -> None:
     made = quantize(Net(), CONTRACT, Static(keep_float=()), validation=_values(80), directory=tmp_path)
-    assert isinstance(made, Quantized) and made.report.samples == 40, "one half is held out"
+    assert isinstance(made, Quantized) and made.report.samples == 80, "what is given is not halved"
 
 
 def test_dynamic_needs_no_data(tmp_path: Path) -> None:
@@ -74,10 +74,13 @@ def test_dynamic_needs_no_data(tmp_path: Path) -> None:
     [
         ("static", {}, "there is no calibration data"),
         ("statik", {}, "did you mean 'static'"),
+        (Static, {}, r"Static is a class without its settings.*Static\(\)"),
+        (Structured(share=0.5), {}, r"Structured does not quantize a model.*Dynamic\(\), Static\(\)"),
+        (Rest(), {}, "Rest does not quantize a model"),
         ("static", {"engine": "openvino2"}, "did you mean 'openvino'"),
         (AccuracyAware(max_drop=0.1), {"calibration": _values()}, "nothing to measure the metric's drop with"),
     ],
-    ids=["no data", "unknown method", "unknown engine", "no metric"],
+    ids=["no data", "unknown method", "a class", "pruning", "of plans alone", "unknown engine", "no metric"],
 )
 def test_what_cannot_be_carried_out_is_refused_with_a_remedy(
     method: Any, settings: dict[str, Any], said: str, tmp_path: Path
@@ -85,6 +88,12 @@ def test_what_cannot_be_carried_out_is_refused_with_a_remedy(
     with pytest.raises(CompressError, match=said) as refused:
         quantize(Net(), CONTRACT, method, directory=tmp_path, **settings)
     assert refused.value.remedy
+
+
+def test_a_target_of_another_kind_is_refused() -> None:
+    foreign = CONTRACT.model_copy(update={"target": CONTRACT.target.model_copy(update={"arch": "riscv64"})})
+    with pytest.raises(ContractError, match=r"'riscv64' is not this host"):
+        quantize(Net(), foreign, calibration=_values())
 
 
 def test_accuracy_aware_needs_a_limit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 
 from shipworthy.compress import Qat, Training
 from shipworthy.compress.made import Reshaped
-from shipworthy.compress.quantization.qat import qat
+from shipworthy.compress.quantization.folding import fold
+from shipworthy.compress.quantization.qat import fake_quantized, qat
+from shipworthy.compress.quantization.scheme import scheme_for
 from shipworthy.contract import Contract
 from shipworthy.data import Chunk, Dataset, probes
 from shipworthy.errors import CompressError, ExportError
@@ -28,6 +31,8 @@ from shipworthy.exporters import export
 from shipworthy.exporters.fake_quantize import FakeQuantize
 from shipworthy.model import LoadedModel, run_eager
 from shipworthy.runtime import Artifact, Kernel, open_runner, this_host
+
+pytestmark = pytest.mark.usefixtures("single_threaded")
 
 
 class Small(nn.Module):
@@ -159,6 +164,28 @@ def test_an_interrupted_training_ends_with_the_same_bits(
     assert seen == [2]
     # That of an uninterrupted one with the same seed, which is also that two runs give the same bits.
     assert _same(resumed, trained)
+
+
+def test_a_folded_bias_is_trained_as_the_weight_is(
+    trained: Reshaped, subject: tuple[nn.Module, Dataset, Dataset]
+) -> None:
+    before = copy.deepcopy(subject[0])
+    assert fold(before, (("first", "norm"),)) == 1
+    folded = before.get_submodule("first")
+    assert isinstance(folded, nn.Conv2d) and folded.bias is not None and folded.bias.requires_grad
+    assert not torch.equal(_weights(trained)["first.bias"], folded.bias)
+    frozen = copy.deepcopy(subject[0])
+    frozen.get_submodule("first").requires_grad_(False)
+    fold(frozen, (("first", "norm"),))
+    assert not any(parameter.requires_grad for parameter in frozen.get_submodule("first").parameters())
+
+
+def test_a_module_that_is_frozen_altogether_is_trained(subject: tuple[nn.Module, Dataset, Dataset]) -> None:
+    frozen = copy.deepcopy(subject[0]).requires_grad_(False)
+    samples = subject[1].take(np.arange(8))
+    module, _ = fake_quantized(frozen, CONTRACT, samples, scheme_for(this_host()))
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
 def test_the_users_module_is_left_alone(trained: Reshaped, subject: tuple[nn.Module, Dataset, Dataset]) -> None:

@@ -26,6 +26,8 @@ from shipworthy.exporters.noise import collected
 from shipworthy.model import LoadedModel, infer_outputs, run_eager
 from shipworthy.runtime import Artifact, open_runner, this_host
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 
 class Residual(nn.Module):
     """Three channels in; a normalisation, an addition, a mean of what is never negative."""

@@ -21,6 +21,8 @@ from shipworthy.errors import CompressError
 from shipworthy.model import LoadedModel, infer_outputs, run_eager
 from shipworthy.runtime import Artifact, open_runner, this_host
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 
 class Bag(nn.Module):
     """An embedding of sets."""
@@ -100,6 +102,7 @@ def test_static(job: Callable[..., GraphJob]) -> None:
     assert [operation.name for operation in made.report.operations] == ["first", "second", "third", "head"]
     assert subject.calibration is not None
     assert made.report.samples == len(subject.calibration)
+    assert [finding.rule for finding in made.findings] == ["few-calibration-samples"]
     assert made.report.ratio > 2.5
     _assert_close(made, subject)
 

@@ -44,8 +44,10 @@ def momentum(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
 
 
-@pytest.mark.parametrize("stop", [1, 5])
-@pytest.mark.parametrize("optimizer", [None, momentum])
+@pytest.mark.parametrize(
+    ("stop", "optimizer"),
+    [(5, None), (1, momentum), *(pytest.param(*case, marks=pytest.mark.full) for case in ((1, None), (5, momentum)))],
+)
 def test_resumed_bits_are_those_of_an_uninterrupted_training(tmp_path: Path, stop: int, optimizer: Any) -> None:
     whole, broken, resumed = net(), net(), net()
     epochs = run(whole, None, optimizer=optimizer)

@@ -68,6 +68,14 @@ def test_int8_of_the_best_engine_comes_before_the_other_engine() -> None:
     assert order[:2] == ["openvino-fp32", "static+openvino-int8"]
 
 
+def test_a_step_to_something_better_comes_before_what_leads_nowhere() -> None:
+    contract = _contract(prune=(0.5,), engines=("openvino",), quantize=("dynamic", "static"))
+    pruned = {"prune50+openvino-fp32": 6.0, "prune50+static+openvino-int8": 18.0}
+    order, _ = _walk(_agenda(contract), {"openvino-fp32": 3.0, "static+openvino-int8": 9.0, **pruned})
+    assert order.index("prune50+openvino-fp32") < order.index("dynamic+openvino-int8")
+    assert order.index("prune50+static+openvino-int8") < order.index("dynamic+openvino-int8")
+
+
 def test_what_was_measured_decides_the_order_and_nothing_else_does() -> None:
     agenda = _agenda(_contract(prune=(0.3,)))
     slow = {"openvino-fp32": 0.9, "onnxruntime-fp32": 3.0, "static+onnxruntime-int8": 4.0}

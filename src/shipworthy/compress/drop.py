@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..contract import Array, Arrays, Contract
-from ..data import Dataset
+from ..contract import BATCH, Array, Arrays, Contract
+from ..data import Chunk, Dataset
 from ..model import LoadedModel, run_eager
 from ..quality import compare, gather, join, metric_for, misfit
 from ..runtime import Artifact, OperatingPoint, open_runner
+from .quantization.calibration import filled
 
 _ROWS = 64
 """Samples per run."""
@@ -23,17 +24,18 @@ def drop_on(model: LoadedModel, contract: Contract, data: Dataset) -> Callable[[
     if metric is None or not (data.labelled or metric.against_eager):
         return None
     signature = contract.signature
-    rows = contract.signature.dynamic()
-    size = min(_ROWS, next(iter(rows)).max or _ROWS)
-    batches = list(data.batches(size))
-    eager = [run_eager(model, signature, batch.inputs) for batch in batches]
+    batch_dim = next(dim for dim in signature.dynamic() if dim.name == BATCH)
+    least = max(1, batch_dim.min)
+    batches = list(data.batches(max(least, min(_ROWS, batch_dim.max or _ROWS))))
+    feeds = [filled(batch, least) for batch in batches]
+    eager = [_cut(run_eager(model, signature, feed), batch, least) for feed, batch in zip(feeds, batches, strict=True)]
     targets = [batch.targets for batch in batches if batch.targets is not None]
     found = gather(eager)
 
     def drop(artifact: Artifact) -> float:
         runner = open_runner(artifact, OperatingPoint(threads=contract.target.threads))
         try:
-            answers = [runner.run(batch.inputs) for batch in batches]
+            answers = [_cut(runner.run(feed), batch, least) for feed, batch in zip(feeds, batches, strict=True)]
         finally:
             runner.close()
         if any(_misfits(batches[0].inputs, eager, answers)):
@@ -50,6 +52,11 @@ def drop_on(model: LoadedModel, contract: Contract, data: Dataset) -> Callable[[
         return paired.drop
 
     return drop
+
+
+def _cut(answers: dict[str, Array], batch: Chunk, least: int) -> dict[str, Array]:
+    """Without the rows that a batch was filled with."""
+    return answers if len(batch) >= least else {name: array[: len(batch)] for name, array in answers.items()}
 
 
 def _misfits(feeds: Arrays, eager: list[dict[str, Array]], answers: list[dict[str, Array]]) -> Iterator[str]:

@@ -128,7 +128,12 @@ def validation_data(given: object, contract: Contract) -> Dataset | None:
     return _dataset(given, contract, "validation")
 
 
-def _dataset(given: object, contract: Contract, split: Literal["train", "validation"]) -> Dataset | None:
+def calibration_data(given: object, contract: Contract) -> Dataset | None:
+    """What is given, else what the contract names."""
+    return _dataset(given if given is not None else contract.data.calibration, contract, "calibration")
+
+
+def _dataset(given: object, contract: Contract, split: Literal["train", "calibration", "validation"]) -> Dataset | None:
     if given is None or isinstance(given, Dataset):
         return given
     if isinstance(given, str | Path):

@@ -46,10 +46,14 @@ class Agenda:
         return max(ready, key=lambda c: (self._merit(c, done), [-int(part) for part in simplicity(c)]))
 
     def _merit(self, candidate: Candidate, done: Mapping[str, Outcome]) -> float:
-        """What is expected, less for what takes long to make: under a budget the quick ones are had first."""
-        shaping, quantization = halves(candidate.recipe)
-        slow = quantization != PLAIN and not quantization.endswith(RESTED)
-        return self.expected(candidate, done) * (_SLOW if slow else 1.0) * (1.0 if shaping == PLAIN else _SLOW)
+        """What is expected of it or of its heirs, less for what takes long to make: quick ones are had first."""
+        own = self.expected(candidate, done)
+        steps = [(candidate, 1.0), *((heir, _haste(heir)) for heir in self._heirs(candidate, done))]
+        best = max(own * haste * self._factor(step) / self._factor(candidate) for step, haste in steps)
+        return best * _haste(candidate)
+
+    def _heirs(self, candidate: Candidate, done: Mapping[str, Outcome]) -> list[Candidate]:
+        return [heir for heir in self.plan.candidates if candidate in parents(heir) and heir.id not in done]
 
     def expected(self, candidate: Candidate, done: Mapping[str, Outcome]) -> float:
         """Times eager's speed: what its parents were measured at, times what the step from them usually gives."""
@@ -66,7 +70,7 @@ class Agenda:
     def _promise(self, candidate: Candidate, done: Mapping[str, Outcome]) -> float:
         """What is expected of it, or of the best that is derived from it: a pruned model is a step to int8."""
         own = self.expected(candidate, done)
-        heirs = [heir for heir in self.plan.candidates if candidate in parents(heir) and heir.id not in done]
+        heirs = self._heirs(candidate, done)
         return max([own, *(own * self._factor(heir) / self._factor(candidate) for heir in heirs)])
 
     def _factor(self, candidate: Candidate) -> float:
@@ -142,6 +146,12 @@ class Agenda:
             return None
         hope = f"twice what is expected of it, or of what builds on it, is {hoped:.3g}×"
         return f"{best[1]} has {best[0]:.3g}× eager's speed, and {hope}"
+
+
+def _haste(candidate: Candidate) -> float:
+    shaping, quantization = halves(candidate.recipe)
+    calibrates = quantization != PLAIN and not quantization.endswith(RESTED)
+    return (_SLOW if calibrates else 1.0) * (1.0 if shaping == PLAIN else _SLOW)
 
 
 def measured(found: Outcome | None, baseline: str) -> float | None:

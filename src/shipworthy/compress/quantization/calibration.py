@@ -67,11 +67,12 @@ def _shares(sizes: Sequence[int], total: int) -> list[int]:
 def feeds_of(data: Dataset, contract: Contract) -> list[dict[str, Array]]:
     """Feeds of one sample each, or of the fewest that the contract's batch allows: ranges are means over feeds."""
     size = max(1, next(dim.min for dim in contract.signature.dynamic() if dim.name == BATCH))
-    return [dict(_filled(chunk, size)) for chunk in data.batches(size)]
+    return [dict(filled(chunk, size)) for chunk in data.batches(size)]
 
 
-def _filled(chunk: Chunk, size: int) -> Mapping[str, Array]:
-    return chunk.inputs if len(chunk) == size else chunk.take(np.resize(np.arange(len(chunk)), size)).inputs
+def filled(chunk: Chunk, size: int) -> Mapping[str, Array]:
+    """Inputs of a batch; one of fewer than `size` samples is filled with its own again."""
+    return chunk.inputs if len(chunk) >= size else chunk.take(np.resize(np.arange(len(chunk)), size)).inputs
 
 
 def few_samples(data: Dataset) -> tuple[Finding, ...]:
