@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -63,6 +64,7 @@ def bench(subject: Subject, run: Run, peaks: dict[str, float]) -> list[Result]:
     """The rows of one model. A row that fails is a row with its error; only eager must not fail.
 
     Raises Failed where eager does."""
+    start = time.monotonic()
     run.told(f"{subject.name}: weights and data")
     prepare(subject)
     macs = multiply_accumulates(subject)
@@ -81,7 +83,8 @@ def bench(subject: Subject, run: Run, peaks: dict[str, float]) -> list[Result]:
         if (share := _share(raced[entry.row.name], entry, macs, peaks)) is not None:
             raced[entry.row.name] = replace(raced[entry.row.name], peak_share=share)
     found = {**failed, **raced}
-    return [found[row.name] for row in rows_of(subject, run.rows)]
+    took = time.monotonic() - start
+    return [replace(found[row.name], model_s=took) for row in rows_of(subject, run.rows)]
 
 
 def measure_peaks(run: Run) -> dict[str, float]:

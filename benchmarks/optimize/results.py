@@ -60,6 +60,8 @@ class Result:
     rounds: int | None = None
     detail: str = ""
     error: str | None = None
+    model_s: float | None = None
+    """Seconds that all rows of the model took together: made, surveyed and raced."""
 
 
 def read(path: Path) -> list[Result]:
@@ -95,7 +97,10 @@ def markdown(rows: Sequence[Result], peaks: dict[str, float], command: str) -> s
         _LEGEND.format(trials=OLIVE_TRIALS, seconds=OLIVE_SECONDS),
     ]
     for model in dict.fromkeys(row.model for row in rows):
-        parts += [f"## {titles.get(model, model)}", _table([row for row in rows if row.model == model])]
+        own = [row for row in rows if row.model == model]
+        parts += [f"## {titles.get(model, model)}", _table(own)]
+        if own[0].model_s is not None:
+            parts.append(f"All rows together took {own[0].model_s / 60:.1f} minutes.")
     if peaks:
         parts += ["## The machine's matrix peak", _peak_table(peaks)]
     return "\n\n".join(parts) + "\n"

@@ -147,6 +147,7 @@ def test_results_are_written_as_rows_and_tables(found: list[Result], tmp_path: P
     assert results.read(tmp_path / "results.json") == found
     text = (tmp_path / "results.md").read_text()
     assert "| onnxruntime | fp32 |" in text and "| broken | failed: " in text and "make bench-optimize" in text
+    assert "All rows together took " in text and all(row.model_s == found[0].model_s for row in found)
 
 
 def test_newer_rows_of_a_model_take_the_place_of_older_ones() -> None:

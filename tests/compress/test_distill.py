@@ -25,6 +25,8 @@ from shipworthy.errors import CompressError
 from shipworthy.evidence import Epoch
 from shipworthy.model import LoadedModel
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 CLASSES = {"task": {"kind": "classification"}}
 SHORT = Training(epochs=2, lr=1e-2)
 

@@ -15,13 +15,15 @@ from shipworthy.compress.methods import Distill, Training
 from shipworthy.compress.training import default_step, train, validator
 from shipworthy.data import Chunk, Dataset
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 LABELLED = 100
 STUDENT = (4, 8, 8)
 
 
 @pytest.mark.long
 def test_a_taught_student_beats_the_same_student_alone(effort: float) -> None:
-    """In full over five seeds, with the 95 % interval of the mean gain (paired t); else one seed of a smaller teacher."""
+    """In full over five seeds, with the 95 % interval of the mean gain (paired t); else one seed, smaller."""
     full = effort == 1
     size, teacher = (900, (16, 24, 32)) if full else (500, (8, 12, 16))
     contract, pool = digits_contract(), digits_data(0, size)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from shipworthy.compress.reports import bytes_of, macs_of, parameters_of
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 
 def counted(module: nn.Module, shape: list[Any], batch: int = 2) -> int:
     return macs_of(module, contract_for(shape), {"x": torch.zeros(batch, *shape).numpy()})

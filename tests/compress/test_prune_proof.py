@@ -23,6 +23,8 @@ from shipworthy.exporters import export
 from shipworthy.model import run_eager
 from shipworthy.runtime import open_runner
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 TRAIN, VALIDATION, HELD = (0, 900), (900, 1200), (1200, 1797)
 
 
@@ -36,7 +38,7 @@ def pruned(widths: tuple[int, ...], seed: int, epochs: int, tuned: int) -> tuple
     return net, prune(net, contract, method, train=data, validation=digits_data(*VALIDATION), progress=False)
 
 
-SMALL = ((8, 16, 16), 0, 6, 4)
+SMALL = ((16, 24, 32), 0, 5, 4)
 
 
 @pytest.mark.long

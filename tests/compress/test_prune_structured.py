@@ -17,11 +17,16 @@ from shipworthy.compress.made import Reshaped
 from shipworthy.compress.methods import Structured, Training
 from shipworthy.compress.pruning import prune
 from shipworthy.compress.pruning.channels import ChannelGroup, Cutter
+from shipworthy.compress.pruning.recovery import renew_statistics
 from shipworthy.compress.pruning.sensitivity import Sensitivity, removal_order
+from shipworthy.compress.pruning.structured import _least_that_suffices
+from shipworthy.compress.training import Loader
 from shipworthy.contract import Contract
 from shipworthy.data import as_dataset
 from shipworthy.errors import CompressError
 from shipworthy.model import LoadedModel
+
+pytestmark = pytest.mark.usefixtures("single_threaded")
 
 IMAGES, WORDS, ROWS = [3, 8, 8], ["tokens:2..12", 8], [8]
 
@@ -272,6 +277,72 @@ def test_batch_normalisation_is_measured_anew_on_training_data() -> None:
     torch.testing.assert_close(pruned.norm.running_mean, seen[0].mean((0, 2, 3)), rtol=1e-3, atol=1e-4)  # type: ignore[union-attr]
     assert pruned.norm.momentum == 0.1  # type: ignore[union-attr]
     assert any("measured anew" in note for note in found.report.notes)
+
+
+def renewed(module: nn.Module, data: Any) -> tuple[bool, list[bytes]]:
+    done = renew_statistics(module, data, ("x",), seed=3)
+    return done, [value.numpy().tobytes() for value in module.state_dict().values()]
+
+
+def test_a_shuffled_loader_gives_the_same_statistics_and_the_callers_randomness_stays() -> None:
+    rows = torch.from_numpy(labelled(2600)["x"])
+    own = torch.Generator().manual_seed(1)
+    for generator in (None, own):
+        loader = Loader(DataLoader(rows, batch_size=64, shuffle=True, generator=generator), contract_for(ROWS))
+        state, numbers = torch.get_rng_state(), np.random.get_state()[1]
+        first = renewed(nn.Sequential(nn.BatchNorm1d(8)), loader)
+        assert torch.equal(torch.get_rng_state(), state) and np.array_equal(np.random.get_state()[1], numbers)
+        torch.rand(3)
+        assert renewed(nn.Sequential(nn.BatchNorm1d(8)), loader) == first
+        assert first[0]
+
+
+def test_batches_of_one_sample_have_no_statistics() -> None:
+    rows = torch.from_numpy(labelled(5)["x"])
+    fresh = [value.numpy().tobytes() for value in nn.Sequential(nn.BatchNorm1d(8)).state_dict().values()]
+    alone = Loader(DataLoader(rows, batch_size=1), contract_for(ROWS))
+    assert renewed(nn.Sequential(nn.BatchNorm1d(8)), alone) == (False, fresh)
+    mixed = Loader(DataLoader(rows, batch_size=4), contract_for(ROWS))
+    module = nn.Sequential(nn.BatchNorm1d(8))
+    assert renewed(module, mixed)[0]
+    torch.testing.assert_close(module[0].running_mean, rows[:4].mean(0))
+
+
+class Picky(nn.Module):
+    """Runs at no width between 9 and 23, and at none below `least`."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.least = least
+        self.first, self.head = nn.Linear(8, 32), nn.Linear(32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        width = self.first.out_features
+        if 9 <= width <= 23 or width < self.least:
+            raise RuntimeError(f"no kernel for {width} columns")
+        return self.head(torch.relu(self.first(x)))
+
+
+def test_a_width_at_which_forward_fails_is_not_taken() -> None:
+    assert after(halved(Picky(4), ROWS)).first.out_features == 8  # type: ignore[union-attr]
+    found = halved(Picky(20), ROWS)
+    assert after(found).first.out_features == 24  # type: ignore[union-attr]
+    assert "pruned-less" in {finding.rule for finding in found.findings}
+
+
+def test_what_fails_at_every_width_is_a_compress_error() -> None:
+    module, contract = Plain().eval(), contract_for(ROWS)
+    cutter = Cutter.of(module, contract, [{"x": np.zeros((2, 8), np.float32)}], 2)
+    groups, _ = cutter.groups()
+
+    class Refusing(Cutter):
+        def cut(self, plan: Any) -> nn.Module:
+            raise RuntimeError("no kernel")
+
+    refusing = Refusing(cutter.module, cutter.contract, cutter.feeds, cutter.shapes, cutter.norm)
+    measured = [Sensitivity(groups[0], 0.25, 100, 0.1, None)]
+    with pytest.raises(CompressError, match=r"does not run with fewer channels .*no kernel"):
+        _least_that_suffices(refusing, measured, cutter.feeds[0], 1.0)
 
 
 def test_a_contract_alone_names_the_model(project: Any) -> None:

@@ -13,8 +13,10 @@ from torch import nn
 from shipworthy.compress.made import Reshaped
 from shipworthy.compress.methods import Training, Unstructured
 from shipworthy.compress.pruning import prune
-from shipworthy.compress.pruning.unstructured import masks_for
+from shipworthy.compress.pruning.unstructured import masks_for, packed_bytes
 from shipworthy.errors import CompressError
+
+pytestmark = pytest.mark.usefixtures("single_threaded")
 
 TASK = {"task": {"kind": "classification"}}
 
@@ -152,3 +154,11 @@ def test_a_model_without_such_layers_is_refused() -> None:
 def test_a_method_of_another_kind_is_refused() -> None:
     with pytest.raises(CompressError, match="method: is a Training"):
         prune(Plain(), contract_for([8]), Training(), progress=False)  # type: ignore[arg-type]
+
+
+def test_weights_in_bfloat16_are_packed_by_their_bytes() -> None:
+    layer = nn.Linear(64, 64).to(torch.bfloat16)
+    dense = packed_bytes(layer)
+    with torch.no_grad():
+        layer.weight.zero_()
+    assert 0 < packed_bytes(layer) < dense <= 1.1 * 2 * 65 * 64

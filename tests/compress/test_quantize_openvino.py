@@ -29,6 +29,7 @@ from shipworthy.compress import AccuracyAware, Dynamic, Rest, Static
 from shipworthy.compress.made import Quantized
 from shipworthy.compress.quantization.graph import quantize_graph
 from shipworthy.compress.quantization.openvino import OpenVinoGraph, static
+from shipworthy.compress.quantization.report import compression
 from shipworthy.errors import CompressError
 from shipworthy.measure.kernels import precision_refusal
 from shipworthy.runtime import Artifact, Kernel, open_runner
@@ -183,6 +184,15 @@ def test_a_graph_that_is_kept_in_float_altogether_is_refused(tmp_path: Path, fol
     with pytest.raises(CompressError, match="all 3 operations stay in float"):
         aware = AccuracyAware(max_drop=0.0)
         quantize_graph(subject.job, aware, "openvino", lambda made: float("int8" in _heavy(made)))
+
+
+def test_a_graph_that_executes_no_integers_is_refused_whatever_it_is_called(tmp_path: Path, folder: Path) -> None:
+    subject = _case("two inputs", tmp_path, folder)
+    assert subject.job.base is not None
+    named = replace(subject.job.base, precision="int8")
+    assert compression(subject.job, "static", named).bytes_after
+    with pytest.raises(CompressError, match="products and convolutions of the graph execute in fp32"):
+        compression(subject.job, "static", named, proven=True)
 
 
 def test_an_unknown_name_in_keep_float_is_refused(tmp_path: Path, folder: Path) -> None:

@@ -74,9 +74,9 @@ def test_dynamic_needs_no_data(tmp_path: Path) -> None:
     [
         ("static", {}, "there is no calibration data"),
         ("statik", {}, "did you mean 'static'"),
-        (Static, {}, r"Static is a class without its settings.*Static\(\)"),
-        (Structured(share=0.5), {}, r"Structured does not quantize a model.*Dynamic\(\), Static\(\)"),
-        (Rest(), {}, "Rest does not quantize a model"),
+        (Static, {}, r"Static: is a class without its settings.*Static\(\)"),
+        (Structured(share=0.5), {}, r"Structured: does not quantize a model.*Dynamic\(\), Static\(\)"),
+        (Rest(), {}, "Rest: does not quantize a model"),
         ("static", {"engine": "openvino2"}, "did you mean 'openvino'"),
         (AccuracyAware(max_drop=0.1), {"calibration": _values()}, "nothing to measure the metric's drop with"),
     ],

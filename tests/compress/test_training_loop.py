@@ -19,6 +19,8 @@ from shipworthy.data import Chunk, Dataset, as_dataset
 from shipworthy.errors import CompressError
 from shipworthy.evidence import Epoch
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 CLASSES = Contract.model_validate(
     {
         "name": "points",

@@ -22,6 +22,8 @@ from shipworthy.compress.training import Loader, default_step, train, validator
 from shipworthy.errors import CompressError
 from shipworthy.evidence import Epoch
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 SETTINGS = Training(epochs=6, lr=1e-2, patience=None)
 
 
@@ -79,6 +81,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_training_resume as t
+t.torch.set_num_threads(1)
 def told(epoch):
     if epoch.number == 3:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -18,6 +18,8 @@ from shipworthy.contract import Contract
 from shipworthy.data import Chunk, Dataset
 from shipworthy.errors import CompressError, ContractError, DataError, ModelError
 
+pytestmark = pytest.mark.usefixtures("single_threaded")
+
 
 def contract(kind: str, outputs: list[Any], meaning: str = "logits", dtype: str = "float32") -> Contract:
     return Contract.model_validate(

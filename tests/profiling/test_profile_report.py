@@ -249,6 +249,8 @@ def test_the_command_takes_a_package(run) -> None:
         ((STORED, "--engines", "tensorrt"), "is no engine"),
         ((STORED, "--engines", "torch"), "does not tell"),
         ((STORED, "--html", "no/such/p.html"), "there is no folder no/such"),
+        ((STORED, "--html", "."), "is a folder"),
+        ((STORED, "--json", "."), "is a folder"),
         (("CONTRACT", "--device", "cuda"), "no CUDA device"),
         (("CONTRACT", "--batch", "65"), "65 is outside of batch:1..64"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from report_records import digits_contract, full_record, none_chosen, unmeasured
 from rich.console import Console
 
 from shipworthy.errors import MissingExtra
-from shipworthy.evidence import BuildRecord
+from shipworthy.evidence import BuildRecord, Compression, Epoch, PrunedLayer, QuantizedOperation
 from shipworthy.select.report import chart_png, render_card, render_html, render_table
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> `code` | *bold*"
@@ -145,3 +146,37 @@ def test_the_charts_are_drawn_in_a_browser(page: str, tmp_path: Path) -> None:
     placed = re.findall(r'class="chart[^"]*" id="', page)
     assert len(drawn) == len(placed) > 4
     assert "mark-symbol" in done.stdout
+
+
+def _compressed(record: BuildRecord) -> BuildRecord:
+    """The record with a step that quantized, shared by two rows, and one that pruned and trained."""
+    operations = (
+        QuantizedOperation(name="conv.1", op="Convolution", precision="int8", sqnr_db=41.5),
+        QuantizedOperation(name=HOSTILE, op="MatMul", precision="fp32", sqnr_db=3.25, reason="it drops too much"),
+    )
+    layer = PrunedLayer(
+        name="body.0", kind="Conv2d", mask_shape=(8, 1, 3, 3), zeros=36, ones=36, neurons_kept=4, neurons_pruned=4
+    )
+    sizes = {"parameters_before": 1000, "parameters_after": 500, "bytes_before": 4000, "bytes_after": 1000}
+    quantized = Compression(recipe="accuracy-aware", operations=operations, notes=("a note",), samples=64, **sizes)
+    epochs = tuple(Epoch(number=n, loss=1 / n, validation=0.9 + n / 100, seconds=1.0) for n in (1, 2, 3))
+    pruned = Compression(recipe="prune50", layers=(layer,), epochs=epochs, macs_before=900, macs_after=450, **sizes)
+    steps = ((quantized,), (pruned, quantized))
+    rows = [r.model_copy(update={"compression": s}) for r, s in zip(record.results, steps, strict=False)]
+    return record.model_copy(update={"results": (*rows, *record.results[2:])})
+
+
+def test_the_page_shows_what_each_recipe_did() -> None:
+    text = render_html(_compressed(full_record()), digits_contract())
+    assert HOSTILE not in text
+    assert "What the recipes did" in text
+    assert text.count("<summary><strong>accuracy-aware</strong>") == 1, "a shared step stands once"
+    assert "it drops too much" in text
+    for words in ("Kept in float", "body.0", "8 × 1 × 3 × 3", "a note", "4.00×"):
+        assert words in text, words
+    charts = json.loads(re.findall(r'<script type="application/json" id="charts">(.*?)</script>', text, re.DOTALL)[0])
+    assert {"sensitivity", "training"} <= {name.rsplit("-", 1)[-1] for name in charts}
+
+
+def test_a_build_that_compressed_nothing_has_no_such_section(page: str) -> None:
+    assert "What the recipes did" not in page

@@ -33,12 +33,13 @@ def command(
 
     from ..contract import read_contract
     from ..select import build
-    from .places import check_place
+    from .places import check_file, check_place
 
     spec = read_contract(contract)
     out = out or contract.parent / f"{spec.name}.ship"
-    for place in filter(None, (out, report)):
-        check_place(place)
+    check_place(out)
+    if report is not None:
+        check_file(report)
     built = build(spec, work=work, engines=engine or None, mend=mend, budget=budget, progress=not quiet)
     path = None if built.best is None else built.best.save(out)
     if report is not None:

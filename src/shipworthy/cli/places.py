@@ -8,6 +8,13 @@ from pathlib import Path
 from ..errors import ShipworthyError
 
 
+def check_file(path: Path) -> None:
+    """Raises ShipworthyError where no file can be written at `path`, as where it is a folder."""
+    if path.is_dir():
+        raise ShipworthyError(str(path), "is a folder", "give the name of a file")
+    check_place(path)
+
+
 def check_place(path: Path) -> None:
     """Raises ShipworthyError where nothing can be written at `path`."""
     folder = path.parent

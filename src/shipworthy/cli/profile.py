@@ -33,10 +33,10 @@ def command(
     from rich.console import Console
 
     from ..profiling import profile
-    from .places import check_place
+    from .places import check_file
 
     for place in filter(None, (trace, html, as_json)):
-        check_place(place)
+        check_file(place)
     report = profile(
         subject,
         batch=batch,

@@ -69,8 +69,8 @@ def train(
 
     Returns all epochs, those before a resumption too. Raises CompressError where the loss is not finite, where the
     step fails or gives no loss, where nothing can be trained, and where the checkpoint is not this training's."""
-    with _own_randomness(), _trainable(module) as parameters:
-        _seed(settings.seed, 0)
+    with own_randomness(), _trainable(module) as parameters:
+        seeded_by(settings.seed, 0)
         made = _optimizer(parameters, optimizer, settings)
         run = _Run(module, made, _scheduler(made, scheduler, settings), generators_of(data))
         texts = (settings.model_dump_json(), identified_by, _name(step), repr(made), _name(type(run.scheduler)))
@@ -157,7 +157,7 @@ def _copied(module: nn.Module) -> State:
 def _epoch(run: _Run, step: TrainStep, data: Dataset | Loader, settings: Training, validate: Validate | None) -> Epoch:
     number, start = len(run.epochs) + 1, time.perf_counter()
     # Each epoch has a seed of its own, so that what is random in it does not depend on where a training was resumed.
-    order = _seed(settings.seed, number)
+    order = seeded_by(settings.seed, number)
     run.module.train()
     total, seen = 0.0, 0
     for batch in mini_batches(data, settings.batch, order):
@@ -258,7 +258,8 @@ def _name(value: object) -> str:
 
 
 @contextlib.contextmanager
-def _own_randomness() -> Iterator[None]:
+def own_randomness() -> Iterator[None]:
+    """The caller's random states are as before when it ends; gradients are on."""
     python, numbers = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()), enabled=True), torch.enable_grad():
         try:
@@ -268,7 +269,7 @@ def _own_randomness() -> Iterator[None]:
             np.random.set_state(numbers)
 
 
-def _seed(seed: int, epoch: int) -> np.random.Generator:
+def seeded_by(seed: int, epoch: int) -> np.random.Generator:
     """Seed all that a step, a layer or a loader may draw from, and give what orders the samples."""
     mixed = np.random.SeedSequence([seed, epoch])
     small = int(mixed.generate_state(1)[0])

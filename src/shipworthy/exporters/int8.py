@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..errors import ExportError
 from ..model.loaded import LoadedModel
-from ..runtime import Artifact, open_runner
+from ..runtime import Artifact, Kernel, open_runner
 from .job import Done, Job
 from .routes import exporters
 
@@ -64,9 +64,14 @@ def float_reason(artifact: Artifact) -> str | None:
     """Why a graph is not in int8 whatever it is called; None where a product or convolution of it executes so."""
     runner = open_runner(artifact)
     try:
-        heavy = [kernel for kernel in runner.kernels() if kernel.heavy]
+        return float_reason_of(runner.kernels())
     finally:
         runner.close()
+
+
+def float_reason_of(kernels: Sequence[Kernel]) -> str | None:
+    """The same of a graph that is open, by what executes it."""
+    heavy = [kernel for kernel in kernels if kernel.heavy]
     if any(kernel.precision == "int8" for kernel in heavy):
         return None
     if not heavy:

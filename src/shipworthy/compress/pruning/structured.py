@@ -15,7 +15,7 @@ from ..methods import Structured
 from ..reports import macs_of, one_feed
 from ..steps import scorer
 from ..subject import Subject, evenly
-from .channels import Cutter
+from .channels import Cutter, first_line
 from .sensitivity import Sensitivity, removal_order, sensitivities
 
 _WORK, _FEWEST = 10**11, 32
@@ -55,7 +55,6 @@ def cut_channels(subject: Subject, method: Structured) -> Cut:
         reason = "; ".join(f"{root}: {why}" for root, why in list(refused.items())[:3]) or "it has no inner layers"
         raise CompressError(subject.contract.name, f"has no channels that can be removed ({reason})", _OTHERWISE)
     module, after = _least_that_suffices(cutter, measured, feed, (1 - method.share) * before)
-    cutter.check(module)
     if after >= before:
         raise CompressError(subject.contract.name, f"has {after:,} operations after pruning as before", _OTHERWISE)
     return Cut(
@@ -74,23 +73,53 @@ _OTHERWISE = "prune unstructured, or distil it into a smaller model"
 def _least_that_suffices(
     cutter: Cutter, measured: Sequence[Sensitivity], feed: Arrays, allowed: float
 ) -> tuple[nn.Module, int]:
-    """The module with the fewest units removed that has at most `allowed` operations; with all, where none has."""
-    order = removal_order(measured)
+    """The module with the fewest units removed that has at most `allowed` operations; where none has, the one with the
+    most units removed that runs.
 
-    def at(count: int) -> tuple[nn.Module, int]:
-        module = cutter.cut(_plan(measured, order[:count]))
-        return module, macs_of(module, cutter.contract, feed)
+    A width at which the user's forward fails is not feasible. Raises CompressError where all that were tried are not,
+    or where what comes out does not run on other feeds."""
+    order = removal_order(measured)
+    failed: dict[int, BaseException] = {}
+
+    def at(count: int) -> tuple[nn.Module, int] | None:
+        try:
+            module = cutter.cut(_plan(measured, order[:count]))
+            return module, macs_of(module, cutter.contract, feed)
+        except Exception as exc:  # noqa: BLE001 - the user's forward may refuse its new widths in any way
+            failed[count] = exc
+            return None
 
     low, high = 0, len(order)
+    most: tuple[nn.Module, int] | None = None
     best = at(high)
     while high - low > 1:
         middle = (low + high) // 2
         tried = at(middle)
-        if tried[1] <= allowed:
+        if tried is None:
+            # Above is a width that runs, or there is none and only those below are left.
+            low, high = (middle, high) if best is not None else (low, middle)
+        elif tried[1] <= allowed:
             high, best = middle, tried
         else:
-            low = middle
-    return best
+            low, most = middle, tried
+    found = best or most
+    if found is None:
+        raise _does_not_run(cutter, failed[min(failed)]) from failed[min(failed)]
+    return _checked(cutter, found[0]), found[1]
+
+
+def _checked(cutter: Cutter, module: nn.Module) -> nn.Module:
+    try:
+        return cutter.check(module)
+    except CompressError:
+        raise
+    except Exception as exc:  # the user's forward may refuse its new widths in any way
+        raise _does_not_run(cutter, exc) from exc
+
+
+def _does_not_run(cutter: Cutter, exc: BaseException) -> CompressError:
+    reason = f"does not run with fewer channels ({type(exc).__name__}: {first_line(exc)})"
+    return CompressError(cutter.contract.name, reason, _OTHERWISE)
 
 
 def _plan(measured: Sequence[Sensitivity], taken: Sequence[int]) -> dict[str, list[int]]:

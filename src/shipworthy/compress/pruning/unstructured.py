@@ -149,5 +149,7 @@ def packed_bytes(module: nn.Module) -> int:
     total = 0.0
     for weight in module.parameters():
         some = weight.detach().flatten()[:_PACKED]
-        total += len(zlib.compress(some.numpy().tobytes(), 1)) * weight.numel() / max(1, some.numel())
+        # numpy has no bfloat16.
+        packed = zlib.compress(some.contiguous().view(torch.uint8).numpy().tobytes(), 1)
+        total += len(packed) * weight.numel() / max(1, some.numel())
     return round(total)

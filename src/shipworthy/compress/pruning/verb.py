@@ -57,7 +57,7 @@ def _structured(
     subject: Subject, method: Structured, step: TrainStep | None, checkpoint: Path | None, progress: Shown
 ) -> Reshaped:
     cut = cut_channels(subject, method)
-    renewed = renew_statistics(cut.module, subject.train, subject.contract.inputs)
+    renewed = renew_statistics(cut.module, subject.train, subject.contract.inputs, _seed(method))
     epochs, untuned = fine_tune(cut.module, subject, method.training, step, checkpoint, progress, repr(method))
     report = Compression(
         recipe=f"prune{round(method.share * 100)}",
@@ -106,6 +106,10 @@ def _unstructured(
         ),
     )
     return Reshaped(LoadedModel("module", module), report, (*emptied(masks), *untuned))
+
+
+def _seed(method: Structured) -> int:
+    return 0 if method.training is None else method.training.seed
 
 
 def _samples(subject: Subject, epochs: tuple[Epoch, ...]) -> int | None:

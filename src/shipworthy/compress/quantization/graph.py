@@ -11,7 +11,6 @@ from typing import Literal, Protocol, TypeAlias
 from ...contract import Array, Arrays, Contract
 from ...data import Dataset
 from ...errors import CompressError, MissingExtra
-from ...exporters.int8 import float_reason
 from ...model import LoadedModel
 from ...runtime import Artifact, Host
 from ..made import Quantized
@@ -95,26 +94,8 @@ def quantize_graph(
     from .static import accuracy_aware, plainly
 
     if isinstance(method, AccuracyAware):
-        return _executing(accuracy_aware(job, method, engine, quantizer.static, drop))
-    return _executing(plainly(job, method, quantizer.static))
-
-
-_PROVEN_LATE = frozenset({"openvino", "onnxruntime"})
-"""Engines whose quantizers do not open what they wrote to see what executes."""
-
-
-def _executing(made: Quantized) -> Quantized:
-    """The same graph. Raises CompressError where it executes no integers."""
-    if made.artifact.engine not in _PROVEN_LATE:
-        return made
-    listed = made.report.operations
-    # Without an operation in int8 there is nothing to open the graph for.
-    in_float = bool(listed) and all(operation.precision != "int8" for operation in listed)
-    reason = f"all {len(listed)} operations stay in float" if in_float else float_reason(made.artifact)
-    if reason is not None:
-        remedy = "keep fewer operations in float or allow a larger drop; without int8, take the fp32 graph"
-        raise CompressError(f"{made.report.recipe} quantization", reason, remedy)
-    return made
+        return accuracy_aware(job, method, engine, quantizer.static, drop)
+    return plainly(job, method, quantizer.static)
 
 
 def _restated(job: GraphJob, method: Rest, engine: str) -> Quantized:

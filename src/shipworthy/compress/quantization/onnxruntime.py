@@ -168,7 +168,8 @@ def dynamic(job: GraphJob) -> Quantized:
         for op in every
     ]
     notes = ("weights have one scale per output channel, embeddings one per row", _range_note(scheme))
-    return Quantized(artifact, compression(job, "dynamic", artifact, operations=listed, notes=notes))
+    proven = job.contract.target.objective != "size"
+    return Quantized(artifact, compression(job, "dynamic", artifact, operations=listed, notes=notes, proven=proven))
 
 
 def _range_note(scheme: Scheme) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ...contract import Array, Arrays
+from ...errors import CompressError
 from ...evidence import Compression, QuantizedOperation
+from ...exporters.int8 import float_reason_of
 from ...model import LoadedModel, run_eager
 from ...runtime import Artifact, OperatingPoint, open_runner
 from .calibration import feeds_of
@@ -32,8 +34,11 @@ def compression(
     operations: Sequence[QuantizedOperation] = (),
     notes: Sequence[str] = (),
     samples: int | None = None,
+    proven: bool = False,
 ) -> Compression:
-    """The report of a graph that was written: against the engine's fp32 graph, or the module where there is none."""
+    """The report of a graph that was written: against the engine's fp32 graph, or the module where there is none.
+
+    Raises CompressError, if it is to be `proven`, where nothing of the graph executes in int8."""
     parameters = parameters_of(job.model)
     return Compression(
         recipe=recipe,
@@ -41,7 +46,7 @@ def compression(
         parameters_after=parameters,
         bytes_before=bytes_of(job.model) if job.base is None else bytes_in(job.base.directory),
         bytes_after=bytes_in(artifact.directory),
-        mean_abs_diff=_mean_abs_diff(job, artifact),
+        mean_abs_diff=_mean_abs_diff(job, artifact, recipe if proven else None),
         samples=samples,
         operations=tuple(operations),
         notes=tuple(notes),
@@ -96,8 +101,14 @@ def _onnx_sizes(model: LoadedModel) -> Iterator[int]:
         yield int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
 
 
-def _mean_abs_diff(job: GraphJob, artifact: Artifact) -> dict[str, float]:
-    """mean|Δ| of each output that is a float, over real samples where there are any."""
+def not_in_int8(recipe: str, reason: str) -> CompressError:
+    remedy = "keep fewer operations in float or allow a larger drop; where int8 brings nothing, take the fp32 graph"
+    return CompressError(f"{recipe} quantization", reason, remedy)
+
+
+def _mean_abs_diff(job: GraphJob, artifact: Artifact, proven: str | None) -> dict[str, float]:
+    """mean|Δ| of each output that is a float, over real samples where there are any. What executes is looked at on the
+    way: opening a graph compiles it."""
     feeds: Sequence[Arrays] = job.probes
     if job.calibration is not None:
         feeds = _spread(feeds_of(job.calibration, job.contract))
@@ -105,6 +116,8 @@ def _mean_abs_diff(job: GraphJob, artifact: Artifact) -> dict[str, float]:
     point = OperatingPoint(threads=job.contract.target.threads)
     runner = open_runner(artifact, point)
     try:
+        if proven is not None and (reason := float_reason_of(runner.kernels())) is not None:
+            raise not_in_int8(proven, reason)
         sums: dict[str, list[float]] = {}
         for feed, wanted in zip(feeds, before, strict=True):
             for name, got in runner.run(feed).items():

@@ -14,7 +14,7 @@ from ..methods import AccuracyAware, Static
 from .accuracy import Kept, keep_fewest, ranked
 from .calibration import chosen, feeds_of, few_samples, settled
 from .graph import GraphJob, QuantizedGraph, with_calibration
-from .report import compression, listed
+from .report import compression, listed, not_in_int8
 
 StaticOf: TypeAlias = Callable[[GraphJob, Static], QuantizedGraph | Quantized]
 
@@ -33,6 +33,7 @@ def plainly(job: GraphJob, method: Static, static: StaticOf) -> Quantized:
         return replace(graph, findings=(*graph.findings, *few_samples(job.calibration)))
     _refuse_unknown(method.keep_float, graph)
     sqnr = graph.sensitivity(_few_feeds(job, _PROBED))
+    _refuse_all_float("static", method.keep_float, graph)
     artifact = graph.save(method.keep_float, method.rest)
     kept = dict.fromkeys(method.keep_float, "asked for: it is named in keep_float")
     return _quantized(job, "static", graph, artifact, kept, method.rest, sqnr, ())
@@ -60,6 +61,7 @@ def accuracy_aware(
         return drop(graph.save(kept, method.rest))
 
     found = keep_fewest(ranked(graph.operations, sqnr), drop_of, method.max_drop)
+    _refuse_all_float("accuracy-aware", found.names, graph)
     artifact = graph.save(found.names, method.rest)
     kept = {name: _reason(name, sqnr, method.max_drop) for name in graph.operations if name in found.names}
     notes = (_search_note(found, graph, method.max_drop),)
@@ -99,6 +101,11 @@ def _refuse_unknown(names: Collection[str], graph: QuantizedGraph) -> None:
         raise CompressError(f"keep_float: {unknown[0]!r}", reason, "take the names from the report of a graph")
 
 
+def _refuse_all_float(recipe: str, kept: Collection[str], graph: QuantizedGraph) -> None:
+    if set(graph.operations) <= set(kept):
+        raise not_in_int8(recipe, f"all {len(graph.operations)} operations stay in float")
+
+
 def _quantized(
     job: GraphJob,
     recipe: str,
@@ -119,5 +126,6 @@ def _quantized(
         operations=listed(graph.operations, graph.kinds, kept, rest, sqnr),
         notes=(*graph.notes, more, *notes),
         samples=samples,
+        proven=True,
     )
     return Quantized(artifact, report, few_samples(job.calibration))
