@@ -45,7 +45,7 @@ def build_student():
 
 def build_tiny():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 3))
+    return Digits(2)
 """
 
 
@@ -176,16 +176,16 @@ def test_a_second_build_measures_nothing_and_chooses_the_same(
 
 
 def test_int8_that_is_no_faster_is_rejected_and_says_so(digits: Path, quick: Effort, tmp_path: Path) -> None:
-    x = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(64, 1, 8, 8)).astype(np.float32)
     mapping = {
         "name": "tiny",
         "model": "nets:build_tiny",
-        "inputs": {"x": {"dtype": "float32", "shape": ["batch", 4]}},
+        "inputs": {"image": {"dtype": "float32", "shape": ["batch", 1, 8, 8]}},
         "search": {"precisions": ["fp32", "int8"], "quantize": ["static"]},
         "target": {"threads": 1, "objective": "latency"},
     }
     contract = parse_contract(mapping, root=digits)
-    report = build(contract, calibration={"x": x}, engines=["openvino"], work=tmp_path, progress=False, effort=quick)
+    report = build(contract, calibration={"image": x}, engines=["openvino"], work=tmp_path, progress=False, effort=quick)
     row = _rows(report)["static+openvino-int8"]
     assert (row.verdict, row.gate) == ("rejected", "speed")
     assert "openvino-fp32" in row.reason
