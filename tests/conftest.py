@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import settings
 
 from shipworthy.contract import Contract
+
+# Two test processes with two OpenMP threads each would spin against each other on two cores. Torch reads this once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Generated examples are the same in every run: a failure can be repeated, and a green run is no luck.
 settings.register_profile("seeded", derandomize=True, deadline=None)

@@ -25,7 +25,11 @@ MakeContract = Callable[..., Contract]
 def report(iris_contract: MakeContract, quick: Effort, work: Path) -> BuildReport:
     contract = iris_contract(
         limits={"max_metric_drop": 0.2, "confidence": 0.9},
-        search={"precisions": ["fp32", "bf16", "int8"], "engines": ["onnxruntime", "openvino", "torchscript"]},
+        search={
+            "precisions": ["fp32", "bf16", "int8"],
+            "quantize": ["qat"],
+            "engines": ["onnxruntime", "openvino", "torchscript"],
+        },
     )
     return build(contract, work=work, progress=False, effort=quick)
 
@@ -40,12 +44,14 @@ def test_every_candidate_has_a_row_with_a_verdict_and_a_reason(report: BuildRepo
     rows = {row.candidate.id: row for row in report.record.results}
     assert next(iter(rows)) == "torch-fp32"
     assert rows["torch-fp32"].verdict == "baseline"
-    assert len(rows) == 10
-    assert {row.verdict for name, row in rows.items() if name.endswith("int8")} == {"skipped"}
-    assert len(report.record.skipped) == 3
+    assert len(rows) == 8
+    untrained = rows["qat+onnxruntime-int8"]
+    assert untrained.verdict == "skipped"
+    assert untrained.reason.startswith("needs training data")
+    assert f"qat+onnxruntime-int8: {untrained.reason}" in report.record.skipped
     assert all(row.reason for row in rows.values())
     for row in rows.values():
-        assert (row.gate is not None) == (row.verdict == "rejected")
+        assert (row.gate is not None) == (row.verdict in ("rejected", "skipped"))
 
 
 def test_the_evidence_is_whole(report: BuildReport) -> None:
@@ -89,7 +95,7 @@ def test_the_report_reads_and_shows_itself(report: BuildReport) -> None:
     assert BuildRecord.model_validate_json(report.json()) == report.record
     assert "openvino-fp32" in report.html()
     assert report._repr_html_().startswith("<iframe")
-    assert report.table().row_count >= 10
+    assert report.table().row_count == 8
 
 
 @pytest.mark.parametrize("name", ["iris", "iris.ship"])

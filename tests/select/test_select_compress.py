@@ -185,7 +185,9 @@ def test_int8_that_is_no_faster_is_rejected_and_says_so(digits: Path, quick: Eff
         "target": {"threads": 1, "objective": "latency"},
     }
     contract = parse_contract(mapping, root=digits)
-    report = build(contract, calibration={"image": x}, engines=["openvino"], work=tmp_path, progress=False, effort=quick)
+    report = build(
+        contract, calibration={"image": x}, engines=["openvino"], work=tmp_path, progress=False, effort=quick
+    )
     row = _rows(report)["static+openvino-int8"]
     assert (row.verdict, row.gate) == ("rejected", "speed")
     assert "openvino-fp32" in row.reason

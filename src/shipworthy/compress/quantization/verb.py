@@ -106,6 +106,19 @@ def quantize(
             checkpoint=checkpoint,
             progress=progress,
         )
+    return _quantized(model, stated, settings, engine, (named, validation), directory)
+
+
+def _quantized(
+    model: ModelLike,
+    stated: Contract,
+    settings: Dynamic | Static | AccuracyAware,
+    engine: str,
+    data: tuple[Dataset | None, object],
+    directory: str | Path | None,
+) -> Quantized:
+    """`data`: for calibration, where it was named, and what was given for validation."""
+    named, validation = data
     quantizer_of(engine)
     validating = validation_data(validation, stated)
     calibrating = named if named is not None else validating
