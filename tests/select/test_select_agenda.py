@@ -68,6 +68,16 @@ def test_int8_of_the_best_engine_comes_before_the_other_engine() -> None:
     assert order[:2] == ["openvino-fp32", "static+openvino-int8"]
 
 
+def test_a_guess_for_one_engine_learns_from_the_others() -> None:
+    agenda = _agenda(_contract())
+    fp32 = Candidate(engine="openvino", precision="fp32")
+    other = Candidate(engine="onnxruntime", precision="fp32")
+    assert agenda.expected(other, {}) == pytest.approx(1.9)
+    assert agenda.expected(other, {fp32.id: _tried(fp32, 1.0)}) == pytest.approx(1.9 / 2)
+    order, _ = _walk(agenda, {"openvino-fp32": 1.15, "static+openvino-int8": 6.0})
+    assert order[:2] == ["openvino-fp32", "static+openvino-int8"]
+
+
 def test_a_step_to_something_better_comes_before_what_leads_nowhere() -> None:
     contract = _contract(prune=(0.5,), engines=("openvino",), quantize=("dynamic", "static"))
     pruned = {"prune50+openvino-fp32": 6.0, "prune50+static+openvino-int8": 18.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,9 +64,18 @@ class Agenda:
             if (ratio := measured(done.get(parent.id), self.baseline)) is not None
         ]
         if not known:
-            return _ENGINES.get(candidate.engine, 1.0) * self._factor(candidate)
+            return self._prior(candidate.engine, done) * self._factor(candidate)
         parent, ratio = max(known, key=lambda pair: pair[1])
         return ratio * self._factor(candidate) / self._factor(parent)
+
+    def _prior(self, engine: str, done: Mapping[str, Outcome]) -> float:
+        """The guess for an engine in fp32, as far off as the guesses for the other engines have turned out to be."""
+        seen = [
+            ratio / _ENGINES[name]
+            for name in _ENGINES
+            if (ratio := measured(done.get(Candidate(engine=name, precision="fp32").id), self.baseline)) is not None
+        ]
+        return _ENGINES.get(engine, 1.0) * (math.prod(seen) ** (1 / len(seen)) if seen else 1.0)
 
     def _promise(self, candidate: Candidate, done: Mapping[str, Outcome]) -> float:
         """What is expected of it, or of the best that is derived from it: a pruned model is a step to int8."""
