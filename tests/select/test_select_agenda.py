@@ -68,6 +68,20 @@ def test_int8_of_the_best_engine_comes_before_the_other_engine() -> None:
     assert order[:2] == ["openvino-fp32", "static+openvino-int8"]
 
 
+def test_one_that_may_not_be_proven_does_not_end_the_search() -> None:
+    contract = _contract()
+    limits = Limits(max_metric_drop=0.01, confidence=0.95)
+    agenda = _agenda(contract.model_copy(update={"limits": limits}))
+    fp32 = Candidate(engine="onnxruntime", precision="fp32")
+    static = Candidate(recipe="static", engine="onnxruntime", precision="int8")
+    done: dict[str, Outcome] = {fp32.id: _tried(fp32, 1.0)}
+    for number, recipe in enumerate(("static", "lean", "dynamic")):
+        assert agenda.why_not(static, done) is None
+        quick = Candidate(recipe=recipe, engine="openvino", precision="int8")
+        done[quick.id] = _tried(quick, 30.0 + number)
+    assert "static+openvino-int8 has 30× eager's speed, 2 others have more" in str(agenda.why_not(static, done))
+
+
 def test_a_guess_for_one_engine_learns_from_the_others() -> None:
     agenda = _agenda(_contract())
     fp32 = Candidate(engine="openvino", precision="fp32")

@@ -17,6 +17,8 @@ from .tried import Outcome, Tried
 HOPE = 2.0
 """A candidate is given up unseen only if twice what is expected of it would not be the best."""
 
+_AHEAD_UNPROVEN = 3
+"""Accepted candidates that must be out of reach before one is given up, where the drop has yet to be proven."""
 _SLOW = 0.5
 """Of a calibration or a training."""
 _LIKES: Mapping[str, tuple[float, float]] = {
@@ -150,12 +152,20 @@ class Agenda:
             return None
         if not any(measured(done.get(parent.id), self.baseline) is not None for parent in parents(candidate)):
             return None
-        best = max(((m, t.candidate.id) for t in done.values() if (m := _accepted(t, self.baseline))), default=None)
+        found = ((m, t.candidate.id) for t in done.values() if (m := _accepted(t, self.baseline)) is not None)
+        best = sorted(found, reverse=True)
+        # What was only seen to keep the limit may not be proven to: then one that is ahead tells too little.
+        ahead = _AHEAD_UNPROVEN if self.contract.limits.confidence is not None else 1
         hoped = HOPE * self._promise(candidate, done)
-        if best is None or hoped >= best[0]:
+        if len(best) < ahead or hoped >= best[ahead - 1][0]:
             return None
         hope = f"twice what is expected of it, or of what builds on it, is {hoped:.3g}×"
-        return f"{best[1]} has {best[0]:.3g}× eager's speed, and {hope}"
+        ratio, name = best[ahead - 1]
+        return f"{name} has {ratio:.3g}× eager's speed{_and_others(ahead)}, and {hope}"
+
+
+def _and_others(ahead: int) -> str:
+    return f", {ahead - 1} others have more" if ahead > 1 else ""
 
 
 def _haste(candidate: Candidate) -> float:
