@@ -95,7 +95,7 @@ def test_the_report_reads_and_shows_itself(report: BuildReport) -> None:
     assert BuildRecord.model_validate_json(report.json()) == report.record
     assert "openvino-fp32" in report.html()
     assert report._repr_html_().startswith("<iframe")
-    assert report.table().row_count == 8
+    assert report.table().row_count == 7, "what was not tried stands below"
 
 
 @pytest.mark.parametrize("name", ["iris", "iris.ship"])

@@ -26,13 +26,18 @@ def render_html(record: BuildRecord, contract: Contract) -> str:
     done = layers.steps(record)
     specs |= layers.chart_specs(done)
     specs |= {f"latency-{index}": charts.chart_spec(chart) for index, (_, chart) in enumerate(curves)}
+    shown = view.ranked(record)
+    untried = [row for row in shown if row.verdict == "skipped"]
+    named = {f"{row.id}: {row.reason}" for row in untried}
     template = _templates().get_template("report.html.j2")
     return template.render(
         record=record,
         contract=contract,
         contract_text=_contract_text(contract),
         headline=view.headline(record, contract),
-        rows=view.ranked(record),
+        rows=shown,
+        untried=untried,
+        unasked=[words for words in record.skipped if words not in named],
         pictures=pictures,
         steps=done,
         curves=[row for row, _ in curves],
