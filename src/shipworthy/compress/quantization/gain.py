@@ -25,28 +25,12 @@ class Fused:
     """Of a node that is no operation itself, such as a conversion: what it prepares values for."""
 
 
-def without_gain(
-    fp32: Sequence[OperatorTime],
-    int8: Sequence[OperatorTime],
-    operations: Sequence[str],
-    *,
-    fused: tuple[Fused, Fused] | None = None,
-    least: float = LEAST_GAIN,
-) -> tuple[str, ...]:
-    """The operations for which fp32 takes less than `least` times what int8 takes, conversions included; in the given
-    order.
-
-    `fused` says for the fp32 and the int8 graph what their nodes stand for (see `fused_of`); without it, nodes have
-    the operations' own names. Time of a node that several operations share is shared by them equally. What one of the
-    two measurements does not show is left as it is: nothing was measured of it."""
-    of_fp32, of_int8 = fused or (Fused(), Fused())
-    return gainless(costs(fp32, operations, of_fp32), costs(int8, operations, of_int8), operations, least=least)
-
-
 def gainless(
     before: Mapping[str, float], after: Mapping[str, float], operations: Sequence[str], *, least: float = LEAST_GAIN
 ) -> tuple[str, ...]:
-    """The same of costs in fp32 and in int8, in microseconds by operation."""
+    """The operations that take in fp32 (`before`) less than `least` times what they take in int8 (`after`, conversions
+    included), in microseconds by operation; in the given order. What one of the two does not show is left as it is:
+    nothing was measured of it."""
     return tuple(name for name in operations if name in before and name in after and before[name] < least * after[name])
 
 

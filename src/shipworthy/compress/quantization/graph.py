@@ -85,7 +85,7 @@ def quantize_graph(
     `drop` gives the drop of the metric (absolute, on the validation data) of an artifact: AccuracyAware needs it.
     Raises CompressError where the recipe cannot be carried out or nothing of the graph executes in int8, MissingExtra
     where a library is not installed."""
-    quantizer = quantizer_of("cuda" if job.contract.target.device == "cuda" else engine)
+    quantizer = _cuda() if job.contract.target.device == "cuda" else quantizer_of(engine)
     job.directory.mkdir(parents=True, exist_ok=True)
     if isinstance(method, Rest):
         return _restated(job, method, engine)
@@ -169,6 +169,5 @@ _QUANTIZERS: dict[str, Callable[[], Quantizer]] = {
     "onnxruntime": _onnxruntime,
     "aoti": _aoti,
     "torchscript": _torchscript,
-    "cuda": _cuda,
 }
 """Each brings its library when it is asked for."""

@@ -12,6 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ...contract import Array, Arrays
+from ...quality.parity import INFINITE_DB
 from .onnx_integers import Grid, integer_weight
 from .onnx_operations import Operation
 from .onnx_view import OnnxView, with_nodes
@@ -19,7 +20,6 @@ from .scheme import Scheme
 
 _IN_MEMORY = 2 * 10**9
 """Bytes above which a protobuf cannot be handed over without a file."""
-INFINITE_DB = 999.0
 
 
 def extremes(view: OnnxView, tensors: Sequence[str], feeds: Iterable[Arrays], threads: int) -> dict[str, Array]:
