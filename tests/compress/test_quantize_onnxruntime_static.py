@@ -26,6 +26,7 @@ from onnx_cases import (
 from torch import nn
 
 from shipworthy.compress.methods import AccuracyAware, Static
+from shipworthy.compress.quantization.calibration import feeds_of
 from shipworthy.compress.quantization.graph import quantize_graph
 from shipworthy.errors import CompressError
 from shipworthy.runtime import Artifact, describe, this_host
@@ -145,8 +146,9 @@ def test_sensitivity_finds_the_layer_that_suffers(tmp_path: Path) -> None:
 
 def test_ranges_are_those_of_the_float_graph(residual: Case) -> None:
     graph = residual.static()
-    feeds = residual.job.probes
-    ranges = graph.ranges(feeds)
+    assert residual.job.calibration is not None
+    feeds = feeds_of(residual.job.calibration, residual.job.contract)
+    ranges = graph.ranges
     assert all(rows.shape == (len(feeds), 2) for rows in ranges.values())
     expected = [[feed["x"].min(), feed["x"].max()] for feed in feeds]
     np.testing.assert_allclose(ranges["x"], expected, rtol=1e-6)

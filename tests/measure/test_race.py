@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from shipworthy.data import Chunk, Dataset
 from shipworthy.evidence import ThroughputPoint
 from shipworthy.measure import (
     Course,
+    Deadline,
     Lap,
     Racer,
     Worker,
@@ -102,6 +104,16 @@ def test_slow_racers_run_fewer_rounds() -> None:
     log: list[str] = []
     race(_racers(log, a=0.2, b=0.2), "throughput", Course(rounds=10))
     assert len(log) == 2 + 4 * 2
+
+
+def test_a_race_that_the_deadline_would_cut_short_ends_with_the_rounds_it_has() -> None:
+    def rounds(left: float) -> int:
+        log: list[str] = []
+        found = race(_racers(log, a=100, b=200), "throughput", Course(rounds=10), Deadline(at=time.monotonic() + left))
+        assert len(log) == 2 + 2 * len(found["a"].rates) == 2 + 2 * len(found["b"].rates)
+        return len(found["a"].rates)
+
+    assert (rounds(60), rounds(0), rounds(-60)) == (10, 4, 4)
 
 
 def test_the_bound_is_students_on_the_logarithms() -> None:

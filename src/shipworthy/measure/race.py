@@ -13,7 +13,7 @@ from ..contract.spec import Objective
 from ..evidence import Speed, ThroughputPoint
 from ..runtime.protocol import OperatingPoint
 from . import messages as say
-from .process import Worker
+from .process import Deadline, Worker
 from .survey import throughput_point
 
 Pacing: TypeAlias = Literal["throughput", "latency"]
@@ -23,7 +23,6 @@ SIZES: frozenset[Objective] = frozenset({"size", "compressed-size"})
 FASTER = 1.03
 """A lower bound of the ratio above this is faster; anything else is a tie or slower."""
 CONFIDENCE = 0.95
-_LONGEST_S = 10.0
 _FEWEST = 4
 """Rounds, however long they take."""
 _LONG_RUN_S = 0.25
@@ -39,6 +38,8 @@ class Course:
 
     rounds: int = 10
     slice_s: float = 0.06
+    longest_s: float = 10.0
+    """After which there are fewer rounds, though never fewer than four."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,23 @@ class Lap:
         return throughput_point(self.point, float(np.mean(self.rates)) / self.point.batch, self.times)
 
 
-def race(racers: Sequence[Racer], objective: Pacing, course: Course | None = None) -> dict[str, Lap]:
+def race(
+    racers: Sequence[Racer], objective: Pacing, course: Course | None = None, deadline: Deadline | None = None
+) -> dict[str, Lap]:
     """Let the racers run in turn, round after round, each round begun by another one.
 
-    What disturbs the host disturbs all racers of a round alike, so that the ratios within a round stay true."""
-    course = course or Course()
+    What disturbs the host disturbs all racers of a round alike, so that the ratios within a round stay true. A race
+    that would not be over at the deadline has fewer rounds, but never fewer than it takes to give an interval."""
+    course, deadline = course or Course(), deadline or Deadline()
     rates: dict[str, list[float]] = {racer.id: [] for racer in racers}
     times: dict[str, list[float]] = {racer.id: [] for racer in racers}
     first = {racer.id: _slice(racer, course, warm_s=0.05) for racer in racers}
     least = {name: 1 if min(lap.times) > _LONG_RUN_S else 2 for name, lap in first.items()}
     around = sum(lap.elapsed * least[name] / 2 for name, lap in first.items())
-    rounds = max(min(_FEWEST, course.rounds), min(course.rounds, int(_LONGEST_S / around)))
+    rounds = max(min(_FEWEST, course.rounds), min(course.rounds, int(course.longest_s / around)))
     for number in range(rounds):
+        if number >= _FEWEST and deadline.left() < 2 * around:
+            break
         turn = number % len(racers)
         for racer in (*racers[turn:], *racers[:turn]):
             lap = _slice(racer, course, warm_s=0.0, least=least[racer.id])

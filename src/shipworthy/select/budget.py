@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..contract import Contract
 
 if TYPE_CHECKING:
-    from .bench import Bench
+    from .bench import Bench, Effort
     from .tried import Tried
 
 _PROCESS_S = 4.0
 """To start a worker and import its engine, on a slow host."""
 _LEAST_SHARE = 0.05
 """Of the budget, for the final, before anything is known of the finalists."""
+_RACE_SHARE = 0.02
+"""Of the budget, for one race."""
 GRACE = 0.08
 """By which the final, whose length can only be foreseen, may exceed the budget before it is cut short."""
 
@@ -47,6 +49,12 @@ def budget_of(contract: Contract, start: float) -> Budget:
     return Budget() if seconds is None else Budget(contract.search.budget, seconds, start)
 
 
+def paced(effort: Effort, budget: Budget) -> Effort:
+    """Races that take no more than their share of the budget: what a slow model's would take, other candidates need."""
+    longest = min(effort.course.longest_s, _RACE_SHARE * budget.seconds)
+    return replace(effort, course=replace(effort.course, longest_s=longest))
+
+
 def final_s(bench: Bench, accepted: Sequence[Tried]) -> float:
     """Seconds that the proof and the playoff of the best few will take, by what was measured of them."""
     from .final import MOST_FINALISTS
@@ -64,4 +72,4 @@ def _cost(bench: Bench, tried: Tried, samples: int) -> float:
         return _PROCESS_S
     best, run_s = max(rates)
     opening = _PROCESS_S + (tried.pace.load_s or 0.0)
-    return 2 * opening + samples / best + (course.rounds + 1) * max(course.slice_s, 2 * run_s)
+    return (2 if samples else 1) * opening + samples / best + (course.rounds + 1) * max(course.slice_s, 2 * run_s)

@@ -14,7 +14,7 @@ from ..errors import MeasureError, MissingExtra, ShipworthyError
 from ..evidence import BuildRecord, CandidateResult, Evidence, Finding, Speed
 from ..measure import CheckModel, CheckReply, busy_share, load_findings, precision_note
 from .bench import Bench, Effort, Job
-from .budget import budget_of
+from .budget import budget_of, paced
 from .candidates import Given, Plan, calibrates, plan
 from .final import Final, final
 from .job import Model, environment, prepare, tidy
@@ -67,7 +67,7 @@ def build(
         shown.begin(len(planned.candidates) + 2)
         busy = load_findings(busy_share())
         limit = budget_of(job.contract, start)
-        with Store(folder, job.identity) as store, Bench(job, store, effort, shown) as bench:
+        with Store(folder, job.identity) as store, Bench(job, store, paced(effort, limit), shown) as bench:
             tidy(job.source, folder)
             checked = _check(bench)
             unlike = _calibration_findings(job, planned)

@@ -123,7 +123,7 @@ def _laps(bench: Bench, own: Racer, rivals: Sequence[Rival]) -> dict[str, Lap]:
 
 def _run(bench: Bench, own: Racer, rivals: Sequence[Rival]) -> dict[str, Lap]:
     racers = [bench.racer(rival.id, rival.artifact, rival.point)[0] for rival in rivals]
-    return race([*racers, own], _rate(bench), bench.effort.course)
+    return race([*racers, own], _rate(bench), bench.effort.course, bench.deadline)
 
 
 def _speeds(bench: Bench, own: Entrant, laps: dict[str, Lap], rivals: Sequence[Rival]) -> tuple[Speed, ...]:

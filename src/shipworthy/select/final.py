@@ -154,7 +154,7 @@ def _run_playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
     bench.keep(*(rival.id for rival in rivals))
     racers = [bench.racer(rival.id, rival.artifact, rival.point)[0] for rival in rivals]
     pacing: Pacing = "latency" if objective == "latency" else "throughput"
-    laps = race(racers, pacing, bench.effort.course)
+    laps = race(racers, pacing, bench.effort.course, bench.deadline)
     speeds = {a: tuple(speed(laps[a], laps[b], pacing) for b in laps if b != a) for a in laps}
     return Playoff(speed=speeds, seconds=time.perf_counter() - start)
 

@@ -60,8 +60,10 @@ class QuantizedGraph(Protocol):
         are those of the float graph. One pass over few samples."""
         ...
 
-    def ranges(self, feeds: Sequence[Arrays]) -> dict[str, Array]:
-        """Smallest and largest value [feeds, 2] of each quantized activation in the float graph, for each feed."""
+    @property
+    def ranges(self) -> Mapping[str, Array]:
+        """Smallest and largest value [feeds, 2] of each quantized activation in the float graph, for each feed that it
+        was calibrated on."""
         ...
 
     def save(self, keep_float: Collection[str], rest: RestPrecision) -> Artifact:

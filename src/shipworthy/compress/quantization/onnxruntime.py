@@ -49,6 +49,7 @@ class OnnxGraph:
     view: OnnxView
     found: tuple[Operation, ...]
     calibrated: Mapping[str, tuple[float, float]]
+    ranges: Mapping[str, Array]
     scheme: Scheme
     notes: tuple[str, ...]
 
@@ -73,9 +74,6 @@ class OnnxGraph:
             for source in sources[reader.name]:
                 found[source] = min(found[source], ratio)
         return found
-
-    def ranges(self, feeds: Sequence[Arrays]) -> dict[str, Array]:
-        return extremes(self.view, tuple(self.calibrated), feeds, self._threads)
 
     def save(self, keep_float: Collection[str], rest: RestPrecision) -> Artifact:
         """Raises CompressError for bf16, which the CPU kernels of ONNX Runtime do not have."""
@@ -102,8 +100,10 @@ def static(job: GraphJob, method: Static) -> OnnxGraph:
         raise _nothing(job, "no convolution, product, LSTM or table of embeddings with constant weights of float32")
     scheme = scheme_for(job.host)
     feeds = feeds_of(job.calibration, job.contract)
-    ranges = _calibrated(view, quantized_tensors(view, found), feeds, scheme, job.contract.target.threads)
-    return OnnxGraph(job, view, found, ranges, scheme, (scheme.reason, _RANGES, *_dynamic_note(found)))
+    threads = job.contract.target.threads
+    seen = extremes(view, quantized_tensors(view, found), feeds, threads)
+    ranges = _calibrated(view, seen, feeds, scheme, threads)
+    return OnnxGraph(job, view, found, ranges, seen, scheme, (scheme.reason, _RANGES, *_dynamic_note(found)))
 
 
 _RANGES = (
@@ -118,12 +118,12 @@ the last what a few numbers want, whose extremes differ between samples."""
 
 
 def _calibrated(
-    view: OnnxView, tensors: Sequence[str], feeds: Sequence[Arrays], scheme: Scheme, threads: int
+    view: OnnxView, seen: Mapping[str, Array], feeds: Sequence[Arrays], scheme: Scheme, threads: int
 ) -> dict[str, tuple[float, float]]:
     """Of each tensor the range that loses least of it. On the networks above that left as little noise as a search
     for the best percentile or the least entropy, without histograms; and in a product that reads a mean of embeddings
     17 dB less than the mean of the extremes."""
-    seen = extremes(view, tensors, feeds, threads)
+    tensors = list(seen)
     choices = [(name, limits) for name in tensors for limits in _choices(seen[name])]
     few = [feeds[row] for row in np.unique(np.linspace(0, len(feeds) - 1, min(_COMPARED, len(feeds))).astype(int))]
     errors = rounding_errors(view, [(name, grid_of(*limits, scheme)) for name, limits in choices], few, threads)

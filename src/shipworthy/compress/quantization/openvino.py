@@ -16,7 +16,7 @@ from ..made import Quantized
 from ..methods import Rest, Static
 from .graph import GraphJob, RestPrecision
 from .openvino_graph import HEAVY, RECURRENT, Operation, biases_of, graphs, make_float, operations
-from .openvino_probe import observed_ranges, signal_to_noise
+from .openvino_probe import signal_to_noise
 from .openvino_ranges import calibrated
 from .report import compression, int8_artifact
 
@@ -31,14 +31,12 @@ class OpenVinoGraph:
     """Before they were corrected, by the operation's name."""
     operations: tuple[str, ...]
     kinds: Mapping[str, str]
+    ranges: Mapping[str, Array]
     notes: tuple[str, ...]
 
     def sensitivity(self, feeds: Sequence[Arrays]) -> dict[str, float]:
         """An operation inside a branch is not measured: it is missing in the result."""
         return signal_to_noise(self.model, self.biases, feeds, self.job.contract.target.threads)
-
-    def ranges(self, feeds: Sequence[Arrays]) -> dict[str, Array]:
-        return observed_ranges(self.model, self.biases, feeds, self.job.contract.target.threads)
 
     def save(self, keep_float: Collection[str], rest: RestPrecision) -> Artifact:
         model = self.model.clone()
@@ -64,7 +62,8 @@ def static(job: GraphJob, method: Static) -> OpenVinoGraph:
         node.get_type_name() in HEAVY - RECURRENT for _, graph in graphs(model) for node in graph.get_ordered_ops()
     ):
         raise nothing_to_quantize(job)
-    quantized, notes = calibrated(model, job)
+    found_ranges = calibrated(model, job)
+    quantized, notes = found_ranges.model, found_ranges.notes
     found = operations(quantized)
     able = _executed_in_int8(quantized, found, job.contract.target.threads)
     for operation in found:
@@ -76,7 +75,9 @@ def static(job: GraphJob, method: Static) -> OpenVinoGraph:
     kinds = {operation.name: operation.kind for operation in found}
     if left := [kinds[name] for name in kinds if name not in able]:
         notes += (f"OpenVINO has no int8 for {len(left)} operations here ({', '.join(sorted(set(left)))})",)
-    return OpenVinoGraph(job, quantized, biases, names, {name: kinds[name] for name in names}, notes)
+    return OpenVinoGraph(
+        job, quantized, biases, names, {name: kinds[name] for name in names}, found_ranges.extremes, notes
+    )
 
 
 def restated(job: GraphJob, method: Rest) -> Quantized:

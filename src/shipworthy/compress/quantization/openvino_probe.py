@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,10 @@ from ...contract import Array, Arrays
 from ...quality.parity import INFINITE_DB
 from ...runtime.engine_openvino import HINTS, need_openvino
 from .openvino_graph import (
-    QUANTIZER,
     Operation,
     bypass_quantizers,
     clone,
     copied,
-    of_weights,
     operations,
     rebuilt,
     restore_bias,
@@ -87,7 +85,7 @@ def _twin_sums(
     # Twins hang on no result, so that their quantizers are not found and stay.
     bypass_quantizers(float_graph)
     totals = np.zeros(len(sums))
-    for values in _run(float_graph, sums, feeds, threads):
+    for values in run_to(float_graph, sums, feeds, threads):
         totals += [float(value) for value in values]
     return totals, owners
 
@@ -110,39 +108,11 @@ def _difference(value: Any, twin: Any) -> Any:
 def _energy(value: Any) -> Any:
     from openvino import opset13
 
-    return _reduced(opset13.multiply(value, value).output(0), opset13.reduce_sum)
+    flat = opset13.reshape(opset13.multiply(value, value), np.array([-1]), False)
+    return opset13.reduce_sum(flat, np.array([0]), False).output(0)
 
 
-def _reduced(value: Any, reduction: Callable[..., Any]) -> Any:
-    from openvino import opset13
-
-    flat = opset13.reshape(value, np.array([-1]), False)
-    return reduction(flat, np.array([0]), False).output(0)
-
-
-def observed_ranges(model: Any, biases: Mapping[str, Array], feeds: Sequence[Arrays], threads: int) -> dict[str, Array]:
-    """Smallest and largest value [feeds, 2] of each quantized activation of the main graph, in the float graph."""
-    from openvino import opset13
-
-    float_graph = model.clone()
-    quantizers = [
-        node for node in float_graph.get_ordered_ops() if node.get_type_name() == QUANTIZER and not of_weights(node)
-    ]
-    ends = [
-        _reduced(node.input_value(0), reduction)
-        for node in quantizers
-        for reduction in (opset13.reduce_min, opset13.reduce_max)
-    ]
-    for operation in operations(float_graph):
-        if operation.name in biases:
-            restore_bias(operation.node, biases[operation.name])
-    names = [node.get_friendly_name() for node in quantizers]
-    bypass_quantizers(float_graph)
-    rows = np.array([[float(value) for value in values] for values in _run(float_graph, ends, feeds, threads)])
-    return {name: rows[:, 2 * place : 2 * place + 2] for place, name in enumerate(names)}
-
-
-def _run(model: Any, ends: Sequence[Any], feeds: Sequence[Arrays], threads: int) -> Iterator[list[Array]]:
+def run_to(model: Any, ends: Sequence[Any], feeds: Sequence[Arrays], threads: int) -> Iterator[list[Array]]:
     """The values at `ends`, for each feed, computed in fp32."""
     openvino = need_openvino("looking into a graph")
     looked_into = openvino.Model(list(ends), model.get_parameters(), "probe")

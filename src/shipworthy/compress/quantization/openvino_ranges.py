@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -13,8 +13,9 @@ from ...contract import Array, Arrays
 from ...errors import CompressError
 from ...runtime.engine_openvino import HINTS, need_openvino, stably_named
 from ...runtime.guarded import first_line
-from .calibration import chosen, feeds_of
+from .calibration import feeds_of
 from .graph import GraphJob
+from .openvino_extremes import observed_extremes, whole_tensor, widened
 from .openvino_graph import RECURRENT, biases_of, graphs, operations, restore_bias
 from .openvino_nncf import quiet_nncf
 from .scheme import Scheme, scheme_for
@@ -22,73 +23,90 @@ from .scheme import Scheme, scheme_for
 _NEGATIVE_NAMES = "Swish Gelu HSwish PRelu Elu LeakyRelu Tanh Mish Selu SoftPlus"
 _NEGATIVE = frozenset(_NEGATIVE_NAMES.split())
 """Activations whose negative values matter: with a zero point the 256 steps are spent on the range that there is."""
-_TRIED = 24
-"""Samples of a trial: two thirds of them calibrate, the others judge."""
+_JUDGES = 8
+"""Samples that are held back to judge by."""
+_ENOUGH = 32
+"""With fewer samples, those that judge calibrate as well."""
 
 Ends: TypeAlias = Literal["mean", "extreme"]
 """Of a range: the mean over the samples of their smallest and largest values, or the smallest and largest of all."""
+_ENDS: Mapping[Ends, str] = {"mean": "the means of the samples' extremes", "extreme": "the extremes of all samples"}
 
 
-def calibrated(model: Any, job: GraphJob) -> tuple[Any, tuple[str, ...]]:
-    """The graph with FakeQuantize nodes, and what was chosen. Raises CompressError where NNCF fails on it."""
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A graph with FakeQuantize nodes."""
+
+    model: Any
+    extremes: Mapping[str, Array]
+    """Smallest and largest value [feeds, 2] of each quantized activation in the float graph."""
+    notes: tuple[str, ...]
+    """What was chosen."""
+
+
+def calibrated(model: Any, job: GraphJob) -> Calibrated:
+    """NNCF's graph with the means of the samples' extremes as ranges, and what does better on samples held back: the
+    extremes of all samples, or biases as they were. Raises CompressError where NNCF fails on it."""
     assert job.calibration is not None
     scheme = scheme_for(job.host)
     attention, mixed = _traits(model, scheme)
-    trial = _Trial.of(model, job)
-    ends, why_ends = trial.best_ends()
-    quantized = _quantized(model, job, feeds_of(job.calibration, job.contract), ends)
-    quantized, why_biases = trial.best_biases(quantized)
+    feeds = feeds_of(job.calibration, job.contract)
+    fitted, judged = _held_back(feeds)
+    quantized = _quantized(model, job, fitted)
+    seen = observed_extremes(quantized, biases_of(model), fitted, job.contract.target.threads)
+    # Values inside a branch are not observed, so that there NNCF has to look again.
+    branched = any(path for path, _ in graphs(model))
+    wide = _quantized(model, job, fitted, "extreme") if branched else widened(quantized.clone(), seen)
+    trial = _Trial(model, job, judged, list(_outputs(model, judged, job)))
+    quantized, whys = trial.best({"mean": quantized, "extreme": wide})
     zero = "with a zero point" if mixed else "symmetric, or from 0 where nothing is negative"
-    notes = [scheme.reason, f"activations are {zero}; weights have one scale per output channel", why_ends, why_biases]
+    notes = [scheme.reason, f"activations are {zero}; weights have one scale per output channel", *whys]
     if any(node.get_type_name() in RECURRENT for _, graph in graphs(model) for node in graph.get_ordered_ops()):
         notes.append("OpenVINO computes recurrent layers in float, so that they are left alone")
     if attention:
         notes.insert(1, "there is attention: outliers of activations are moved into the weights (SmoothQuant)")
-    return quantized, tuple(notes)
+    return Calibrated(quantized, {name: whole_tensor(ends) for name, ends in seen.items()}, tuple(notes))
+
+
+def _held_back(feeds: Sequence[dict[str, Array]]) -> tuple[list[dict[str, Array]], list[dict[str, Array]]]:
+    """Those that calibrate and those that judge: of an order by classes, every one has its share."""
+    rows = {int(row) for row in np.linspace(0, len(feeds) - 1, min(_JUDGES, len(feeds)))}
+    judged = [feed for row, feed in enumerate(feeds) if row in rows]
+    return [feed for row, feed in enumerate(feeds) if row not in rows or len(feeds) < _ENOUGH], judged
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """Few samples, two thirds of which calibrate and the others judge, by the outputs' distance from fp32's."""
+    """Ways to finish a graph, judged by the distance of its outputs from fp32's."""
 
     model: Any
     job: GraphJob
-    fitted: list[dict[str, Array]]
     judged: list[dict[str, Array]]
     wanted: list[list[Array]]
 
-    @classmethod
-    def of(cls, model: Any, job: GraphJob) -> _Trial:
-        assert job.calibration is not None
-        feeds = feeds_of(chosen(job.calibration, job.contract, _TRIED), job.contract)
-        fitted = [feed for place, feed in enumerate(feeds) if place % 3] or feeds
-        return cls(model, job, fitted, feeds[::3], list(_outputs(model, feeds[::3], job)))
+    def best(self, graphs: Mapping[Ends, Any]) -> tuple[Any, tuple[str, str]]:
+        """The graph with the ends of ranges and the biases that do best, and why.
 
-    def best_ends(self) -> tuple[Ends, str]:
-        """The mean of extremes cuts off outliers: that pays where a tensor has many values, and costs where few."""
-        every: tuple[Ends, ...] = ("mean", "extreme")
-        found = {ends: self._sqnr(self._without_correction(ends)) for ends in every}
+        The mean of extremes cuts off outliers: that pays where a tensor has many values, and costs where few. NNCF's
+        fast correction of biases takes the mean of a channel for its distribution, which can do harm."""
+        plain = {ends: self._uncorrected(graph) for ends, graph in graphs.items()}
+        found = {ends: self._sqnr(graph) for ends, graph in plain.items()}
         best: Ends = "mean" if found["mean"] >= found["extreme"] else "extreme"
-        words = {"mean": "the mean of the samples' extremes", "extreme": "the extremes of all samples"}
         other: Ends = "extreme" if best == "mean" else "mean"
-        told = f"ranges are {words[best]}: {found[best]:.1f} dB on {len(self.judged)} samples held back, "
-        return best, f"{told}where {words[other]} gives {found[other]:.1f} dB"
+        ends = f"ranges are {_ENDS[best]}: {found[best]:.1f} dB on {len(self.judged)} samples, "
+        ends += f"where {_ENDS[other]} give {found[other]:.1f} dB"
+        corrected = self._sqnr(graphs[best])
+        figures = f"({corrected:.1f} dB corrected, {found[best]:.1f} dB not)"
+        if corrected >= found[best]:
+            return graphs[best], (ends, f"biases are corrected for the mean error of the weights {figures}")
+        return plain[best], (ends, f"biases are left as they are {figures}")
 
-    def best_biases(self, quantized: Any) -> tuple[Any, str]:
-        """NNCF's fast correction takes the mean of a channel for its distribution, which can do harm."""
-        plain = quantized.clone()
-        biases = biases_of(self.model)
+    def _uncorrected(self, quantized: Any) -> Any:
+        plain, biases = quantized.clone(), biases_of(self.model)
         for operation in operations(plain):
             if operation.name in biases:
                 restore_bias(operation.node, biases[operation.name])
-        corrected, as_it_was = self._sqnr(quantized), self._sqnr(plain)
-        figures = f"({corrected:.1f} dB corrected, {as_it_was:.1f} dB not)"
-        if corrected >= as_it_was:
-            return quantized, f"biases are corrected for the mean error of the weights {figures}"
-        return plain, f"biases are left as they are {figures}"
-
-    def _without_correction(self, ends: Ends) -> Any:
-        return _quantized(self.model, self.job, self.fitted, ends, corrected=False)
+        return plain
 
     def _sqnr(self, quantized: Any) -> float:
         return _sqnr(self.wanted, _outputs(quantized, self.judged, self.job))
@@ -122,7 +140,7 @@ def _fitting(model: Any, feeds: Sequence[Arrays]) -> list[dict[str, Array]]:
     return [{name: array for name, array in feed.items() if name in names} for feed in feeds]
 
 
-def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends, *, corrected: bool = True) -> Any:
+def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends = "mean") -> Any:
     scheme = scheme_for(job.host)
     attention, mixed = _traits(model, scheme)
     with quiet_nncf() as nncf:
@@ -136,7 +154,7 @@ def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends, *
                 fast_bias_correction=True,
                 model_type=nncf.ModelType.TRANSFORMER if attention else None,
                 ignored_scope=nncf.IgnoredScope(types=sorted(RECURRENT), validate=False),
-                advanced_parameters=_advanced(scheme, ends, corrected=corrected),
+                advanced_parameters=_advanced(scheme, ends),
             )
         except Exception as error:  # NNCF raises whatever a graph that it does not know leads it to
             remedy = "use dynamic quantization or another engine; calibration samples have to take every branch"
@@ -145,7 +163,7 @@ def _quantized(model: Any, job: GraphJob, feeds: Sequence[Arrays], ends: Ends, *
     return quantized
 
 
-def _advanced(scheme: Scheme, ends: Ends, *, corrected: bool) -> Any:
+def _advanced(scheme: Scheme, ends: Ends) -> Any:
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters,
         OverflowFix,
@@ -153,11 +171,10 @@ def _advanced(scheme: Scheme, ends: Ends, *, corrected: bool) -> Any:
     )
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    signed = QuantizationParameters(signedness_to_force=True) if scheme.signed_activations else None
     sets = RangeEstimatorParametersSet
+    signed = QuantizationParameters(signedness_to_force=True) if scheme.signed_activations else None
     return AdvancedQuantizationParameters(
         overflow_fix=OverflowFix.ENABLE if scheme.narrow_weights else OverflowFix.DISABLE,
-        disable_bias_correction=not corrected,
         activations_quantization_params=signed,
         activations_range_estimator_params=sets.MEAN_MINMAX if ends == "mean" else sets.MINMAX,
         backend_params={"compress_weights": False},

@@ -16,7 +16,7 @@ from ...runtime import Artifact, OperatingPoint, open_runner
 from .calibration import feeds_of
 from .graph import GraphJob
 
-_COMPARED = 64
+_COMPARED = 32
 """Samples that outputs are compared on, at most."""
 
 

@@ -20,8 +20,6 @@ StaticOf: TypeAlias = Callable[[GraphJob, Static], QuantizedGraph | Quantized]
 
 _PROBED = 16
 """Samples that the sensitivity of operations is measured on."""
-_RANGED = 48
-"""Samples that ranges are looked at on, to say what more would bring."""
 
 
 def plainly(job: GraphJob, method: Static, static: StaticOf) -> Quantized:
@@ -118,7 +116,7 @@ def _quantized(
 ) -> Quantized:
     assert job.calibration is not None
     samples = len(job.calibration)
-    more = settled(graph.ranges(_few_feeds(job, _RANGED)), samples)
+    more = settled(graph.ranges, samples)
     report = compression(
         job,
         recipe,
