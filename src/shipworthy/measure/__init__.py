@@ -21,12 +21,27 @@ from .messages import (
     TimeOperators,
 )
 from .process import Caps, Deadline, Worker
-from .race import FASTER, SIZES, TAIL_RUNS, Course, Lap, Pacing, Racer, is_faster, race, size_ratio, speed, with_tail
+from .race import (
+    FASTER,
+    FEWEST,
+    SIZES,
+    TAIL_RUNS,
+    Course,
+    Lap,
+    Pacing,
+    Racer,
+    is_faster,
+    race,
+    size_ratio,
+    speed,
+    with_tail,
+)
 from .sources import opened, written
 from .survey import Survey, SurveyTimes, batch_sizes, open_graph, ranked, survey, timing_cases
 
 __all__ = [
     "FASTER",
+    "FEWEST",
     "SIZES",
     "TAIL_RUNS",
     "Caps",

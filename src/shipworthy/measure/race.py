@@ -23,8 +23,8 @@ SIZES: frozenset[Objective] = frozenset({"size", "compressed-size"})
 FASTER = 1.03
 """A lower bound of the ratio above this is faster; anything else is a tie or slower."""
 CONFIDENCE = 0.95
-_FEWEST = 4
-"""Rounds, however long they take."""
+FEWEST = 4
+"""Rounds of a race, however long they take."""
 _LONG_RUN_S = 0.25
 """A run that takes longer is a slice by itself."""
 TAIL_RUNS = 100
@@ -79,9 +79,9 @@ def race(
     first = {racer.id: _slice(racer, course, warm_s=0.05) for racer in racers}
     least = {name: 1 if min(lap.times) > _LONG_RUN_S else 2 for name, lap in first.items()}
     around = sum(lap.elapsed * least[name] / 2 for name, lap in first.items())
-    rounds = max(min(_FEWEST, course.rounds), min(course.rounds, int(course.longest_s / around)))
+    rounds = max(min(FEWEST, course.rounds), min(course.rounds, int(course.longest_s / around)))
     for number in range(rounds):
-        if number >= _FEWEST and deadline.left() < 2 * around:
+        if number >= FEWEST and deadline.left() < 2 * around:
             break
         turn = number % len(racers)
         for racer in (*racers[turn:], *racers[:turn]):

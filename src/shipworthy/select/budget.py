@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..contract import Contract
+from ..measure import FEWEST
 
 if TYPE_CHECKING:
     from .bench import Bench, Effort
     from .tried import Tried
 
-_PROCESS_S = 4.0
-"""To start a worker and import its engine, on a slow host."""
+_PROCESS_S = 2.0
+"""To start a worker and import its engine."""
 _LEAST_SHARE = 0.05
 """Of the budget, for the final, before anything is known of the finalists."""
 _RACE_SHARE = 0.02
@@ -61,15 +62,18 @@ def final_s(bench: Bench, accepted: Sequence[Tried]) -> float:
 
     holdout = bench.job.splits.holdout
     samples = 0 if holdout is None or bench.job.metric is None else len(holdout)
-    costs = sorted((_cost(bench, tried, samples) for tried in accepted), reverse=True)[:MOST_FINALISTS]
-    return sum(costs)
-
-
-def _cost(bench: Bench, tried: Tried, samples: int) -> float:
     course = bench.effort.course
-    rates = [(point.items_per_s, point.p50_ms / 1e3) for point in tried.pace.throughput]
-    if not rates:
-        return _PROCESS_S
-    best, run_s = max(rates)
+    costs = [_costs(tried, samples, course.slice_s) for tried in accepted]
+    parts = [sorted(part, reverse=True)[:MOST_FINALISTS] for part in zip(*costs, strict=True)]
+    opening, proof, one_round = map(math.fsum, parts)
+    # One round more, which warms up.
+    return opening + proof + one_round * (1 + max(FEWEST, min(course.rounds, course.longest_s / one_round)))
+
+
+def _costs(tried: Tried, samples: int, slice_s: float) -> tuple[float, float, float]:
+    """Seconds to open it for the playoff, to prove it, and of its turn in a round."""
     opening = _PROCESS_S + (tried.pace.load_s or 0.0)
-    return (2 if samples else 1) * opening + samples / best + (course.rounds + 1) * max(course.slice_s, 2 * run_s)
+    point = next((point for point in tried.pace.throughput if point.point == tried.pace.best), None)
+    if point is None:
+        return opening, 0.0, slice_s
+    return opening, opening + samples / point.items_per_s if samples else 0.0, max(slice_s, 2 * point.p50_ms / 1e3)
