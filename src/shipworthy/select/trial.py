@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from ..compress import AccuracyAware, Static
+from ..compress.sizes import folder_bytes, zipped_bytes
 from ..contract import Contract
 from ..data import read_cases
 from ..errors import DataError, MeasureError, MissingExtra, ShipworthyError
@@ -37,7 +38,6 @@ from .bench import Bench
 from .contest import Entrant, Rival, pace_of
 from .identity import toolchain
 from .results import Exported, Operators, Pace, Proof, Quality, Refusal, Stage
-from .sizes import folder_bytes, zipped_bytes
 from .way import Way, artifact_of
 
 S = TypeVar("S", bound=Stage)

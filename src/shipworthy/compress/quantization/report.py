@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,9 @@ from ...contract import Array, Arrays
 from ...errors import CompressError
 from ...evidence import Compression, QuantizedOperation
 from ...exporters.int8 import float_reason_of
-from ...model import LoadedModel, run_eager
+from ...model import run_eager
 from ...runtime import Artifact, OperatingPoint, open_runner
+from ..sizes import folder_bytes, size_of
 from .calibration import feeds_of
 from .graph import GraphJob
 
@@ -39,13 +40,13 @@ def compression(
     """The report of a graph that was written: against the engine's fp32 graph, or the module where there is none.
 
     Raises CompressError, if it is to be `proven`, where nothing of the graph executes in int8."""
-    parameters = parameters_of(job.model)
+    parameters, held = size_of(job.model)
     return Compression(
         recipe=recipe,
         parameters_before=parameters,
         parameters_after=parameters,
-        bytes_before=bytes_of(job.model) if job.base is None else bytes_in(job.base.directory),
-        bytes_after=bytes_in(artifact.directory),
+        bytes_before=held if job.base is None else folder_bytes(job.base.directory),
+        bytes_after=folder_bytes(artifact.directory),
         mean_abs_diff=_mean_abs_diff(job, artifact, recipe if proven else None),
         samples=samples,
         operations=tuple(operations),
@@ -71,34 +72,6 @@ def listed(
         )
         for name in operations
     )
-
-
-def bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def parameters_of(model: LoadedModel) -> int:
-    """Numbers in the model's parameters, or in the tensors that an .onnx file holds."""
-    if model.module is not None:
-        return sum(parameter.numel() for parameter in model.module.parameters())
-    return sum(_onnx_sizes(model)) // 4
-
-
-def bytes_of(model: LoadedModel) -> int:
-    """Of the parameters and buffers."""
-    if model.module is None:
-        return sum(_onnx_sizes(model))
-    tensors = (*model.module.parameters(), *model.module.buffers())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _onnx_sizes(model: LoadedModel) -> Iterator[int]:
-    import onnx
-
-    assert model.path is not None, "an ONNX model is a file"
-    for tensor in onnx.load(str(model.path), load_external_data=False).graph.initializer:
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        yield int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
 
 
 def not_in_int8(recipe: str, reason: str) -> CompressError:
