@@ -90,7 +90,11 @@ class Trial:
         # A rival's folder bears the key of all that it came from.
         names = [[rival.id, rival.artifact.directory.name, rival.point.model_dump()] for rival in rivals]
         return self._once(
-            "pace", Pace, lambda _: pace_of(self._bench, own, self._opened(own.artifact), rivals), depends=names
+            "pace",
+            Pace,
+            lambda _: pace_of(self._bench, own, self._opened(own.artifact), rivals),
+            depends=names,
+            intact=self._bench.good_enough,
         )
 
     def operators(self, exported: Exported, point: OperatingPoint, operations: tuple[str, ...]) -> Operators:

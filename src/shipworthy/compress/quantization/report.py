@@ -14,7 +14,7 @@ from ...exporters.int8 import float_reason_of
 from ...model import run_eager
 from ...runtime import Artifact, OperatingPoint, open_runner
 from ..sizes import folder_bytes, size_of
-from .calibration import feeds_of
+from .calibration import feeds_of, spread
 from .graph import GraphJob
 
 _COMPARED = 32
@@ -84,7 +84,7 @@ def _mean_abs_diff(job: GraphJob, artifact: Artifact, proven: str | None) -> dic
     way: opening a graph compiles it."""
     feeds: Sequence[Arrays] = job.probes
     if job.calibration is not None:
-        feeds = _spread(feeds_of(job.calibration, job.contract))
+        feeds = spread(feeds_of(job.calibration, job.contract), _COMPARED)
     before = _answers(job, feeds)
     point = OperatingPoint(threads=job.contract.target.threads)
     runner = open_runner(artifact, point)
@@ -102,11 +102,6 @@ def _mean_abs_diff(job: GraphJob, artifact: Artifact, proven: str | None) -> dic
     finally:
         runner.close()
     return {name: total / max(1.0, count) for name, (total, count) in sums.items()}
-
-
-def _spread(feeds: Sequence[Arrays]) -> list[Arrays]:
-    rows = np.unique(np.linspace(0, len(feeds) - 1, min(_COMPARED, len(feeds))).astype(int))
-    return [feeds[int(row)] for row in rows]
 
 
 def _answers(job: GraphJob, feeds: Sequence[Arrays]) -> list[dict[str, Array]]:
