@@ -192,7 +192,10 @@ class Shipworthy(Opened):
         package = shipworthy.read_package(self.folder / "package")
         chosen = package.manifest.variants[0]
         package.close()
-        point = OperatingPoint(streams=streams, threads=self.threads, batch=batch)
+        # With the number of streams that the build found best, the threads are those that it found best with them.
+        best = chosen.operating_point
+        threads = best.threads if best.streams == streams else self.threads
+        point = OperatingPoint(streams=streams, threads=threads, batch=batch)
         self._predictor = shipworthy.load(self.folder / "package", allow_code=True, variant=chosen.id, point=point)
         self.precision = chosen.precision
         self._output = next(iter(self._predictor.contract.outputs))

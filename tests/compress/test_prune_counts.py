@@ -10,7 +10,8 @@ from prune_nets import Encoder, contract_for
 from residual_net import built, digits_contract
 from torch import Tensor, nn
 
-from shipworthy.compress.reports import bytes_of, macs_of, parameters_of
+from shipworthy.compress.reports import macs_of
+from shipworthy.compress.sizes import bytes_of, parameters_of
 
 pytestmark = pytest.mark.usefixtures("single_threaded")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from quantize_subjects import (
     FLOATS,
     IMAGES,
@@ -168,6 +169,20 @@ def test_a_model_without_weights_has_nothing_to_quantize(tmp_path: Path) -> None
     subject = case(NoWeights(), FLOATS, tmp_path)
     with pytest.raises(CompressError, match="nothing to quantize"):
         quantize_graph(subject.job, Static(), "openvino")
+
+
+class _OnlyBranches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.yes, self.no = nn.Linear(32, 8), nn.Linear(32, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda x: self.yes(x), lambda x: self.no(x), (x,))
+
+
+def test_weights_that_are_all_in_branches_become_int8(tmp_path: Path) -> None:
+    made = quantize_graph(case(_OnlyBranches(), FLOATS, tmp_path).job, Static(), "openvino")
+    assert [operation.precision for operation in made.report.operations] == ["int8", "int8"]
 
 
 def test_a_rest_without_int8_weights_before_it_is_refused(tmp_path: Path, folder: Path) -> None:

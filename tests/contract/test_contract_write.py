@@ -47,6 +47,12 @@ def test_digest_does_not_depend_on_the_folder() -> None:
     assert Contract.model_validate_json(one.model_dump_json()).digest == one.digest
 
 
+def test_a_default_that_is_written_out_leaves_the_digest_as_it_is() -> None:
+    plain = parse_contract(NET)
+    assert parse_contract({**NET, "target": {"threads": plain.target.threads}}).digest == plain.digest
+    assert parse_contract({**NET, "target": {"threads": plain.target.threads + 1}}).digest != plain.digest
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("10min", 600), ("1.5h", 5400), ("2 min", 120), (None, None)]
 )

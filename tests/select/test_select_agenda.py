@@ -191,3 +191,13 @@ def test_what_has_no_hope_is_left_out_with_the_figures(objective: str, left_out:
         assert why == f"static+openvino-int8 has 30× eager's speed, and {hope}"
     done[best.id] = _tried(best, 5.0)
     assert agenda.why_not(static, done) is None
+
+
+def test_operations_go_back_to_float_only_after_static_was_seen() -> None:
+    contract = _contract(quantize=("static", "accuracy-aware"), prune=(0.5,))
+    # On one engine the pruned model gains more by int8 than the unchanged one does, on the other less.
+    ratios = {"openvino-fp32": 2.0, "static+openvino-int8": 3.0, "prune50+openvino-fp32": 9.0}
+    order, left_out = _walk(_agenda(contract), ratios | {"prune50+onnxruntime-fp32": 8.0})
+    assert not [name for name in order if "accuracy-aware" in name], "static keeps the limit everywhere"
+    keeping = [why for name, why in left_out.items() if "accuracy-aware" in name]
+    assert keeping and all("keeps the limit" in why or "twice what is expected" in why for why in keeping)

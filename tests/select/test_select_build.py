@@ -166,7 +166,7 @@ def test_a_candidate_that_goes_wild_is_a_row_and_the_rest_go_on(
     iris: Path, iris_contract: MakeContract, quick: Effort, tmp_path: Path
 ) -> None:
     (iris / "wild.py").write_text(textwrap.dedent(_WILD))
-    caps = Caps(export_s=40, step_s=120, memory_mb=2500)
+    caps = Caps(export_s=25, step_s=120, memory_mb=2500)
     effort = Effort(caps, quick.times, quick.course)
     report = build(iris_contract(model="wild:build_model"), work=tmp_path, progress=False, effort=effort)
     rows = {row.candidate.id: row for row in report.record.results}
@@ -175,7 +175,7 @@ def test_a_candidate_that_goes_wild_is_a_row_and_the_rest_go_on(
     assert found["torchscript-fp32"] == ("rejected", "hang")
     assert found["aoti-fp32"] == ("rejected", "memory")
     assert "SIGSEGV" in rows["onnxruntime-fp32"].reason
-    assert "within 40 s" in rows["torchscript-fp32"].reason
+    assert "within 25 s" in rows["torchscript-fp32"].reason
     assert "above the cap of 2,500 MB" in rows["aoti-fp32"].reason
     assert rows["openvino-fp32"].evidence.best is not None, "the others are measured as ever"
 

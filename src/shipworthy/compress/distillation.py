@@ -3,7 +3,6 @@ Knowledge in a Neural Network")."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,8 @@ from .lessons import Lesson, lesson_of, teacher_answers
 from .made import Reshaped
 from .methods import Distill
 from .progress import Shown, epochs_shown
-from .reports import bytes_of, macs_of, mean_abs_diff, one_feed, output_shapes, parameters_of
+from .reports import macs_of, mean_abs_diff, one_feed, output_shapes
+from .sizes import bytes_of, parameters_of, size_of
 from .steps import outputs_of, validator
 from .subject import (
     ModelLike,
@@ -141,7 +141,7 @@ def _report(
     lesson: Lesson,
     size: int | None,
 ) -> Compression:
-    parameters, held = _size(teacher)
+    parameters, held = size_of(teacher)
     feed = one_feed(contract, samples)
     module = teacher.module if teacher.source == "module" else None
     return Compression(
@@ -159,14 +159,3 @@ def _report(
         epochs=epochs,
         notes=lesson.notes,
     )
-
-
-def _size(model: LoadedModel) -> tuple[int, int]:
-    """Parameters and bytes; those of an .onnx file are its initializers, and the file itself."""
-    if model.module is not None:
-        return parameters_of(model.module), bytes_of(model.module)
-    assert model.path is not None, "a model is a module or a file"
-    import onnx
-
-    graph = onnx.load(model.path, load_external_data=False).graph
-    return sum(math.prod(tensor.dims) for tensor in graph.initializer), model.path.stat().st_size

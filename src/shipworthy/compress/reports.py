@@ -1,4 +1,4 @@
-"""What a recipe did to a module, counted: parameters, bytes, multiply-accumulates, and how far the outputs moved."""
+"""What a recipe did to a module, counted: multiply-accumulates, and how far the outputs moved."""
 
 from __future__ import annotations
 
@@ -19,16 +19,6 @@ from .steps import device_of
 
 Answers: TypeAlias = Callable[[Dataset], Arrays]
 """Every output for every sample."""
-
-
-def parameters_of(module: nn.Module, *, nonzero: bool = False) -> int:
-    """Numbers in the parameters, each once however often it is used; `nonzero` counts those that are not zero."""
-    return sum(int(p.detach().count_nonzero()) if nonzero else p.numel() for p in module.parameters())
-
-
-def bytes_of(module: nn.Module) -> int:
-    """Of the parameters and buffers, each once."""
-    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers()))
 
 
 def macs_of(module: nn.Module, contract: Contract, feeds: Arrays) -> int:

@@ -234,8 +234,9 @@ class Contract(Strict):
 
     @property
     def digest(self) -> str:
-        """sha256 of the contract's canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True, separators=(",", ":"))
+        """sha256 of the contract's canonical JSON without what is as it is by default: a setting that a later release
+        adds leaves the digests of older contracts as they are."""
+        text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def path(self, relative: str) -> Path:

@@ -23,7 +23,6 @@ from .messages import (
 from .process import Caps, Deadline, Worker
 from .race import (
     FASTER,
-    FEWEST,
     SIZES,
     TAIL_RUNS,
     Course,
@@ -41,7 +40,6 @@ from .survey import Survey, SurveyTimes, batch_sizes, open_graph, ranked, survey
 
 __all__ = [
     "FASTER",
-    "FEWEST",
     "SIZES",
     "TAIL_RUNS",
     "Caps",

@@ -23,8 +23,8 @@ SIZES: frozenset[Objective] = frozenset({"size", "compressed-size"})
 FASTER = 1.03
 """A lower bound of the ratio above this is faster; anything else is a tie or slower."""
 CONFIDENCE = 0.95
-FEWEST = 4
-"""Rounds of a race, however long they take."""
+_FEWEST = 4
+"""Rounds, however long they take: with fewer an interval says next to nothing."""
 _LONG_RUN_S = 0.25
 """A run that takes longer is a slice by itself."""
 TAIL_RUNS = 100
@@ -39,7 +39,14 @@ class Course:
     rounds: int = 10
     slice_s: float = 0.06
     longest_s: float = 10.0
-    """After which there are fewer rounds, though never fewer than four."""
+
+    def rounds_of(self, round_s: float) -> int:
+        """How many rounds of so many seconds there are: fewer where they are long, but never fewer than four."""
+        return max(min(_FEWEST, self.rounds), int(min(self.rounds, self.longest_s / round_s)))
+
+    def turn_s(self, run_s: float) -> float:
+        """What a racer's turn takes whose runs take so long, with the run that warms it up."""
+        return run_s if run_s > _LONG_RUN_S else max(self.slice_s, 2 * run_s) + run_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +79,15 @@ def race(
     """Let the racers run in turn, round after round, each round begun by another one.
 
     What disturbs the host disturbs all racers of a round alike, so that the ratios within a round stay true. A race
-    that would not be over at the deadline has fewer rounds, but never fewer than it takes to give an interval."""
+    that would not be over at the deadline has fewer rounds, but never fewer than four."""
     course, deadline = course or Course(), deadline or Deadline()
     rates: dict[str, list[float]] = {racer.id: [] for racer in racers}
     times: dict[str, list[float]] = {racer.id: [] for racer in racers}
     first = {racer.id: _slice(racer, course, warm_s=0.05) for racer in racers}
     least = {name: 1 if min(lap.times) > _LONG_RUN_S else 2 for name, lap in first.items()}
-    around = sum(lap.elapsed * least[name] / 2 for name, lap in first.items())
-    rounds = max(min(FEWEST, course.rounds), min(course.rounds, int(course.longest_s / around)))
-    for number in range(rounds):
-        if number >= FEWEST and deadline.left() < 2 * around:
+    around = sum(course.turn_s(min(lap.times)) for lap in first.values())
+    for number in range(course.rounds_of(around)):
+        if number >= _FEWEST and deadline.left() < 2 * around:
             break
         turn = number % len(racers)
         for racer in (*racers[turn:], *racers[:turn]):
@@ -107,21 +113,17 @@ def with_tail(racer: Racer, lap: Lap) -> Lap:
     return replace(lap, times=(*lap.times, *racer.worker.ask(loop, say.TimeReply).times))
 
 
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    rate: float
-    times: tuple[float, ...]
-    elapsed: float
-
-
-def _slice(racer: Racer, course: Course, *, warm_s: float, least: int = 2) -> _Slice:
-    case, streams = str(racer.point.batch), racer.point.streams
-    # What runs for long has no cold start to speak of in each round.
-    warm_runs = 1 if least > 1 else 0
-    seconds = course.slice_s
-    loop = say.TimeLoop(case=case, streams=streams, seconds=seconds, least=least, warm_s=warm_s, warm_runs=warm_runs)
-    reply = racer.worker.ask(loop, say.TimeReply)
-    return _Slice(reply.rate, reply.times, sum(reply.times) / racer.point.streams)
+def _slice(racer: Racer, course: Course, *, warm_s: float, least: int = 2) -> say.TimeReply:
+    loop = say.TimeLoop(
+        case=str(racer.point.batch),
+        streams=racer.point.streams,
+        seconds=course.slice_s,
+        least=least,
+        warm_s=warm_s,
+        # What runs for long has no cold start to speak of in each round.
+        warm_runs=1 if least > 1 else 0,
+    )
+    return racer.worker.ask(loop, say.TimeReply)
 
 
 def speed(candidate: Lap, against: Lap, objective: Pacing) -> Speed:

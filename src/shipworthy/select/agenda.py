@@ -45,7 +45,7 @@ class Agenda:
     def next(self, pending: Sequence[Candidate], done: Mapping[str, Outcome]) -> Candidate:
         """The most promising of those whose parents are done; among equals the simplest."""
         planned = {candidate.id for candidate in self.plan.candidates}
-        ready = [c for c in pending if all(p.id in done or p.id not in planned for p in parents(c))]
+        ready = [c for c in pending if all(p.id in done or p.id not in planned for p in (*parents(c), *_judged_by(c)))]
         return max(ready, key=lambda c: (self._merit(c, done), [-int(part) for part in simplicity(c)]))
 
     def _merit(self, candidate: Candidate, done: Mapping[str, Outcome]) -> float:
@@ -128,11 +128,7 @@ class Agenda:
 
     def _needless(self, candidate: Candidate, done: Mapping[str, Outcome]) -> str | None:
         """Operations go back to float only where the metric asks for it."""
-        shaping, quantization = halves(candidate.recipe)
-        if quantization != "accuracy-aware":
-            return None
-        recipe = "static" if shaping == PLAIN else f"{shaping}+static"
-        static = done.get(candidate.model_copy(update={"recipe": recipe}).id)
+        static = next((done.get(twin.id) for twin in _judged_by(candidate)), None)
         if not isinstance(static, Tried):
             return None
         metric, method = static.quality.metric, self.plan.recipe(candidate.recipe).quantization
@@ -162,6 +158,14 @@ class Agenda:
         hope = f"twice what is expected of it, or of what builds on it, is {hoped:.3g}×"
         ratio, name = best[ahead - 1]
         return f"{name} has {ratio:.3g}× eager's speed{_and_others(ahead)}, and {hope}"
+
+
+def _judged_by(candidate: Candidate) -> tuple[Candidate, ...]:
+    """Its twin with every operation in int8, which shows whether any has to go back to float."""
+    shaping, quantization = halves(candidate.recipe)
+    if quantization != "accuracy-aware":
+        return ()
+    return (candidate.model_copy(update={"recipe": "static" if shaping == PLAIN else f"{shaping}+static"}),)
 
 
 def _and_others(ahead: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -11,13 +11,13 @@ from typing import Literal
 from ..contract import Arrays, Contract
 from ..data import Dataset, Splits, write_cases, write_dataset
 from ..evidence import Candidate, Finding
-from ..measure import Caps, Course, Deadline, ModelSource, Racer, SurveyTimes, Worker, open_graph, timing_cases
+from ..measure import Caps, Course, Deadline, Lap, ModelSource, Racer, SurveyTimes, Worker, open_graph, timing_cases
 from ..quality import Metric
 from ..runtime import ENGINES
 from ..runtime.protocol import Artifact, OperatingPoint
 from .identity import data_digest
 from .progress import Progress
-from .results import Shaped
+from .results import Pace, Playoff, Shaped
 from .store import Store
 
 METRIC_BATCH = 64
@@ -61,6 +61,8 @@ class Bench:
     effort: Effort
     progress: Progress
     deadline: Deadline = field(default_factory=Deadline)
+    budgeted: bool = False
+    """Whether races may be cut short."""
     shaped: dict[str, Shaped] = field(default_factory=dict)
     """What the recipes of this build have made of the module, by their names."""
     _racers: dict[str, Racer] = field(default_factory=dict)
@@ -74,6 +76,14 @@ class Bench:
     @property
     def contract(self) -> Contract:
         return self.job.contract
+
+    def hurried(self, laps: Mapping[str, Lap]) -> bool:
+        """Whether a race may have had fewer rounds than it would have without a budget."""
+        return self.budgeted and any(len(lap.rates) < self.effort.course.rounds for lap in laps.values())
+
+    def good_enough(self, raced: Pace | Playoff) -> bool:
+        """Whether the result of an earlier race will do: with no budget there is time for all rounds."""
+        return self.budgeted or not raced.hurried
 
     def worker(
         self,

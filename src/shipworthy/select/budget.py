@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..contract import Contract
-from ..measure import FEWEST
+from ..measure import SIZES
 
 if TYPE_CHECKING:
     from .bench import Bench, Effort
@@ -60,20 +60,30 @@ def final_s(bench: Bench, accepted: Sequence[Tried]) -> float:
     """Seconds that the proof and the playoff of the best few will take, by what was measured of them."""
     from .final import MOST_FINALISTS
 
-    holdout = bench.job.splits.holdout
+    def of_finalists(costs: Iterable[float]) -> float:
+        return sum(sorted(costs, reverse=True)[:MOST_FINALISTS])
+
+    holdout, course = bench.job.splits.holdout, bench.effort.course
     samples = 0 if holdout is None or bench.job.metric is None else len(holdout)
-    course = bench.effort.course
-    costs = [_costs(tried, samples, course.slice_s) for tried in accepted]
-    parts = [sorted(part, reverse=True)[:MOST_FINALISTS] for part in zip(*costs, strict=True)]
-    opening, proof, one_round = map(math.fsum, parts)
-    # One round more, which warms up.
-    return opening + proof + one_round * (1 + max(FEWEST, min(course.rounds, course.longest_s / one_round)))
+    proofs = of_finalists(_opening_s(tried) + samples / _rate_alone(tried) for tried in accepted) if samples else 0.0
+    if not accepted or bench.contract.target.objective in SIZES:
+        return proofs
+    openings = of_finalists(map(_opening_s, accepted))
+    # One round more than are counted, which warms up.
+    one_round = of_finalists(course.turn_s(_run_s(tried)) for tried in accepted)
+    return proofs + openings + one_round * (1 + course.rounds_of(one_round))
 
 
-def _costs(tried: Tried, samples: int, slice_s: float) -> tuple[float, float, float]:
-    """Seconds to open it for the playoff, to prove it, and of its turn in a round."""
-    opening = _PROCESS_S + (tried.pace.load_s or 0.0)
-    point = next((point for point in tried.pace.throughput if point.point == tried.pace.best), None)
-    if point is None:
-        return opening, 0.0, slice_s
-    return opening, opening + samples / point.items_per_s if samples else 0.0, max(slice_s, 2 * point.p50_ms / 1e3)
+def _opening_s(tried: Tried) -> float:
+    return _PROCESS_S + (tried.pace.load_s or 0.0)
+
+
+def _rate_alone(tried: Tried) -> float:
+    """Samples per second in one stream, in which the proof runs."""
+    rates = (point.items_per_s for point in tried.pace.throughput if point.point.streams == 1)
+    return max(rates, default=math.inf)
+
+
+def _run_s(tried: Tried) -> float:
+    """Of one run at the best operating point."""
+    return next((p.p50_ms / 1e3 for p in tried.pace.throughput if p.point == tried.pace.best), 0.0)

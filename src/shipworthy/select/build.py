@@ -67,7 +67,8 @@ def build(
         shown.begin(len(planned.candidates) + 2)
         busy = load_findings(busy_share())
         limit = budget_of(job.contract, start)
-        with Store(folder, job.identity) as store, Bench(job, store, paced(effort, limit), shown) as bench:
+        effort, budgeted = paced(effort, limit), limit.end is not None
+        with Store(folder, job.identity) as store, Bench(job, store, effort, shown, budgeted=budgeted) as bench:
             tidy(job.source, folder)
             checked = _check(bench)
             unlike = _calibration_findings(job, planned)

@@ -73,7 +73,7 @@ def pace_of(bench: Bench, own: Entrant, worker: Worker, rivals: Sequence[Rival])
         pace = pace.model_copy(update={"throughput": points})
         if _keeps_limit(bench, own, closer):
             found = {"best": point.point, "load_s": raced.load_s, "rss_mb": raced.rss_mb, "device_mb": raced.device_mb}
-            cleared = {"closest": None, "closest_runs": 0}
+            cleared = {"closest": None, "closest_runs": 0, "hurried": bench.hurried(raced.laps)}
             return pace.model_copy(update={**found, **cleared, "speed": _speeds(bench, own, raced.laps, rivals)})
         if pace.closest is None or closer.p99_ms < pace.closest.p99_ms:
             pace = pace.model_copy(update={"closest": closer, "closest_runs": len(lap.times)})

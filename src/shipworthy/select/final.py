@@ -138,7 +138,14 @@ def _playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
     ids = [tried.candidate.id for tried in standing]
     bench.progress.doing(f"playoff of {', '.join(ids)}")
     tools = [toolchain(tried.candidate.engine) for tried in standing]
-    return bench.store.once("playoff", " ".join(ids), Playoff, lambda _: _run_playoff(bench, standing), depends=tools)
+    return bench.store.once(
+        "playoff",
+        " ".join(ids),
+        Playoff,
+        lambda _: _run_playoff(bench, standing),
+        depends=tools,
+        intact=bench.good_enough,
+    )
 
 
 def _run_playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
@@ -156,7 +163,7 @@ def _run_playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
     pacing: Pacing = "latency" if objective == "latency" else "throughput"
     laps = race(racers, pacing, bench.effort.course, bench.deadline)
     speeds = {a: tuple(speed(laps[a], laps[b], pacing) for b in laps if b != a) for a in laps}
-    return Playoff(speed=speeds, seconds=time.perf_counter() - start)
+    return Playoff(speed=speeds, hurried=bench.hurried(laps), seconds=time.perf_counter() - start)
 
 
 def choose(standing: Sequence[Tried], playoff: Playoff) -> Tried:

@@ -189,7 +189,7 @@ def tidy(source: ModelSource, folder: Path) -> None:
 def _identity(
     model: LoadedModel, contract: Contract, splits: Splits, tries: Sequence[Arrays], effort: Effort
 ) -> dict[str, object]:
-    """Limits and the search are left out: they judge what was measured, and change none of it."""
+    """Limits and the search are left out: they judge what was measured. A race that a budget cut short says so."""
     parts = contract.model_dump(mode="json", include={"name", "inputs", "outputs", "task", "target"})
     host = this_host()
     return {

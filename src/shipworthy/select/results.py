@@ -88,6 +88,8 @@ class Pace(Stage):
     rss_mb: float | None = None
     device_mb: float | None = None
     """Of a GPU."""
+    hurried: bool = False
+    """A budget left the race fewer rounds than there would have been."""
 
 
 class Proof(Stage):
@@ -100,3 +102,4 @@ class Playoff(Stage):
     """The finalists against each other: the ratio of each one's speed to every other's."""
 
     speed: dict[str, tuple[Speed, ...]] = Field(default_factory=dict)
+    hurried: bool = False

@@ -89,7 +89,7 @@ class Store:
     ) -> T:
         """The finished result, or the one that `measure(key)` gives now; `kind` reads it back.
 
-        `intact` says whether the files that an old result speaks of are still there. A stage that the host ended is
+        `intact` says whether an old result still holds, such as that its files are there. A stage that the host ended is
         not kept."""
         key = self.key(stage, subject, depends)
         path = self.directory / "results" / f"{stage}-{key}.json"

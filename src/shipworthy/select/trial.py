@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from ..compress import AccuracyAware, Static
+from ..compress.sizes import folder_bytes, zipped_bytes
 from ..contract import Contract
 from ..data import read_cases
 from ..errors import DataError, MeasureError, MissingExtra, ShipworthyError
@@ -37,7 +38,6 @@ from .bench import Bench
 from .contest import Entrant, Rival, pace_of
 from .identity import toolchain
 from .results import Exported, Operators, Pace, Proof, Quality, Refusal, Stage
-from .sizes import folder_bytes, zipped_bytes
 from .way import Way, artifact_of
 
 S = TypeVar("S", bound=Stage)
@@ -90,7 +90,11 @@ class Trial:
         # A rival's folder bears the key of all that it came from.
         names = [[rival.id, rival.artifact.directory.name, rival.point.model_dump()] for rival in rivals]
         return self._once(
-            "pace", Pace, lambda _: pace_of(self._bench, own, self._opened(own.artifact), rivals), depends=names
+            "pace",
+            Pace,
+            lambda _: pace_of(self._bench, own, self._opened(own.artifact), rivals),
+            depends=names,
+            intact=self._bench.good_enough,
         )
 
     def operators(self, exported: Exported, point: OperatingPoint, operations: tuple[str, ...]) -> Operators:

@@ -13,7 +13,8 @@ from ...model.live import private_copy
 from ..made import Reshaped
 from ..methods import Structured, Unstructured
 from ..progress import Shown
-from ..reports import bytes_of, macs_of, mean_abs_diff, one_feed, parameters_of
+from ..reports import macs_of, mean_abs_diff, one_feed
+from ..sizes import bytes_of, parameters_of
 from ..subject import ModelLike, Subject, subject_of
 from ..training import Loader
 from .recovery import fine_tune, renew_statistics

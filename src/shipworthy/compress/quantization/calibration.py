@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ...contract import BATCH, Array, Contract, Dim
 from ...data import Chunk, Dataset
 from ...evidence import Finding
+
+Feed = TypeVar("Feed")
 
 FEW = 32
 """Fewer samples than this are a finding."""
@@ -68,6 +70,12 @@ def feeds_of(data: Dataset, contract: Contract) -> list[dict[str, Array]]:
     """Feeds of one sample each, or of the fewest that the contract's batch allows: ranges are means over feeds."""
     size = max(1, next(dim.min for dim in contract.signature.dynamic() if dim.name == BATCH))
     return [dict(filled(chunk, size)) for chunk in data.batches(size)]
+
+
+def spread(feeds: Sequence[Feed], most: int) -> list[Feed]:
+    """At most so many, from all over the order, its ends left out where there are more."""
+    count = min(most, len(feeds))
+    return [feeds[int((number + 0.5) * len(feeds) / count)] for number in range(count)]
 
 
 def filled(chunk: Chunk, size: int) -> Mapping[str, Array]:

@@ -27,7 +27,7 @@ from ...runtime import Artifact
 from ...runtime.describe import SIGNATURE_KEY
 from ..made import Quantized
 from ..methods import Static
-from .calibration import feeds_of
+from .calibration import feeds_of, spread
 from .graph import GraphJob, RestPrecision
 from .onnx_integers import grid_of
 from .onnx_operations import Operation, operations_of, rounded_by
@@ -125,8 +125,7 @@ def _calibrated(
     17 dB less than the mean of the extremes."""
     tensors = list(seen)
     choices = [(name, limits) for name in tensors for limits in _choices(seen[name])]
-    few = [feeds[row] for row in np.unique(np.linspace(0, len(feeds) - 1, min(_COMPARED, len(feeds))).astype(int))]
-    errors = rounding_errors(view, [(name, grid_of(*limits, scheme)) for name, limits in choices], few, threads)
+    errors = rounding_errors(view, [(name, grid_of(*limits, scheme)) for name, limits in choices], spread(feeds, _COMPARED), threads)
     best = errors.reshape(len(tensors), len(_WIDTHS)).argmin(axis=1)
     return {name: choices[row * len(_WIDTHS) + int(best[row])][1] for row, name in enumerate(tensors)}
 

@@ -50,10 +50,10 @@ class OpenVinoGraph:
 
 
 def static(job: GraphJob, method: Static) -> OpenVinoGraph:
-    """Calibrate the fp32 graph on all samples of the job's calibration data.
+    """Calibrate the fp32 graph on the job's calibration data, of which a few samples may be held back to judge by.
 
     Raises CompressError where there is no data, or no operation that could be int8."""
-    if job.calibration is None:
+    if job.calibration is None or not len(job.calibration):
         remedy = "give calibration=..., or name some hundred samples in data.calibration"
         raise CompressError("static quantization", "there is no calibration data to find ranges with", remedy)
     model = read_base(job)
@@ -62,8 +62,8 @@ def static(job: GraphJob, method: Static) -> OpenVinoGraph:
         node.get_type_name() in HEAVY - RECURRENT for _, graph in graphs(model) for node in graph.get_ordered_ops()
     ):
         raise nothing_to_quantize(job)
-    found_ranges = calibrated(model, job)
-    quantized, notes = found_ranges.model, found_ranges.notes
+    calibration = calibrated(model, job)
+    quantized, notes = calibration.model, calibration.notes
     found = operations(quantized)
     able = _executed_in_int8(quantized, found, job.contract.target.threads)
     for operation in found:
@@ -76,7 +76,7 @@ def static(job: GraphJob, method: Static) -> OpenVinoGraph:
     if left := [kinds[name] for name in kinds if name not in able]:
         notes += (f"OpenVINO has no int8 for {len(left)} operations here ({', '.join(sorted(set(left)))})",)
     return OpenVinoGraph(
-        job, quantized, biases, names, {name: kinds[name] for name in names}, found_ranges.extremes, notes
+        job, quantized, biases, names, {name: kinds[name] for name in names}, calibration.extremes, notes
     )
 
 

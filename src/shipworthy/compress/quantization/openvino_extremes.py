@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ...contract import Array, Arrays
-from .openvino_graph import QUANTIZER, bypass_quantizers, of_weights, operations, restore_bias
+from .openvino_graph import QUANTIZER, bypass_quantizers, of_weights, restore_biases
 from .openvino_probe import run_to
 
-_SYMMETRIC = 0.01
-"""The ends of a symmetric range of 8 bits differ by a 127th: there is one more negative integer."""
+_EXACT = 1e-5
+"""Rounding that is allowed for where the ends of a range are compared."""
 
 
 def observed_extremes(
@@ -20,12 +20,11 @@ def observed_extremes(
 ) -> dict[str, Array]:
     """Smallest and largest value [feeds, 2, *shape of the range] of what each quantizer of the main graph reads, as it
     is without any quantization. A range per channel has extremes per channel."""
-    float_graph = model.clone()
+    float_graph = restore_biases(model.clone(), biases)
     quantizers = list(_of_activations(float_graph))
-    ends = [end for node in quantizers for end in _extremes(node)]
-    for operation in operations(float_graph):
-        if operation.name in biases:
-            restore_bias(operation.node, biases[operation.name])
+    if not quantizers:
+        return {}
+    ends = [end for node in quantizers for end in _reductions(node)]
     names = [node.get_friendly_name() for node in quantizers]
     bypass_quantizers(float_graph)
     rows = [[np.array(value) for value in values] for values in run_to(float_graph, ends, feeds, threads)]
@@ -40,7 +39,8 @@ def _of_activations(model: Any) -> Iterator[Any]:
             yield node
 
 
-def _extremes(quantizer: Any) -> Iterator[Any]:
+def _reductions(quantizer: Any) -> Iterator[Any]:
+    """What gives the smallest and the largest value, in the shape of the quantizer's range."""
     from openvino import opset13  # type: ignore[import-untyped]
 
     value, shape = quantizer.input_value(0), list(quantizer.get_input_shape(1))
@@ -53,43 +53,69 @@ def _extremes(quantizer: Any) -> Iterator[Any]:
         yield opset13.reshape(reduced, np.array(shape, dtype=np.int64), False).output(0)
 
 
-def whole_tensor(extremes: Array) -> Array:
-    """Of all channels: [feeds, 2]."""
+def over_channels(extremes: Array) -> Array:
+    """Of the whole tensor: [feeds, 2]."""
     ends = extremes.reshape(len(extremes), 2, -1)
     return np.stack([ends[:, 0].min(axis=1), ends[:, 1].max(axis=1)], axis=1)
 
 
 def widened(model: Any, extremes: Mapping[str, Array]) -> Any:
-    """The graph with ranges that hold every value that was seen. What is not finite has no say."""
+    """A copy of the graph with ranges that hold every value that was seen. What is not finite has no say.
+
+    Quantizers that had one range have one again: what reads their values together needs one scale."""
     from openvino import opset13
 
+    model = model.clone()
+    sharing: dict[tuple[bytes, bytes], list[Any]] = {}
     for node in _of_activations(model):
-        seen = extremes.get(node.get_friendly_name())
-        if seen is None:
+        low, high = _ends(node)
+        sharing.setdefault((low.tobytes(), high.tobytes()), []).append(node)
+    for nodes in sharing.values():
+        seen = [_finite(extremes[name]) for node in nodes if (name := node.get_friendly_name()) in extremes]
+        if not any(map(len, seen)):
             continue
-        seen = seen[np.isfinite(seen).reshape(len(seen), -1).all(axis=1)]
-        if not len(seen):
-            continue
-        low, high = (node.input_value(port).get_node().data for port in (1, 2))
-        new = _range(low, high, seen[:, 0].min(axis=0), seen[:, 1].max(axis=0), node.get_attributes()["levels"])
-        for port, values in enumerate((*new, *new), 1):
-            node.input(port).replace_source_output(opset13.constant(values.astype(np.float32)).output(0))
+        least = np.min([rows[:, 0].min(axis=0) for rows in seen if len(rows)], axis=0)
+        most = np.max([rows[:, 1].max(axis=0) for rows in seen if len(rows)], axis=0)
+        new = wider(*_ends(nodes[0]), least, most, nodes[0].get_attributes()["levels"])
+        for node in nodes:
+            for port, values in enumerate((*new, *new), 1):
+                node.input(port).replace_source_output(opset13.constant(values.astype(np.float32)).output(0))
     return model
 
 
-def _range(low: Array, high: Array, least: Array, most: Array, levels: int) -> tuple[Array, Array]:
-    """A range of the old one's kind: from 0, symmetric, or with the zero point on an integer."""
+def _ends(quantizer: Any) -> tuple[Array, Array]:
+    low, high = (quantizer.input_value(port).get_node().data for port in (1, 2))
+    return low, high
+
+
+def _finite(extremes: Array) -> Array:
+    return extremes[np.isfinite(extremes).reshape(len(extremes), -1).all(axis=1)]
+
+
+def wider(low: Array, high: Array, least: Array, most: Array, levels: int) -> tuple[Array, Array]:
+    """The ends of a range of the old one's kind that holds [least, most]: symmetric, or with the zero point on an
+    integer, which may be the first. An old range that is no narrower, such as that of a channel that is always zero,
+    stays as it is.
+
+    A range with a zero point that lies just in the middle is not told from a symmetric one, and stays so."""
     least, most = np.minimum(least, 0.0), np.maximum(most, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(high > 0, low / high, 0.0)
+    symmetric = np.isclose(ratio, -levels / (levels - 2), rtol=_EXACT) | np.isclose(ratio, -1.0, rtol=_EXACT)
+    aligned = _with_zero_point(least, most, levels)
+    # Of a symmetric range the negative end reaches one step further.
+    largest = np.maximum(most, -least)
+    new_low = np.where(symmetric, ratio * largest, aligned[0])
+    new_high = np.where(symmetric, largest, aligned[1])
+    grown = new_high - new_low > high - low
+    return np.where(grown, new_low, low), np.where(grown, new_high, high)
+
+
+def _with_zero_point(least: Array, most: Array, levels: int) -> tuple[Array, Array]:
+    """The least range of `levels` steps that holds both ends and in which zero is an integer."""
     width = np.where(most > least, most - least, 1.0)
     zero = np.clip(np.rint(-least / width * (levels - 1)), 0, levels - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        step = np.fmax(
-            np.where(zero > 0, -least / zero, 0.0), np.where(zero < levels - 1, most / (levels - 1 - zero), 0)
-        )
-        ratio = low / high
-    largest = np.maximum(most, -least)
-    symmetric = (np.abs(ratio + 1) < _SYMMETRIC) | ((low == 0) & (least == 0))
-    new_low = np.where(symmetric, ratio * largest, -zero * step)
-    new_high = np.where(symmetric, largest, (levels - 1 - zero) * step)
-    still = most <= least
-    return np.where(still, low, new_low), np.where(still, high, new_high)
+    below, above = np.maximum(zero, 1), np.maximum(levels - 1 - zero, 1)
+    # With the zero point on an integer, either end may have fallen short: the step has to reach the further one.
+    step = np.maximum(-least / below, most / above)
+    return -zero * step, (levels - 1 - zero) * step

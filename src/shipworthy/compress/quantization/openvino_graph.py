@@ -219,6 +219,14 @@ def biases_of(model: Any) -> dict[str, Array]:
     }
 
 
+def restore_biases(model: Any, biases: Mapping[str, Array]) -> Any:
+    """The model, with each operation's bias as it was before it was corrected."""
+    for operation in operations(model):
+        if operation.name in biases:
+            restore_bias(operation.node, biases[operation.name])
+    return model
+
+
 def restore_bias(node: Any, bias: Array) -> None:
     from openvino import opset13  # type: ignore[import-untyped]
 

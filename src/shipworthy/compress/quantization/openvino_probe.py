@@ -18,7 +18,7 @@ from .openvino_graph import (
     copied,
     operations,
     rebuilt,
-    restore_bias,
+    restore_biases,
     unquantized,
 )
 
@@ -79,9 +79,7 @@ def _twin_sums(
             for value, twin in _pairs(operation):
                 sums += [_energy(value), _energy(_difference(value, twin))]
                 owners.append(operation.name)
-    for operation in everything:
-        if operation.name in biases:
-            restore_bias(operation.node, biases[operation.name])
+    restore_biases(float_graph, biases)
     # Twins hang on no result, so that their quantizers are not found and stay.
     bypass_quantizers(float_graph)
     totals = np.zeros(len(sums))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -13,10 +13,10 @@ from ...contract import Array, Arrays
 from ...errors import CompressError
 from ...runtime.engine_openvino import HINTS, need_openvino, stably_named
 from ...runtime.guarded import first_line
-from .calibration import feeds_of
+from .calibration import feeds_of, spread
 from .graph import GraphJob
-from .openvino_extremes import observed_extremes, whole_tensor, widened
-from .openvino_graph import RECURRENT, biases_of, graphs, operations, restore_bias
+from .openvino_extremes import observed_extremes, over_channels, widened
+from .openvino_graph import RECURRENT, biases_of, graphs, restore_biases
 from .openvino_nncf import quiet_nncf
 from .scheme import Scheme, scheme_for
 
@@ -24,9 +24,9 @@ _NEGATIVE_NAMES = "Swish Gelu HSwish PRelu Elu LeakyRelu Tanh Mish Selu SoftPlus
 _NEGATIVE = frozenset(_NEGATIVE_NAMES.split())
 """Activations whose negative values matter: with a zero point the 256 steps are spent on the range that there is."""
 _JUDGES = 8
-"""Samples that are held back to judge by."""
+"""Feeds, of a sample each as a rule, that are held back to judge by."""
 _ENOUGH = 32
-"""With fewer samples, those that judge calibrate as well."""
+"""With fewer feeds, those that judge calibrate as well."""
 
 Ends: TypeAlias = Literal["mean", "extreme"]
 """Of a range: the mean over the samples of their smallest and largest values, or the smallest and largest of all."""
@@ -45,19 +45,19 @@ class Calibrated:
 
 
 def calibrated(model: Any, job: GraphJob) -> Calibrated:
-    """NNCF's graph with the means of the samples' extremes as ranges, and what does better on samples held back: the
-    extremes of all samples, or biases as they were. Raises CompressError where NNCF fails on it."""
+    """NNCF's graph with the means of the samples' extremes as ranges, or what does better on a few samples: the
+    extremes of all, or biases as they were. Raises CompressError where NNCF fails on it."""
     assert job.calibration is not None
     scheme = scheme_for(job.host)
     attention, mixed = _traits(model, scheme)
-    feeds = feeds_of(job.calibration, job.contract)
-    fitted, judged = _held_back(feeds)
-    quantized = _quantized(model, job, fitted)
-    seen = observed_extremes(quantized, biases_of(model), fitted, job.contract.target.threads)
-    # Values inside a branch are not observed, so that there NNCF has to look again.
     branched = any(path for path, _ in graphs(model))
-    wide = _quantized(model, job, fitted, "extreme") if branched else widened(quantized.clone(), seen)
-    trial = _Trial(model, job, judged, list(_outputs(model, judged, job)))
+    # The only sample that takes a branch must not be missing.
+    fitted, judged = held_back(feeds_of(job.calibration, job.contract), every=branched)
+    trial = _Trial(model, job, biases_of(model), judged, list(_outputs(model, judged, job)))
+    quantized = _quantized(model, job, fitted)
+    seen = observed_extremes(quantized, trial.biases, fitted, job.contract.target.threads)
+    # Values inside a branch are not observed, so that there NNCF has to look again.
+    wide = _quantized(model, job, fitted, "extreme") if branched else widened(quantized, seen)
     quantized, whys = trial.best({"mean": quantized, "extreme": wide})
     zero = "with a zero point" if mixed else "symmetric, or from 0 where nothing is negative"
     notes = [scheme.reason, f"activations are {zero}; weights have one scale per output channel", *whys]
@@ -65,14 +65,19 @@ def calibrated(model: Any, job: GraphJob) -> Calibrated:
         notes.append("OpenVINO computes recurrent layers in float, so that they are left alone")
     if attention:
         notes.insert(1, "there is attention: outliers of activations are moved into the weights (SmoothQuant)")
-    return Calibrated(quantized, {name: whole_tensor(ends) for name, ends in seen.items()}, tuple(notes))
+    return Calibrated(quantized, {name: over_channels(ends) for name, ends in seen.items()}, tuple(notes))
 
 
-def _held_back(feeds: Sequence[dict[str, Array]]) -> tuple[list[dict[str, Array]], list[dict[str, Array]]]:
-    """Those that calibrate and those that judge: of an order by classes, every one has its share."""
-    rows = {int(row) for row in np.linspace(0, len(feeds) - 1, min(_JUDGES, len(feeds)))}
-    judged = [feed for row, feed in enumerate(feeds) if row in rows]
-    return [feed for row, feed in enumerate(feeds) if row not in rows or len(feeds) < _ENOUGH], judged
+def held_back(
+    feeds: Sequence[dict[str, Array]], *, every: bool = False
+) -> tuple[list[dict[str, Array]], list[dict[str, Array]]]:
+    """Those that calibrate, and a few that judge, from all over the order. Where there are few, or `every` one has to
+    calibrate, those that judge do so as well."""
+    judged = spread(feeds, _JUDGES)
+    if every or len(feeds) < _ENOUGH:
+        return list(feeds), judged
+    chosen = {id(feed) for feed in judged}
+    return [feed for feed in feeds if id(feed) not in chosen], judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,44 +86,45 @@ class _Trial:
 
     model: Any
     job: GraphJob
+    biases: Mapping[str, Array]
+    """As they are in the float graph."""
     judged: list[dict[str, Array]]
     wanted: list[list[Array]]
 
-    def best(self, graphs: Mapping[Ends, Any]) -> tuple[Any, tuple[str, str]]:
+    def best(self, ways: Mapping[Ends, Any]) -> tuple[Any, tuple[str, str]]:
         """The graph with the ends of ranges and the biases that do best, and why.
 
         The mean of extremes cuts off outliers: that pays where a tensor has many values, and costs where few. NNCF's
         fast correction of biases takes the mean of a channel for its distribution, which can do harm."""
-        plain = {ends: self._uncorrected(graph) for ends, graph in graphs.items()}
+        plain = {ends: restore_biases(graph.clone(), self.biases) for ends, graph in ways.items()}
         found = {ends: self._sqnr(graph) for ends, graph in plain.items()}
         best: Ends = "mean" if found["mean"] >= found["extreme"] else "extreme"
         other: Ends = "extreme" if best == "mean" else "mean"
-        ends = f"ranges are {_ENDS[best]}: {found[best]:.1f} dB on {len(self.judged)} samples, "
-        ends += f"where {_ENDS[other]} give {found[other]:.1f} dB"
-        corrected = self._sqnr(graphs[best])
+        why_ends = (
+            f"ranges are {_ENDS[best]}: {found[best]:.1f} dB on {len(self.judged)} samples, where {_ENDS[other]} give "
+            f"{found[other]:.1f} dB"
+        )
+        corrected = self._sqnr(ways[best])
         figures = f"({corrected:.1f} dB corrected, {found[best]:.1f} dB not)"
         if corrected >= found[best]:
-            return graphs[best], (ends, f"biases are corrected for the mean error of the weights {figures}")
-        return plain[best], (ends, f"biases are left as they are {figures}")
-
-    def _uncorrected(self, quantized: Any) -> Any:
-        plain, biases = quantized.clone(), biases_of(self.model)
-        for operation in operations(plain):
-            if operation.name in biases:
-                restore_bias(operation.node, biases[operation.name])
-        return plain
+            return ways[best], (why_ends, f"biases are corrected for the mean error of the weights {figures}")
+        return plain[best], (why_ends, f"biases are left as they are {figures}")
 
     def _sqnr(self, quantized: Any) -> float:
-        return _sqnr(self.wanted, _outputs(quantized, self.judged, self.job))
+        return decibels(self.wanted, _outputs(quantized, self.judged, self.job))
 
 
-def _sqnr(wanted: Sequence[Sequence[Array]], found: Iterator[Sequence[Array]]) -> float:
+def decibels(wanted: Sequence[Sequence[Array]], found: Iterable[Sequence[Array]]) -> float:
+    """SQNR of all outputs together, where what is wanted is finite; -inf where what was found is not finite there."""
     signal = noise = 0.0
     for expected, got in zip(wanted, found, strict=True):
         for y, z in zip(expected, got, strict=True):
             if y.dtype.kind == "f":
-                signal += float(np.square(y, dtype=np.float64).sum())
-                noise += float(np.square(y.astype(np.float64) - z).sum())
+                finite = np.isfinite(y)
+                signal += float(np.square(y[finite], dtype=np.float64).sum())
+                noise += float(np.square(y[finite].astype(np.float64) - z[finite]).sum())
+    if not math.isfinite(noise):
+        return -math.inf
     # To a tenth: what is below it is chance, and ties go to the way that is tried first.
     return round(10 * math.log10(signal / noise), 1) if signal and noise else (0.0 if noise else math.inf)
 

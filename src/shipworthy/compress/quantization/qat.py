@@ -21,7 +21,8 @@ from ...usercode import importing_from
 from ..made import Reshaped
 from ..methods import Qat
 from ..progress import Shown, epochs_shown
-from ..reports import bytes_of, mean_abs_diff, one_feed, parameters_of
+from ..reports import mean_abs_diff, one_feed
+from ..sizes import bytes_of, parameters_of
 from ..subject import ModelLike, Subject, subject_of
 from ..training import Loader, resolve_step, train, validator
 from .calibration import chosen, feeds_of, few_samples, unlike_validation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,10 @@ from ...contract import Array, Arrays
 from ...errors import CompressError
 from ...evidence import Compression, QuantizedOperation
 from ...exporters.int8 import float_reason_of
-from ...model import LoadedModel, run_eager
+from ...model import run_eager
 from ...runtime import Artifact, OperatingPoint, open_runner
-from .calibration import feeds_of
+from ..sizes import folder_bytes, size_of
+from .calibration import feeds_of, spread
 from .graph import GraphJob
 
 _COMPARED = 32
@@ -39,13 +40,13 @@ def compression(
     """The report of a graph that was written: against the engine's fp32 graph, or the module where there is none.
 
     Raises CompressError, if it is to be `proven`, where nothing of the graph executes in int8."""
-    parameters = parameters_of(job.model)
+    parameters, held = size_of(job.model)
     return Compression(
         recipe=recipe,
         parameters_before=parameters,
         parameters_after=parameters,
-        bytes_before=bytes_of(job.model) if job.base is None else bytes_in(job.base.directory),
-        bytes_after=bytes_in(artifact.directory),
+        bytes_before=held if job.base is None else folder_bytes(job.base.directory),
+        bytes_after=folder_bytes(artifact.directory),
         mean_abs_diff=_mean_abs_diff(job, artifact, recipe if proven else None),
         samples=samples,
         operations=tuple(operations),
@@ -73,34 +74,6 @@ def listed(
     )
 
 
-def bytes_in(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def parameters_of(model: LoadedModel) -> int:
-    """Numbers in the model's parameters, or in the tensors that an .onnx file holds."""
-    if model.module is not None:
-        return sum(parameter.numel() for parameter in model.module.parameters())
-    return sum(_onnx_sizes(model)) // 4
-
-
-def bytes_of(model: LoadedModel) -> int:
-    """Of the parameters and buffers."""
-    if model.module is None:
-        return sum(_onnx_sizes(model))
-    tensors = (*model.module.parameters(), *model.module.buffers())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _onnx_sizes(model: LoadedModel) -> Iterator[int]:
-    import onnx
-
-    assert model.path is not None, "an ONNX model is a file"
-    for tensor in onnx.load(str(model.path), load_external_data=False).graph.initializer:
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-        yield int(np.prod(tensor.dims, dtype=np.int64)) * dtype.itemsize
-
-
 def not_in_int8(recipe: str, reason: str) -> CompressError:
     remedy = "keep fewer operations in float or allow a larger drop; where int8 brings nothing, take the fp32 graph"
     return CompressError(f"{recipe} quantization", reason, remedy)
@@ -111,7 +84,7 @@ def _mean_abs_diff(job: GraphJob, artifact: Artifact, proven: str | None) -> dic
     way: opening a graph compiles it."""
     feeds: Sequence[Arrays] = job.probes
     if job.calibration is not None:
-        feeds = _spread(feeds_of(job.calibration, job.contract))
+        feeds = spread(feeds_of(job.calibration, job.contract), _COMPARED)
     before = _answers(job, feeds)
     point = OperatingPoint(threads=job.contract.target.threads)
     runner = open_runner(artifact, point)
@@ -129,11 +102,6 @@ def _mean_abs_diff(job: GraphJob, artifact: Artifact, proven: str | None) -> dic
     finally:
         runner.close()
     return {name: total / max(1.0, count) for name, (total, count) in sums.items()}
-
-
-def _spread(feeds: Sequence[Arrays]) -> list[Arrays]:
-    rows = np.unique(np.linspace(0, len(feeds) - 1, min(_COMPARED, len(feeds))).astype(int))
-    return [feeds[int(row)] for row in rows]
 
 
 def _answers(job: GraphJob, feeds: Sequence[Arrays]) -> list[dict[str, Array]]:
