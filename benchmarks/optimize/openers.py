@@ -193,7 +193,7 @@ class Shipworthy(Opened):
         chosen = package.manifest.variants[0]
         package.close()
         # With the number of streams that the build found best, the threads are those that it found best with them.
-        best = chosen.operating_point
+        best = chosen.points[0]
         threads = best.threads if best.streams == streams else self.threads
         point = OperatingPoint(streams=streams, threads=threads, batch=batch)
         self._predictor = shipworthy.load(self.folder / "package", allow_code=True, variant=chosen.id, point=point)

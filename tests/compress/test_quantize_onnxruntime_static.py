@@ -96,12 +96,12 @@ def test_what_is_kept_in_float_executes_in_float_with_its_own_weights(residual: 
     graph = residual.within(tmp_path).static()
     first, *_, last = graph.operations
     assert (graph.kinds[first], graph.kinds[last]) == ("Conv", "Gemm")
-    plain = min(residual.sqnr(graph.save((), "fp32")))
+    plain = np.mean(residual.sqnr(graph.save((), "fp32")))
     some = graph.save((first, last), "fp32")
     counts = {kernel.op: (kernel.precision, kernel.count) for kernel in kernels(some) if kernel.heavy}
     assert counts["QLinearConv"] == ("int8", 3)
     assert sum(count for precision, count in counts.values() if precision == "fp32") == 2
-    assert min(residual.sqnr(some)) > plain
+    assert np.mean(residual.sqnr(some)) > plain + 0.5
     every = graph.save(graph.operations, "fp32")
     assert set(heavy(every).values()) == {"fp32"} and not weights_of(every)
     assert min(residual.sqnr(every)) > 100

@@ -81,9 +81,7 @@ def test_a_race_takes_its_share_of_a_budget_and_its_whole_time_without_one() -> 
     assert paced(effort, Budget("1h", 3600.0, 0.0)) == effort
 
 
-@pytest.mark.parametrize(
-    ("round_s", "expected"), [(0.1, 10), (1.0, 10), (1.1, 9), (2.4, 4), (60.0, 4), (math.inf, 4)]
-)
+@pytest.mark.parametrize(("round_s", "expected"), [(0.1, 10), (1.0, 10), (1.1, 9), (2.4, 4), (60.0, 4), (math.inf, 4)])
 def test_rounds_by_their_length(round_s: float, expected: int) -> None:
     assert Course(rounds=10, longest_s=10.0).rounds_of(round_s) == expected
     assert Course(rounds=3, longest_s=10.0).rounds_of(round_s) == 3

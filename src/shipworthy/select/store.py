@@ -89,8 +89,8 @@ class Store:
     ) -> T:
         """The finished result, or the one that `measure(key)` gives now; `kind` reads it back.
 
-        `intact` says whether an old result still holds, such as that its files are there. A stage that the host ended is
-        not kept."""
+        `intact` says whether an old result still holds, such as that its files are there. A stage that the host ended
+        is not kept."""
         key = self.key(stage, subject, depends)
         path = self.directory / "results" / f"{stage}-{key}.json"
         found = _read(path, kind)

@@ -125,7 +125,9 @@ def _calibrated(
     17 dB less than the mean of the extremes."""
     tensors = list(seen)
     choices = [(name, limits) for name in tensors for limits in _choices(seen[name])]
-    errors = rounding_errors(view, [(name, grid_of(*limits, scheme)) for name, limits in choices], spread(feeds, _COMPARED), threads)
+    errors = rounding_errors(
+        view, [(name, grid_of(*limits, scheme)) for name, limits in choices], spread(feeds, _COMPARED), threads
+    )
     best = errors.reshape(len(tensors), len(_WIDTHS)).argmin(axis=1)
     return {name: choices[row * len(_WIDTHS) + int(best[row])][1] for row, name in enumerate(tensors)}
 

@@ -114,8 +114,11 @@ def wider(low: Array, high: Array, least: Array, most: Array, levels: int) -> tu
 def _with_zero_point(least: Array, most: Array, levels: int) -> tuple[Array, Array]:
     """The least range of `levels` steps that holds both ends and in which zero is an integer."""
     width = np.where(most > least, most - least, 1.0)
-    zero = np.clip(np.rint(-least / width * (levels - 1)), 0, levels - 1)
-    below, above = np.maximum(zero, 1), np.maximum(levels - 1 - zero, 1)
-    # With the zero point on an integer, either end may have fallen short: the step has to reach the further one.
-    step = np.maximum(-least / below, most / above)
+    exact = -least / width * (levels - 1)
+    # An end that is not zero is not lost, however small it is.
+    first, last = np.where(least < 0, 1, 0), levels - 1 - np.where(most > 0, 1, 0)
+    choices = [np.clip(whole, first, last) for whole in (np.floor(exact), np.ceil(exact))]
+    # The step has to reach the end that is further from the zero point, in steps.
+    steps = [np.maximum(-least / np.maximum(z, 1), most / np.maximum(levels - 1 - z, 1)) for z in choices]
+    zero, step = np.where(steps[0] <= steps[1], choices[0], choices[1]), np.minimum(*steps)
     return -zero * step, (levels - 1 - zero) * step
