@@ -32,6 +32,7 @@ def main(words: list[str]) -> int:
     peaks = {} if said.no_peaks else measure_peaks(run)
     rows = results.read(out / "results.json") if said.keep else []
     command = shlex.join(["make", "bench-optimize", *([f"ARGS={shlex.join(words)}"] if words else [])])
+    made_by = f"`{command}`" + (", which kept the rows of the other models from runs before it," if rows else "")
     failed = 0
     for subject in subjects_named(said.only):
         try:
@@ -41,7 +42,7 @@ def main(words: list[str]) -> int:
             failed += 1
             continue
         rows = results.merged(rows, found)
-        results.write(out, rows, peaks, command)
+        results.write(out, rows, peaks, made_by)
         picture.write(out, rows)
         told(f"{subject.name}: written to {out}")
     return 1 if failed else 0

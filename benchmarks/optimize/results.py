@@ -76,11 +76,11 @@ def merged(kept: Iterable[Result], new: Sequence[Result]) -> list[Result]:
     return sorted(rows, key=lambda row: order.get(row.model, len(order)))
 
 
-def write(folder: Path, rows: Sequence[Result], peaks: dict[str, float], command: str) -> None:
-    """results.json, and results.md with the machine, the versions and the command."""
+def write(folder: Path, rows: Sequence[Result], peaks: dict[str, float], made_by: str) -> None:
+    """results.json, and results.md with the machine, the versions and what it was made by: a command in backticks."""
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "results.json", json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    _replace(folder / "results.md", markdown(rows, peaks, command))
+    _replace(folder / "results.md", markdown(rows, peaks, made_by))
 
 
 def _replace(path: Path, text: str) -> None:
@@ -89,11 +89,11 @@ def _replace(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def markdown(rows: Sequence[Result], peaks: dict[str, float], command: str) -> str:
+def markdown(rows: Sequence[Result], peaks: dict[str, float], made_by: str) -> str:
     titles = {subject.name: subject.title for subject in SUBJECTS}
     parts = [
         "# Optimisation, side by side",
-        f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}. {_machine()}",
+        f"Made by {made_by} on {datetime.now(UTC):%Y-%m-%d}. {_machine()}",
         _LEGEND.format(trials=OLIVE_TRIALS, seconds=OLIVE_SECONDS),
     ]
     for model in dict.fromkeys(row.model for row in rows):

@@ -78,6 +78,7 @@ def test_a_race_takes_its_share_of_a_budget_and_its_whole_time_without_one() -> 
     effort = Effort(course=Course(longest_s=10.0))
     assert paced(effort, Budget()) == effort
     assert paced(effort, Budget("2min", 120.0, 0.0)).course.longest_s == pytest.approx(2.4)
+    assert paced(effort, Budget("2min", 120.0, 0.0)).times.long_s == pytest.approx(0.12)
     assert paced(effort, Budget("1h", 3600.0, 0.0)) == effort
 
 
@@ -102,7 +103,7 @@ def test_a_race_that_a_budget_cut_short_is_run_again_where_there_is_none() -> No
         assert free.good_enough(kind()) and pressed.good_enough(kind(hurried=True))
 
 
-def test_efforts_differ_in_nothing_but_the_length_of_races() -> None:
+def test_efforts_differ_in_nothing_but_the_length_of_races_and_surveys() -> None:
     effort = Effort()
     pressed = paced(effort, Budget("1min", 60.0, 0.0))
-    assert replace(pressed, course=effort.course) == effort
+    assert replace(pressed, course=effort.course, times=replace(pressed.times, long_s=0.3)) == effort

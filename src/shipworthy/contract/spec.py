@@ -235,7 +235,7 @@ class Contract(Strict):
     @property
     def digest(self) -> str:
         """sha256 of the contract's canonical JSON without what is as it is by default: a setting that a later release
-        adds leaves the digests of older contracts as they are."""
+        adds leaves the digests of older contracts as they are. So a default, once released, must not change."""
         text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

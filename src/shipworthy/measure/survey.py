@@ -23,8 +23,6 @@ _TOO_SLOW_S = 2.0
 """A run that takes longer ends the ladder of batch sizes."""
 _SLOW_S = 0.1
 """Where runs take longer than this, batches that no longer bring more throughput end it too."""
-_LONG_S = 0.3
-"""Runs that take longer are looked at twice instead of three times."""
 _DIVISIBLE_MS = 20.0
 """A run of the smallest batch that takes longer is work enough for all threads: one alone is not looked at."""
 _LEVEL = 2
@@ -38,6 +36,9 @@ class SurveyTimes:
     curve_s: float = 0.1
     point_s: float = 0.06
     warm_s: float = 0.02
+    long_s: float = 0.3
+    """Runs that take longer are long: they are looked at twice instead of three times, and the first batch size that
+    brings nothing more is the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def survey(
         run_s = 0.0
         for size in sizes:
             seconds = times.curve_s if curve else times.point_s
-            least = 2 if run_s > _LONG_S / 2 else 3
+            least = 2 if run_s > times.long_s / 2 else 3
             loop = say.TimeLoop(
                 case=str(size), streams=point.streams, seconds=seconds, warm_s=times.warm_s, least=least
             )
@@ -111,7 +112,7 @@ def survey(
                 latency.append(latency_point(size, reply.times))
             rates.append(reply.rate * size)
             run_s = min(reply.times)
-            if _climbed(rates, run_s):
+            if _climbed(rates, run_s, times.long_s):
                 break
     return Survey(tuple(latency), tuple(throughput))
 
@@ -127,12 +128,12 @@ def operating_points(target: TargetSpec) -> tuple[OperatingPoint, ...]:
     return (alone, *shared, *single)
 
 
-def _climbed(rates: Sequence[float], run_s: float) -> bool:
+def _climbed(rates: Sequence[float], run_s: float, long_s: float) -> bool:
     """Whether larger batches are not worth their time: seconds for each run, and nothing gained by the last two."""
     if run_s > _TOO_SLOW_S:
         return True
-    level = _LEVEL if run_s <= _LONG_S else 1
-    return run_s > _SLOW_S and len(rates) > level and max(rates[-level:]) < max(rates[:-level]) / NEAR
+    level = _LEVEL if run_s <= long_s else 1
+    return run_s > min(_SLOW_S, long_s) and len(rates) > level and max(rates[-level:]) < max(rates[:-level]) / NEAR
 
 
 def open_graph(worker: Worker, artifact: Artifact, point: OperatingPoint, feeds: Path, sizes: Sequence[int]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
 import numpy as np
@@ -61,13 +61,10 @@ class Predictor:
         """Outputs by name for inputs [batch, ...] by name; a batch beyond the largest measured one is run in chunks.
 
         Raises InputError where names, dtypes or shapes do not fit, EngineError where the engine fails."""
-        if not isinstance(feeds, Mapping) or not all(isinstance(array, np.ndarray) for array in feeds.values()):
-            # The runner's gate says what is wrong with them.
+        most = self.batch_sizes[-1]
+        if not (self._in_chunks and _have_more_rows(feeds, most)):
             return self._runner.run(feeds)
-        sizes = {len(array) for array in feeds.values() if array.ndim}
-        rows, most = max(sizes, default=0), self.batch_sizes[-1]
-        if rows <= most or len(sizes) != 1 or not self._in_chunks:
-            return self._runner.run(feeds)
+        rows = len(next(iter(feeds.values())))
         parts = [
             self._runner.run({name: array[start : start + most] for name, array in feeds.items()})
             for start in range(0, rows, most)
@@ -141,3 +138,13 @@ def warm(predictor: Predictor) -> None:
         outputs = predictor.run(rows)
         if set(outputs) != set(predictor.contract.outputs):
             raise EngineError(predictor.variant.id, f"gives the outputs {sorted(outputs)}", "build the package again")
+
+
+def _have_more_rows(feeds: Arrays, most: int) -> bool:
+    """Whether all arrays have the same number of rows, more than `most`. Costs half a microsecond where they have not,
+    and leaves it to the runner's gate to say what is wrong with anything else."""
+    try:
+        rows = max(map(len, feeds.values()))
+    except (TypeError, ValueError, AttributeError):
+        return False
+    return rows > most and all(isinstance(array, np.ndarray) and len(array) == rows for array in feeds.values())

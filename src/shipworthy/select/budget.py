@@ -20,6 +20,8 @@ _LEAST_SHARE = 0.05
 """Of the budget, for the final, before anything is known of the finalists."""
 _RACE_SHARE = 0.02
 """Of the budget, for one race."""
+_RUN_SHARE = 0.001
+"""A run that takes more of the budget is a long one for a survey."""
 GRACE = 0.08
 """By which the final, whose length can only be foreseen, may exceed the budget before it is cut short."""
 
@@ -51,9 +53,12 @@ def budget_of(contract: Contract, start: float) -> Budget:
 
 
 def paced(effort: Effort, budget: Budget) -> Effort:
-    """Races that take no more than their share of the budget: what a slow model's would take, other candidates need."""
+    """Races and surveys that take no more than their share of the budget: what they would take of a slow model, other
+    candidates need."""
     longest = min(effort.course.longest_s, _RACE_SHARE * budget.seconds)
-    return replace(effort, course=replace(effort.course, longest_s=longest))
+    long = min(effort.times.long_s, _RUN_SHARE * budget.seconds)
+    times, course = replace(effort.times, long_s=long), replace(effort.course, longest_s=longest)
+    return replace(effort, times=times, course=course)
 
 
 def final_s(bench: Bench, accepted: Sequence[Tried]) -> float:

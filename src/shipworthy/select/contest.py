@@ -51,6 +51,11 @@ class Rival(Entrant):
 
     point: OperatingPoint
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What a comparison with it depends on: its folder bears the key of all that it came from."""
+        return self.id, self.artifact.directory.name, self.point.model_dump()
+
 
 @dataclass(frozen=True, slots=True)
 class _Raced:
@@ -70,10 +75,11 @@ def pace_of(bench: Bench, own: Entrant, worker: Worker, rivals: Sequence[Rival])
         lap = raced.laps[own.id]
         closer = lap.throughput()
         points = tuple(closer if old.point == closer.point else old for old in pace.throughput)
-        pace = pace.model_copy(update={"throughput": points})
+        hurried = pace.hurried or bench.hurried(raced.laps)
+        pace = pace.model_copy(update={"throughput": points, "hurried": hurried})
         if _keeps_limit(bench, own, closer):
             found = {"best": point.point, "load_s": raced.load_s, "rss_mb": raced.rss_mb, "device_mb": raced.device_mb}
-            cleared = {"closest": None, "closest_runs": 0, "hurried": bench.hurried(raced.laps)}
+            cleared = {"closest": None, "closest_runs": 0}
             return pace.model_copy(update={**found, **cleared, "speed": _speeds(bench, own, raced.laps, rivals)})
         if pace.closest is None or closer.p99_ms < pace.closest.p99_ms:
             pace = pace.model_copy(update={"closest": closer, "closest_runs": len(lap.times)})

@@ -14,6 +14,7 @@ from ..quality import Claim
 from ..runtime import ENGINES
 from .bench import Bench
 from .candidates import simplicity
+from .contest import Rival
 from .identity import toolchain
 from .judge import judge_proof
 from .recipes import PLAIN
@@ -138,19 +139,19 @@ def _playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
     ids = [tried.candidate.id for tried in standing]
     bench.progress.doing(f"playoff of {', '.join(ids)}")
     tools = [toolchain(tried.candidate.engine) for tried in standing]
+    racing = [rival for tried in standing if (rival := tried.rival()) is not None]
     return bench.store.once(
         "playoff",
         " ".join(ids),
         Playoff,
-        lambda _: _run_playoff(bench, standing),
-        depends=tools,
+        lambda _: _run_playoff(bench, racing),
+        depends=[tools, [rival.key for rival in racing]],
         intact=bench.good_enough,
     )
 
 
-def _run_playoff(bench: Bench, standing: Sequence[Tried]) -> Playoff:
+def _run_playoff(bench: Bench, rivals: Sequence[Rival]) -> Playoff:
     start = time.perf_counter()
-    rivals = [rival for tried in standing if (rival := tried.rival()) is not None]
     objective = bench.contract.target.objective
     if objective in SIZES:
         ratios = {

@@ -87,13 +87,11 @@ class Trial:
     def pace(self, exported: Exported, rivals: Sequence[Rival]) -> Pace:
         """The operating points, then a race against the rivals at the best of them."""
         own = Entrant(self._candidate.id, artifact_of(exported), exported.size_mb, exported.zipped_mb)
-        # A rival's folder bears the key of all that it came from.
-        names = [[rival.id, rival.artifact.directory.name, rival.point.model_dump()] for rival in rivals]
         return self._once(
             "pace",
             Pace,
             lambda _: pace_of(self._bench, own, self._opened(own.artifact), rivals),
-            depends=names,
+            depends=[rival.key for rival in rivals],
             intact=self._bench.good_enough,
         )
 

@@ -94,8 +94,8 @@ def _finite(extremes: Array) -> Array:
 
 def wider(low: Array, high: Array, least: Array, most: Array, levels: int) -> tuple[Array, Array]:
     """The ends of a range of the old one's kind that holds [least, most]: symmetric, or with the zero point on an
-    integer, which may be the first. An old range that is no narrower, such as that of a channel that is always zero,
-    stays as it is.
+    integer, which may be the first. An old range that holds it already, such as that of a channel that is
+    always zero, stays as it is.
 
     A range with a zero point that lies just in the middle is not told from a symmetric one, and stays so."""
     least, most = np.minimum(least, 0.0), np.maximum(most, 0.0)
@@ -107,7 +107,7 @@ def wider(low: Array, high: Array, least: Array, most: Array, levels: int) -> tu
     largest = np.maximum(most, -least)
     new_low = np.where(symmetric, ratio * largest, aligned[0])
     new_high = np.where(symmetric, largest, aligned[1])
-    grown = new_high - new_low > high - low
+    grown = (least < low) | (most > high)
     return np.where(grown, new_low, low), np.where(grown, new_high, high)
 
 

@@ -53,7 +53,7 @@ def calibrated(model: Any, job: GraphJob) -> Calibrated:
     branched = any(path for path, _ in graphs(model))
     # The only sample that takes a branch must not be missing.
     fitted, judged = held_back(feeds_of(job.calibration, job.contract), every=branched)
-    trial = _Trial(model, job, biases_of(model), judged, list(_outputs(model, judged, job)))
+    trial = _Trial(job, biases_of(model), judged, list(_outputs(model, judged, job)))
     quantized = _quantized(model, job, fitted)
     seen = observed_extremes(quantized, trial.biases, fitted, job.contract.target.threads)
     # Values inside a branch are not observed, so that there NNCF has to look again.
@@ -84,7 +84,6 @@ def held_back(
 class _Trial:
     """Ways to finish a graph, judged by the distance of its outputs from fp32's."""
 
-    model: Any
     job: GraphJob
     biases: Mapping[str, Array]
     """As they are in the float graph."""
