@@ -200,10 +200,10 @@ def test_a_budget_is_kept_and_the_rest_is_listed(
 ) -> None:
     search = {"precisions": ["fp32", "int8"], "prune": [0.3, 0.5], "training": {"epochs": 500, "patience": 500}}
     contract = digits_contract(search=search)
-    report = build(contract, engines=["openvino"], budget="30s", work=tmp_path, progress=False, effort=quick)
+    report = build(contract, engines=["openvino"], budget="45s", work=tmp_path, progress=False, effort=quick)
     rows = _rows(report)
-    assert report.record.seconds <= 33
+    assert report.record.seconds <= 49.5
     late = [row for row in rows.values() if row.gate == "budget"]
     assert late, "hundreds of epochs do not fit"
-    assert all("the budget of 30s" in row.reason for row in late)
+    assert all("the budget of 45s" in row.reason for row in late)
     assert rows["openvino-fp32"].verdict in ("chosen", "accepted", "rejected"), "the most promising comes first"
