@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test test-all lint docs bench-optimize clean
+.PHONY: demo test test-all lint docs bench-optimize bench-serve clean
 
 demo: $(READY)
 	$(BIN)/shipworthy demo $(ARGS)
@@ -29,6 +29,25 @@ bench-optimize: $(READY) benchmarks/.envs/olive/.ready
 benchmarks/.envs/%/.ready: benchmarks/optimize/peers/%.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+# Everything, 2 quiet cores: about an hour and a half. ARGS='--quick --only iris' for a look.
+PEERS := asgi fastapi litserve bentoml mlserver ray torchserve shipworthy shipworthy-openvino
+bench-serve: $(READY) $(PEERS:%=benchmarks/.envs/%/.ready)
+	$(BIN)/python -m benchmarks.serve $(ARGS)
+
+# The lists are complete, so nothing is resolved: one peer's bounds refuse what is the newest certifi.
+benchmarks/.envs/%/.ready: benchmarks/serve/peers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
+
+# Ours are the tree as it is now, installed as users install it: no torch, nothing editable.
+benchmarks/.envs/shipworthy/.ready benchmarks/.envs/shipworthy-openvino/.ready: benchmarks/.envs/%/.ready: \
+		benchmarks/serve/peers/%.txt pyproject.toml $(shell find src -name '*.py')
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	touch $@
 
 # The constraints bring the CPU build of torch where one is at hand; the base install never needs torch.

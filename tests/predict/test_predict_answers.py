@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from shipworthy.contract import Array, Contract, OutputSpec, TaskSpec
-from shipworthy.errors import ContractError, InputError
+from shipworthy.errors import ContractError, InputError, Problem
 from shipworthy.predict.answers import Answers
 from shipworthy.predict.scores import class_probabilities, predicted_classes, sigmoid, softmax
 
@@ -29,7 +29,8 @@ def contract(task: str, kind: str = "logits", shape: tuple[Any, ...] = ("batch",
 
 def answers(made_for: Contract, rounding: int | None = None, **outputs: Any) -> list[dict[str, Any]]:
     given = {name: np.asarray(values, np.float32) for name, values in outputs.items()}
-    found = Answers(made_for, version="v", variant="e").of(given, round=rounding)
+    maker = Answers(made_for, version="v", variant="e")
+    found = maker.of(maker.rows(given), round=rounding)
     json.dumps(found, allow_nan=False)
     assert len({answer.pop("prediction_id") for answer in found}) == len(found)
     return [{key: value for key, value in answer.items() if key not in STAMP} for answer in found]
@@ -37,7 +38,8 @@ def answers(made_for: Contract, rounding: int | None = None, **outputs: Any) -> 
 
 def test_classification() -> None:
     made_for = contract("classification", labels=mlp.LABELS)
-    (answer,) = Answers(made_for, version="v", variant="e").of({"logits": np.float32([[1, 3, 2]])})
+    maker = Answers(made_for, version="v", variant="e")
+    (answer,) = maker.of(maker.rows({"logits": np.float32([[1, 3, 2]])}))
     expected = [math.exp(x - 3) / (math.exp(-2) + 1 + math.exp(-1)) for x in (1, 3, 2)]
     assert list(answer) == [
         "predicted_class", "label", "confidence", "probabilities", "prediction_id", "model", "version", "variant",
@@ -140,7 +142,8 @@ def test_tensors_of_every_dtype() -> None:
             "whole": OutputSpec(dtype="float64", shape=(2,)),
         },
     )
-    found = Answers(made_for, version="v", variant="e").of(
+    maker = Answers(made_for, version="v", variant="e")
+    found = maker.rows(
         {
             "logits": np.float32([[1, math.nan, -math.inf], [0.1, 5, 6]]),
             "count": np.array([2**62 + 1, -1]),
@@ -212,3 +215,79 @@ def test_class_is_read_from_scores_that_round_to_one_probability() -> None:
     assert predicted_classes(scores, "logits").tolist() == [0, 1]
     probabilities = class_probabilities(scores, "logits")
     assert probabilities is not None and probabilities[1, 0] == probabilities[1, 1]
+
+
+EVERY_TASK = [
+    (contract("classification", labels=("a", "ü", '"c"')), (3,)),
+    (contract("classification", "probabilities"), (3,)),
+    (contract("classification", "values"), (3,)),
+    (contract("classification", shape=("batch",), labels=("no", "yes")), ()),
+    (contract("multilabel", labels=("a", "b", "c")), (3,)),
+    (contract("multilabel", "values", ("batch",)), ()),
+    (contract("regression", "values", ("batch",)), ()),
+    (contract("regression", "values", ("batch", 2, 2)), (2, 2)),
+    (contract("embedding", "values"), (3,)),
+    (contract("tensors", "values"), (3,)),
+]
+IDS = [f"{made.task.kind}-{made.outputs['logits'].kind}-{len(shape)}" for made, shape in EVERY_TASK]
+
+
+def outputs(shape: tuple[int, ...], rows: int = 5) -> dict[str, Array]:
+    return {"logits": np.random.default_rng(3).normal(size=(rows, *shape)).astype(np.float32)}
+
+
+@pytest.mark.parametrize(("made_for", "shape"), EVERY_TASK, ids=IDS)
+@pytest.mark.parametrize("rounding", [None, 0, 3])
+def test_json_says_what_the_answers_say(made_for: Contract, shape: tuple[int, ...], rounding: int | None) -> None:
+    maker = Answers(made_for, version="v", variant="e")
+    rows = maker.rows(outputs(shape))
+    expected = maker.of(rows, round=rounding)
+    one = json.loads(maker.encode(rows[:1], many=False, round=rounding))
+    many = json.loads(maker.encode(rows, many=True, round=rounding))["predictions"]
+    assert list(one) == list(expected[0]) and list(many[0]) == ["sample_index", *expected[0]]
+    assert [answer.pop("sample_index") for answer in many] == list(range(5))
+    given = [answer.pop("prediction_id") for answer in [one, *many, *expected]]
+    assert len(set(given)) == len(given) == 11 and all(len(name) == 32 for name in given)
+    assert one == expected[0] and many == expected
+    assert all(answer.items() >= {"model": "iris", "version": "v", "variant": "e"}.items() for answer in many)
+
+
+@pytest.mark.parametrize(("made_for", "shape"), EVERY_TASK, ids=IDS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.filterwarnings("error")
+def test_a_bad_row_leaves_the_others_as_they_are(made_for: Contract, shape: tuple[int, ...], bad: float) -> None:
+    maker = Answers(made_for, version="v", variant="e")
+    good = maker.rows(outputs(shape))
+    spoilt = outputs(shape)
+    spoilt["logits"][2] = bad
+    rows = maker.rows(spoilt)
+    assert [row for place, row in enumerate(rows) if place != 2] == [
+        row for place, row in enumerate(good) if place != 2
+    ]
+    if made_for.task.kind == "tensors":
+        assert rows[2] == {"outputs": {"logits": [None] * 3}}
+        return
+    assert isinstance(rows[2], Problem) and rows[2].sample_index == 2 and "not finite" in rows[2].reason
+    for ask in (maker.of, lambda rows: maker.encode(rows, many=True)):
+        with pytest.raises(InputError) as caught:
+            ask(rows[1:])
+        assert [(problem.sample_index, problem.field) for problem in caught.value.problems] == [(1, "logits")]
+    assert len(maker.of(rows[:2])) == 2
+
+
+@given(arrays(np.float32, st.tuples(st.integers(1, 6), st.just(3)), elements=st.floats(width=32)))
+def test_rows_alone_and_in_a_batch_have_the_same_answers(logits: Array) -> None:
+    maker = Answers(contract("classification"), version="v", variant="e")
+    alone = [maker.rows({"logits": row[None]})[0] for row in logits]
+    for place, (row, other) in enumerate(zip(maker.rows({"logits": logits}), alone, strict=True)):
+        if isinstance(row, Problem):
+            assert isinstance(other, Problem) and (row.sample_index, other.sample_index) == (place, 0)
+        else:
+            assert row == other
+
+
+def test_what_is_asked_for_as_one_is_one() -> None:
+    maker = Answers(contract("regression", "values", ("batch",)), version="v", variant="e")
+    with pytest.raises(ValueError, match="unpack"):
+        maker.encode(maker.rows(outputs(())), many=False)
+    assert maker.encode([], many=True) == b'{"predictions":[]}'

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from shipworthy.contract import Array, Arrays, Contract
+from shipworthy.evidence import LatencyPoint
 from shipworthy.package import Manifest, Requirements, Variant
 from shipworthy.predict import Predictor
 from shipworthy.runtime.protocol import OperatingPoint
@@ -47,6 +48,7 @@ def predictor(
         directory="variants/numpy-fp32",
         requires=Requirements(engine="numpy"),
         points=(point,),
+        latency=tuple(LatencyPoint(batch=size, p50_ms=0.1, p99_ms=0.2, runs=1) for size in (1, 2, 4, 8) if size <= batch),
         tolerance={},
     )
     manifest = Manifest(
@@ -131,7 +133,7 @@ def client(*served: Predictor, settings: Settings | None = None, token: str | No
     """Asks an application over ASGI; what it raises after a 500 was sent is left to the server's log."""
     app = create_app({one.contract.name: one for one in served}, settings=settings, token=token)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 def png(pixels: np.ndarray, kind: str = "PNG") -> bytes:

@@ -191,13 +191,13 @@ async def test_answers_of_many_numbers_are_made_beside_the_event_loop(
 ) -> None:
     given = {**PRICES, "outputs": {"price": {"dtype": "float32", "shape": ("batch", count)}}}
     model = predictor(given, lambda feeds: {"price": np.repeat(feeds["row"][:, :1], count, axis=1)})
-    answer, threads = model.answer, list[int]()
+    encode, threads = model.encode, list[int]()
 
     def noted(*given: Any, **options: Any) -> Any:
         threads.append(threading.get_ident())
-        return answer(*given, **options)
+        return encode(*given, **options)
 
-    monkeypatch.setattr(model, "answer", noted)
+    monkeypatch.setattr(model, "encode", noted)
     async with client(model) as http:
         response = await http.post("/predict", json={"instances": [{"row": [1, 2]}] * 2})
     assert response.status_code == 200

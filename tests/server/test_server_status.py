@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from server_cases import assert_problem, client, digits, prices
 
+from shipworthy.server.access import Access
 from shipworthy.server.app import assemble
-from shipworthy.server.service import Service
+from shipworthy.server.catalog import Catalog
 from shipworthy.server.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -27,9 +28,9 @@ async def test_health_says_what_is_loaded() -> None:
 async def test_starting_and_draining_are_not_ready() -> None:
     import httpx
 
-    service = Service(Settings())
-    transport = httpx.ASGITransport(assemble(service, None))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+    catalog = Catalog(Settings())
+    transport = httpx.ASGITransport(assemble(catalog, Access(None, loopback=False)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         for path in ("/readyz", "/health"):
             response = await http.get(path)
             assert (response.status_code, response.json()["status"]) == (503, "starting")
@@ -38,20 +39,20 @@ async def test_starting_and_draining_are_not_ready() -> None:
         assert_problem(early, 503, "not-ready")
         assert "retry-after" in early.headers
 
-        service.open([("prices", prices())])
+        catalog.open([("prices", prices())])
         assert (await http.get("/readyz")).status_code == 200
 
-        service.drain()
+        catalog.drain()
         for path in ("/readyz", "/health"):
             response = await http.get(path)
             assert (response.status_code, response.json()["status"]) == (503, "draining")
         late = await http.post("/predict", json={"row": [1, 2]})
         assert late.status_code == 200, "what still comes is still answered"
         assert "connection" not in late.headers
-        service.part()
+        catalog.part()
         assert (await http.post("/predict", json={"row": [1, 2]})).headers["connection"] == "close"
 
-        service.close()
+        await catalog.close()
         assert_problem(await http.post("/predict", json={"row": [1, 2]}), 503, "not-ready")
 
 

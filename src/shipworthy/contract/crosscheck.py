@@ -33,7 +33,7 @@ class ContradictionError(ValueError):
 
 def contradictions(contract: Contract) -> Iterator[Fault]:
     """Every fault that shows only when two parts are looked at together."""
-    for rule in (_model, _code, _dimensions, _images, _encoders, _task, _limits, _search, _device, _repeats):
+    for rule in (_model, _code, _dimensions, _padding, _images, _encoders, _task, _limits, _search, _device, _repeats):
         yield from rule(contract)
 
 
@@ -97,6 +97,35 @@ def _dimensions(contract: Contract) -> Iterator[Fault]:
             if known != dim:
                 reason = f'"{dim}" has other bounds than "{known}" of inputs.{first}'
                 yield Fault(path, reason, f'write "{known}" in both, or give this axis another name')
+
+
+def _padding(contract: Contract) -> Iterator[Fault]:
+    """What is padded is dynamic, and padded in every input that has it, since it is one size in one run."""
+    padded: dict[str, str] = {}
+    for name, spec in contract.inputs.items():
+        if spec.pad is None:
+            continue
+        dims = _dynamic(spec)
+        padded.update(dict.fromkeys(dims, name))
+        path: KeyPath = ("inputs", name, "pad")
+        if not dims:
+            yield Fault(path, f"no size behind the batch is dynamic ({spec.show()})", "remove it, or name the axis")
+        elif not _holds_value(spec, spec.pad):
+            yield Fault(path, f"{spec.pad:g} is no {spec.dtype}", "write a value that the input can have")
+    for name, spec in contract.inputs.items():
+        for dim in (found for found in _dynamic(spec) if spec.pad is None and found in padded):
+            reason = f'"{dim}" is padded in inputs.{padded[dim]}, and this input has it too'
+            yield Fault(("inputs", name), reason, f"write pad here too, or remove it from inputs.{padded[dim]}")
+
+
+def _dynamic(spec: InputSpec) -> list[str]:
+    return [dim.name for dim in spec.shape[1:] if isinstance(dim, Dim)]
+
+
+def _holds_value(spec: InputSpec, value: float) -> bool:
+    with np.errstate(all="ignore"):
+        cast = np.array(value).astype(spec.numpy)
+    return bool(np.isfinite(cast)) if spec.dtype.startswith("float") else bool(cast == value)
 
 
 def _images(contract: Contract) -> Iterator[Fault]:

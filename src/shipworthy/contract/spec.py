@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from .accept import Accept, Encode, ImageAccept, RecordEncode, TextEncode
 from .crosscheck import ContradictionError, contradictions
-from .tensors import BATCH, Count, Dim, Positive, Signature, Strict, TensorSpec
+from .tensors import BATCH, Count, Dim, Finite, Positive, Signature, Strict, TensorSpec
 
 __all__ = [
     "Accept",
@@ -51,6 +51,9 @@ _UNITS = {"s": 1, "min": 60, "h": 3600}
 class InputSpec(TensorSpec):
     """One input of the model, a table named after the argument that it is."""
 
+    pad: Finite | None = None
+    """A value that changes no answer when it is appended along the dynamic sizes behind the batch, so that requests of
+    different sizes may share a batch. Proven on the golden cases whenever a package is loaded."""
     accept: Accept | None = None
     """What clients may send instead of this tensor."""
 

@@ -2,6 +2,8 @@
 
 from .codec import Codec
 from .images import MAX_PIXELS
+from .padding import Padding
+from .rows import Rows
 from .stacking import stack
 
-__all__ = ["MAX_PIXELS", "Codec", "stack"]
+__all__ = ["MAX_PIXELS", "Codec", "Padding", "Rows", "stack"]

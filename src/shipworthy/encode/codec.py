@@ -13,6 +13,7 @@ from ..errors import ContractError, InputError, MissingExtra, Problem
 from .faults import MAX_UNKNOWN, FieldError, brief, kind
 from .forms import Forms, forms_of
 from .images import ImageCodec
+from .rows import Rows
 from .text import TextCodec
 
 
@@ -32,6 +33,10 @@ class Codec:
         }
         self.accepts_image: str | None = next(iter(self._images), None) if len(self._inputs) == 1 else None
         """The input that a bare image feeds; None where it accepts none, or where the model has others too."""
+        self.pixel_inputs = tuple(name for name in self._images if self._inputs[name].dtype != "uint8")
+        """The inputs that `pixels` makes. Where one is uint8 itself, such an array is the tensor."""
+        self.rows = Rows.of(contract)
+        """Reads plain instances of many requests at once; None where the contract's inputs are not that simple."""
         self.notes: tuple[str, ...] = ()
         """What callers cannot send here, and why; known when the codec is open."""
 
@@ -78,16 +83,31 @@ class Codec:
         """The array of input `name`, without the batch axis, from the bytes of a PNG or JPEG file.
 
         InputError where they are no such file, ContractError where the input accepts no image."""
+        images = self._image_codec(name)
+        try:
+            return images.decode(data)
+        except FieldError as error:
+            raise InputError([Problem(0, name + at, reason) for at, reason in error.faults]) from error
+
+    def pixels(self, name: str, array: Array) -> Array:
+        """The array of input `name` from decoded pixels: uint8 [n, ...] of the input's own shape and layout, in the
+        colours of `accept.mode`. The numbers are those of a lossless file with these pixels.
+
+        InputError where they do not have the shape, ContractError where the input accepts no image."""
+        images = self._image_codec(name)
+        try:
+            return images.pixels(array)
+        except FieldError as error:
+            raise InputError([Problem(0, name + at, reason) for at, reason in error.faults]) from error
+
+    def _image_codec(self, name: str) -> ImageCodec:
         if name not in self._images:
             raise ContractError(
                 f"inputs.{name}.accept",
                 "is not given, so no image becomes this input",
                 'write accept = { kind = "image", ... }',
             )
-        try:
-            return self._images[name].decode(data)
-        except FieldError as error:
-            raise InputError([Problem(0, name + at, reason) for at, reason in error.faults]) from error
+        return self._images[name]
 
     def _read(self, value: object, index: int) -> _Reading:
         if isinstance(value, np.ndarray) and len(self._inputs) == 1:

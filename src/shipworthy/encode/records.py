@@ -16,6 +16,8 @@ class RecordCodec:
     def __init__(self, encode: RecordEncode, feeds: str, spec: TensorSpec) -> None:
         self.feeds: tuple[str, ...] = (feeds,)
         self._fields, self._dtype = encode.fields, spec.numpy
+        # Axes before the last one may have the size 1.
+        self._shape = (1,) * (len(spec.shape) - 2) + (len(encode.fields),)
 
     def takes(self, value: object) -> bool:
         return isinstance(value, Mapping)
@@ -34,7 +36,7 @@ class RecordCodec:
             faults += self._bad_numbers(record, given)
         if faults:
             raise FieldError.of(faults)
-        return {self.feeds[0]: numbers}
+        return {self.feeds[0]: numbers.reshape(self._shape)}
 
     def _bad_numbers(self, record: Mapping[object, object], given: list[str]) -> Iterator[tuple[str, str]]:
         for name in given:

@@ -1,5 +1,6 @@
 """The wall between build and production: packages of format 1, written, audited, read, chosen from and replayed."""
 
+from .audit import Label, read_label
 from .choice import Choice, choose_variant, none_usable, obstacle
 from .encoders import open_codec
 from .golden import Golden, GoldenCase, ReplayReport, replay
@@ -14,6 +15,7 @@ __all__ = [
     "FileEntry",
     "Golden",
     "GoldenCase",
+    "Label",
     "Manifest",
     "Package",
     "ReplayReport",
@@ -27,6 +29,7 @@ __all__ = [
     "none_usable",
     "obstacle",
     "open_codec",
+    "read_label",
     "read_package",
     "replay",
     "verify",

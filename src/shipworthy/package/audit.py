@@ -83,6 +83,35 @@ def audit(tree: Tree, keep: Path | None = None) -> Audited:
     return Audited(parse(text, where), digest, sum(sizes.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a package says of itself before it is audited."""
+
+    name: str
+    created: str
+    digest: str
+    """sha256 of manifest.json."""
+
+    @property
+    def version(self) -> str:
+        """What a package that no registry has numbered is called by: the first digits of its digest."""
+        return self.digest[:12]
+
+
+def read_label(path: Path) -> Label:
+    """The label of a folder or a `.ship` file: its manifest is what DIGEST says, and nothing else is looked at.
+
+    Raises as `audit` does, for the manifest."""
+    with open_tree(path) as tree:
+        where = f"{tree.where}/{MANIFEST}"
+        text, digest = _manifest_bytes(tree, tree.sizes())
+        content = _parse_json(text, where)
+    name, created = content.get("name"), content.get("created")
+    if not (isinstance(name, str) and isinstance(created, str)):
+        raise PackageError(where, "has no name or no date", "this is no package of shipworthy")
+    return Label(name, created, digest)
+
+
 def _manifest_bytes(tree: Tree, sizes: Mapping[str, int]) -> tuple[bytes, str]:
     for name in (MANIFEST, DIGEST):
         if name not in sizes:

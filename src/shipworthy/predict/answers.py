@@ -1,23 +1,26 @@
 """Outputs of a model to answers: plain Python values, the same in process and over HTTP.
 
 A float is the exact value of the model's own (`float(numpy.float32)`), unless rounding is asked for. Probabilities are
-a list in the order of the labels. An answer that is not finite is refused as an InputError of its sample, because JSON
+a list in the order of the labels. An answer that is not finite is a problem of its row and of no other, because JSON
 has no word for it; only a task of kind `tensors` may have such numbers, as null."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
-from uuid import uuid4
 
 import numpy as np
+from pydantic_core import to_json
 
 from ..contract import BATCH, Array, Arrays, Contract, Dim, OutputSpec
 from ..contract.spec import TaskKind
 from ..errors import ContractError, InputError, Problem
+from .ids import new_id
 from .scores import class_probabilities, predicted_classes, sigmoid
 
 Answer: TypeAlias = dict[str, Any]
+Row: TypeAlias = Answer | Problem
+"""What becomes of one row of a batch: the answer, which has no id and no stamp yet, or why there is none."""
 
 THRESHOLD = 0.5
 """A label of a multilabel task is given from this probability on."""
@@ -31,16 +34,46 @@ class Answers:
         self._contract = contract
         self._make = _MAKERS[contract.task.kind]
         self._stamp = {"model": contract.name, "version": version, "variant": variant}
+        # All that is the same in every answer, as it ends its JSON.
+        self._tail = b'",' + to_json(self._stamp)[1:]
         _check_outputs(contract)
 
-    def of(self, outputs: Arrays, *, round: int | None = None) -> list[Answer]:  # noqa: A002 - the word of the wire
-        """One answer for each row of the outputs, each with an id of its own.
+    def rows(self, outputs: Arrays) -> list[Row]:
+        """What becomes of each row of the outputs. The rows of a batch may belong to several requests."""
+        return self._make(self._contract, outputs)
 
-        `round` rounds every float to so many decimal digits. Raises InputError where an answer is not finite."""
-        answers = [
-            {**body, "prediction_id": uuid4().hex, **self._stamp} for body in self._make(self._contract, outputs)
-        ]
-        return answers if round is None else [_rounded(answer, round) for answer in answers]
+    def of(self, rows: Sequence[Row], *, round: int | None = None) -> list[Answer]:  # noqa: A002 - the word of the wire
+        """The answers of one request's rows, each with an id of its own.
+
+        `round` rounds every float to so many decimal digits. Raises InputError that names every row without one."""
+        return [{**body, "prediction_id": new_id(), **self._stamp} for body in _bodies(rows, round)]
+
+    def encode(self, rows: Sequence[Row], *, many: bool, round: int | None = None) -> bytes:  # noqa: A002
+        """The same as JSON in UTF-8: the answer of the only row, or `{"predictions": [...]}` where the caller asked
+        for `many`, each with its `sample_index`."""
+        bodies = _bodies(rows, round)
+        if not many:
+            (body,) = bodies
+            return self._json(b"{", body)
+        parts = [self._json(b'{"sample_index":%d,' % index, body) for index, body in enumerate(bodies)]
+        return b'{"predictions":[%b]}' % b",".join(parts)
+
+    def _json(self, head: bytes, body: Answer) -> bytes:
+        return b'%b%b,"prediction_id":"%b%b' % (head, to_json(body)[1:-1], new_id().encode(), self._tail)
+
+
+def _bodies(rows: Sequence[Row], digits: int | None) -> Sequence[Answer]:
+    """All of them, rounded; InputError, with the place among `rows`, where one is a problem."""
+    bodies: list[Answer] = []
+    problems: list[Problem] = []
+    for index, row in enumerate(rows):
+        if isinstance(row, Problem):
+            problems.append(Problem(index, row.field, row.reason))
+        else:
+            bodies.append(row)
+    if problems:
+        raise InputError(problems)
+    return bodies if digits is None else [_rounded(body, digits) for body in bodies]
 
 
 def is_batched(spec: OutputSpec) -> bool:
@@ -72,60 +105,66 @@ def _scored(contract: Contract, outputs: Arrays) -> tuple[Array, str]:
     return outputs[name], name
 
 
-def _refuse_where(bad: Array, name: str) -> None:
-    problems = [
-        Problem(
-            int(index), name, "the model's answer to this input is not finite; its values are too large or too small"
-        )
-        for index in np.flatnonzero(bad)
-    ]
-    if problems:
-        raise InputError(problems)
+def _problems_at(rows: list[Row], bad: Array, name: str) -> list[Row]:
+    """The rows with a problem in the place of each that is `bad`, unless it has one already."""
+    for index in np.flatnonzero(bad).tolist():
+        if not isinstance(rows[index], Problem):
+            rows[index] = Problem(
+                index, name, "the model's answer to this input is not finite; its values are too large or too small"
+            )
+    return rows
 
 
-def _refuse_not_finite(array: Array, name: str) -> None:
-    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
-        _refuse_where(np.asarray(~finite.reshape(len(finite), -1).all(axis=1)), name)
+def _not_finite(array: Array) -> Array:
+    """Which rows have NaN or an infinity."""
+    if array.dtype.kind != "f":
+        return np.zeros(len(array), bool)
+    return np.logical_not(np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
 
 
 def _unscorable(scores: Array) -> Array:
     """Rows with NaN or +inf, or with nothing but -inf; a class that is masked out with -inf is well defined."""
+    if scores.dtype.kind != "f":
+        return np.zeros(len(scores), bool)
     return ~np.isfinite(scores if scores.ndim == 1 else scores.max(axis=-1))
 
 
-def _classification(contract: Contract, outputs: Arrays) -> list[Answer]:
+def _classification(contract: Contract, outputs: Arrays) -> list[Row]:
     scores, name = _scored(contract, outputs)
     kind = contract.outputs[name].kind
-    if scores.dtype.kind == "f":
-        _refuse_where(_unscorable(scores), name)
+    bad = _unscorable(scores)
+    refused = bool(bad.any())
+    if refused:
+        scores = scores.copy()
+        scores[bad] = 0
     classes = predicted_classes(scores, kind).tolist()
     probabilities = class_probabilities(scores, kind)
-    rows = [None] * len(classes) if probabilities is None else probabilities.tolist()
-    return [
+    columns = [None] * len(classes) if probabilities is None else probabilities.tolist()
+    rows: list[Row] = [
         {
             "predicted_class": best,
             "label": _label(contract, best),
-            "confidence": None if row is None else row[best],
-            "probabilities": row,
+            "confidence": None if column is None else column[best],
+            "probabilities": column,
         }
-        for best, row in zip(classes, rows, strict=True)
+        for best, column in zip(classes, columns, strict=True)
     ]
+    return _problems_at(rows, bad, name) if refused else rows
 
 
-def _multilabel(contract: Contract, outputs: Arrays) -> list[Answer]:
+def _multilabel(contract: Contract, outputs: Arrays) -> list[Row]:
     scores, name = _scored(contract, outputs)
     scores = scores[:, None] if scores.ndim == 1 else scores
-    _refuse_not_finite(scores, name)
     kind = contract.outputs[name].kind
     probabilities = None if kind == "values" else sigmoid(scores) if kind == "logits" else scores
     chosen = scores > 0 if probabilities is None else probabilities >= THRESHOLD
-    rows = [None] * len(scores) if probabilities is None else probabilities.tolist()
-    answers = []
-    for mask, row in zip(chosen, rows, strict=True):
+    columns = [None] * len(scores) if probabilities is None else probabilities.tolist()
+    rows: list[Row] = []
+    for mask, column in zip(chosen, columns, strict=True):
         classes = np.flatnonzero(mask).tolist()
         labels = [_label(contract, index) for index in classes]
-        answers.append({"predicted_classes": classes, "labels": labels, "probabilities": row})
-    return answers
+        rows.append({"predicted_classes": classes, "labels": labels, "probabilities": column})
+    return _problems_at(rows, _not_finite(scores), name)
 
 
 def _label(contract: Contract, index: int) -> str:
@@ -134,23 +173,24 @@ def _label(contract: Contract, index: int) -> str:
     return labels[index] if labels is not None and index < len(labels) else str(index)
 
 
-def _regression(contract: Contract, outputs: Arrays) -> list[Answer]:
+def _regression(contract: Contract, outputs: Arrays) -> list[Row]:
     """A number where the model gives one for each sample, else a nested list."""
     values, name = _scored(contract, outputs)
-    _refuse_not_finite(values, name)
+    bad = _not_finite(values)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    return [{"value": value} for value in values.tolist()]
+    return _problems_at([{"value": value} for value in values.tolist()], bad, name)
 
 
-def _embedding(contract: Contract, outputs: Arrays) -> list[Answer]:
+def _embedding(contract: Contract, outputs: Arrays) -> list[Row]:
+    rows = _tensors(contract, outputs)
     for name, spec in contract.outputs.items():
         if is_batched(spec):
-            _refuse_not_finite(outputs[name], name)
-    return _tensors(contract, outputs)
+            _problems_at(rows, _not_finite(outputs[name]), name)
+    return rows
 
 
-def _tensors(contract: Contract, outputs: Arrays) -> list[Answer]:
+def _tensors(contract: Contract, outputs: Arrays) -> list[Row]:
     """The row of each output; an output without a batch dimension is given whole to every sample."""
     columns = {name: (_plain(outputs[name]), is_batched(spec)) for name, spec in contract.outputs.items()}
     count = next(len(column) for column, batched in columns.values() if batched)
@@ -178,7 +218,7 @@ def _rounded(value: Any, digits: int) -> Any:
     return value
 
 
-_MAKERS: dict[TaskKind, Callable[[Contract, Arrays], list[Answer]]] = {
+_MAKERS: dict[TaskKind, Callable[[Contract, Arrays], list[Row]]] = {
     "classification": _classification,
     "multilabel": _multilabel,
     "regression": _regression,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from types import TracebackType
 
 import numpy as np
 
 from ..contract import Array, Arrays
-from ..encode import Codec, stack
-from ..errors import EngineError, InputError, Problem
+from ..encode import Codec, Padding, stack
+from ..errors import InputError, Problem
 from ..package import Package, Variant
 from ..runtime.protocol import OperatingPoint, Runner
-from .answers import Answer, Answers, is_batched
+from .answers import Answer, Answers, Row, is_batched
+from .costs import stated_costs
+from .memory import give_back
 from .requests import read_request
 
 
@@ -46,11 +49,19 @@ class Predictor:
         self.version = version if version is not None else package.digest[:12]
         """The registry's version; for a package from elsewhere, the first 12 digits of its digest."""
         self.codec = Codec(self.contract, package.root) if codec is None else codec
-        self.batch_sizes = measured_batches(variant)
+        self.stated_costs = stated_costs(variant)
+        """Seconds of a batch by its size, rising: as they were measured where the package was built."""
+        self.batch_sizes = tuple(self.stated_costs)
         """Batch sizes that were measured, rising; `run` never uses a larger one than the last."""
+        self.costs: dict[int, float] | None = None
+        """The same on this host, with all streams busy; None until `calibrate` has measured it."""
         self._runner = runner
         self._answers = Answers(self.contract, version=self.version, variant=variant.id)
-        self._in_chunks = all(is_batched(spec) for spec in self.contract.outputs.values())
+        self.mixes = all(is_batched(spec) for spec in self.contract.outputs.values())
+        """Whether rows of several requests may run together, and padding beside them: every output has a row for each
+        sample, so that none of them tells of the others."""
+        self.padding = Padding.of(self.contract) if self.mixes else None
+        """How rows of different sizes share a batch; None where only rows of equal sizes do."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -62,7 +73,7 @@ class Predictor:
 
         Raises InputError where names, dtypes or shapes do not fit, EngineError where the engine fails."""
         most = self.batch_sizes[-1]
-        if not (self._in_chunks and _have_more_rows(feeds, most)):
+        if not (self.mixes and _have_more_rows(feeds, most)):
             return self._runner.run(feeds)
         rows = len(next(iter(feeds.values())))
         parts = [
@@ -71,9 +82,23 @@ class Predictor:
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+    def bucket(self, rows: int) -> int:
+        """The smallest measured batch size that holds `rows`; the largest where none does."""
+        return self.batch_sizes[min(bisect_left(self.batch_sizes, rows), len(self.batch_sizes) - 1)]
+
+    def rows(self, outputs: Arrays) -> list[Row]:
+        """What becomes of each row of `run`'s outputs: an answer without id and stamp, or why there is none."""
+        return self._answers.rows(outputs)
+
     def answer(self, outputs: Arrays, *, round: int | None = None) -> list[Answer]:  # noqa: A002
         """One answer for each row of `run`'s outputs. Raises InputError where an answer is not finite."""
-        return self._answers.of(outputs, round=round)
+        return self._answers.of(self.rows(outputs), round=round)
+
+    def encode(self, rows: Sequence[Row], *, many: bool, round: int | None = None) -> bytes:  # noqa: A002
+        """The answers of one request's rows as JSON, as `predict` gives them: that of the only row, or `many`.
+
+        Raises InputError, with the place among `rows`, that names every row without one."""
+        return self._answers.encode(rows, many=many, round=round)
 
     def predict(self, value: object, *, round: int | None = None) -> Answer:  # noqa: A002
         """Answer one instance (a mapping, or a bare value where the model has one input) or many.
@@ -82,7 +107,7 @@ class Predictor:
         `sample_index`. `round` rounds every float. Raises InputError that names every fault of every instance."""
         _check_round(round)
         request = read_request(value, self.contract, self.codec.fields)
-        answers = self._answer_instances(self.codec.instances(request.instances), round)
+        answers = self._answers.of(self._rows_of(self.codec.instances(request.instances)), round=round)
         if not request.many:
             return answers[0]
         return {"predictions": [{"sample_index": index, **answer} for index, answer in enumerate(answers)]}
@@ -93,24 +118,20 @@ class Predictor:
         name = self.codec.accepts_image
         if name is None:
             raise InputError([Problem(0, "image", "this model takes no image")])
-        return self._answer_instances([{name: self.codec.image(name, data)}], round)[0]
+        rows = self._rows_of([{name: self.codec.image(name, data)}])
+        return self._answers.of(rows, round=round)[0]
 
-    def _answer_instances(self, instances: Sequence[dict[str, Array]], digits: int | None) -> list[Answer]:
-        found: dict[int, Answer] = {}
-        problems: list[Problem] = []
-        for indices, feeds in stack(instances):
-            try:
-                found.update(zip(indices, self.answer(self.run(feeds), round=digits), strict=True))
-            except InputError as error:
-                problems += [Problem(indices[p.sample_index], p.field, p.reason) for p in error.problems]
-        if problems:
-            raise InputError(sorted(problems, key=lambda problem: problem.sample_index))
-        return [found[index] for index in range(len(instances))]
+    def _rows_of(self, instances: Sequence[dict[str, Array]]) -> list[Row]:
+        found: dict[int, Row] = {}
+        for places, feeds in stack(instances):
+            found.update(zip(places, self.rows(self.run(feeds)), strict=True))
+        return [found[place] for place in range(len(instances))]
 
     def close(self) -> None:
         """Free the engine, and remove the private folder of a `.ship` file. A second call does nothing."""
         self._runner.close()
         self.package.close()
+        give_back()
 
     def __enter__(self) -> Predictor:
         return self
@@ -119,25 +140,9 @@ class Predictor:
         self.close()
 
 
-def measured_batches(variant: Variant) -> tuple[int, ...]:
-    """The batch sizes of a variant's latency curve and operating points, rising."""
-    sizes = {row.batch for row in variant.latency} | {point.batch for point in variant.points}
-    return tuple(sorted(sizes or {1}))
-
-
 def _check_round(digits: int | None) -> None:
     if digits is not None and (isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 17):
         raise InputError([Problem(0, "round", f"expected a number of digits from 0 to 17, got {digits!r}")])
-
-
-def warm(predictor: Predictor) -> None:
-    """Run every measured batch size once, so that no caller waits for an engine's first touch of it."""
-    case = predictor.package.golden.cases[0]
-    for size in predictor.batch_sizes:
-        rows = {name: np.resize(array, (size, *array.shape[1:])) for name, array in case.inputs.items()}
-        outputs = predictor.run(rows)
-        if set(outputs) != set(predictor.contract.outputs):
-            raise EngineError(predictor.variant.id, f"gives the outputs {sorted(outputs)}", "build the package again")
 
 
 def _have_more_rows(feeds: Arrays, most: int) -> bool:

@@ -6,7 +6,7 @@ from email.message import Message
 from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
-from starlette.requests import Request
+from starlette.types import Receive
 
 from ..errors import InputError, Problem
 from ..predict.requests import MANY, read_request
@@ -23,17 +23,27 @@ IMAGES = ("image/png", "image/jpeg")
 FORM = "multipart/form-data"
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body; refused as soon as it is announced, or seen, to be longer than `limit` bytes."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
-        raise _too_long(limit)
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
+class ClientGone(Exception):
+    """The client has left before its request was complete."""
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """The whole body; refused as soon as it is seen to be longer than `limit` bytes. Raises ClientGone."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body"):
+        if len(body) > limit:
+            raise too_long(limit)
+        return body
+    chunks, size = [body], len(body)
+    while message["type"] == "http.request" and message.get("more_body"):
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
         if size > limit:
-            raise _too_long(limit)
-        chunks.append(chunk)
+            raise too_long(limit)
+    if message["type"] != "http.request":
+        raise ClientGone
     return b"".join(chunks)
 
 
@@ -65,7 +75,7 @@ def parse(body: bytes, content_type: str, predictor: Predictor, max_instances: i
     return asked
 
 
-def _too_long(limit: int) -> ProblemError:
+def too_long(limit: int) -> ProblemError:
     # The rest of the body is not read, so the connection is of no further use.
     return ProblemError(TOO_LARGE, f"a body may have {limit} bytes", headers={"connection": "close"})
 

@@ -1,36 +1,113 @@
-"""Putting the application on an address: bind, load, serve, drain, close."""
+"""Putting packages on an address: in this process, or in several that a supervisor looks after."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import importlib.util
 import signal
 import threading
-from asyncio import FIRST_COMPLETED
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
-from ..errors import ServeError
+from ..errors import MissingExtra, ServeError
+from .plan import Logs, Plan, Served
 from .settings import Settings
-from .sockets import bind, is_loopback, read_token, url
+from .sockets import SPREADS, Tls, address, allow_many_files, bind_all, is_loopback, read_token, reserve, share, url
 
 if TYPE_CHECKING:
-    import uvicorn
-    from fastapi import FastAPI
+    from socket import socket
 
     from ..predict import Predictor
-    from .service import Service
+    from .process import Loading, Process
 
-T = TypeVar("T")
 
-PARTING_S = 0.2
-"""So long a server that is told to stop still takes connections, and so long again requests on those that it has. One
-that closed them at once would lose what was already on its way to it."""
+class Options(TypedDict, total=False):
+    """What may be said of a server besides its packages."""
+
+    host: str
+    """The address to bind; by default 127.0.0.1, which only this machine reaches. Another one needs `token_file`, or
+    `no_auth`."""
+    port: int
+    """By default 8000; 0 takes a free one."""
+    repository: str | Path | None
+    """A folder whose entries are packages, which are served too, and among which `load` finds new ones."""
+    allow_code: bool
+    """Whether variants that carry executable code may be served."""
+    token_file: str | Path | None
+    """A file with the token that callers must send as `Authorization: Bearer <token>`."""
+    no_auth: bool
+    """Whether another address than loopback may be bound without a token."""
+    tls: Tls | None
+    """The certificate and its key, for HTTPS and gRPC."""
+    grpc_port: int | None
+    """The port of the Open Inference Protocol over gRPC; 0 takes a free one. By default there is none."""
+    settings: Settings | None
+    """Bounds of what the server takes on."""
+    logs: Logs | None
+    """What it says of its work."""
+
+
+class Serving(Protocol):
+    """A server that is ready, as whoever waits for that is told of it."""
+
+    url: str
+    """Where it answers, such as http://127.0.0.1:8000."""
+    grpc_address: str | None
+    """Host and port of gRPC, where it is served."""
+
+    @property
+    def served(self) -> tuple[Served, ...]:
+        """Every version that is served."""
+        ...
+
+
+class Place:
+    """What a server has before it loads anything: its plan, the sockets of its address, and that of gRPC."""
+
+    def __init__(self, packages: str | Path | Sequence[str | Path], workers: int, given: Options) -> None:
+        """Raises ServeError where the address cannot be bound, may not be without a token, or a file is unusable."""
+        host, port, tls = given.get("host", "127.0.0.1"), given.get("port", 8000), given.get("tls")
+        file, repository = given.get("token_file"), given.get("repository")
+        token = read_token(file) if file is not None else None
+        if token is None and not given.get("no_auth", False) and not is_loopback(host):
+            raise ServeError(
+                f"host {host}",
+                "can be reached by others, and no token is set",
+                "give token_file, or no_auth to serve anybody",
+            )
+        if tls is not None:
+            tls.check()
+        logs = given.get("logs") or Logs()
+        _check_extras(grpc=given.get("grpc_port") is not None, otel=logs.otel_endpoint is not None)
+        named = [packages] if isinstance(packages, str | Path) else packages
+        with ExitStack() as bound:
+            self.sockets = [bound.enter_context(one) for one in bind_all(host, port, workers)]
+            self.grpc = _grpc_socket(host, given.get("grpc_port"), workers)
+            bound.pop_all()
+        self.url = url(host, self.sockets[0], scheme="http" if tls is None else "https")
+        self.grpc_address = address(host or "0.0.0.0", self.grpc) if self.grpc is not None else None
+        if self.grpc is not None and not SPREADS:
+            # Here an address has one socket only, which will be that of gRPC.
+            self.grpc.close()
+        self.plan = Plan(
+            packages=tuple(map(str, named)),
+            repository=str(repository) if repository is not None else None,
+            allow_code=given.get("allow_code", False),
+            token=token,
+            loopback=is_loopback(host),
+            tls=tls,
+            grpc=self.grpc_address,
+            settings=given.get("settings") or Settings(),
+            logs=logs,
+        )
+
+    def close(self) -> None:
+        for one in (*self.sockets, *([self.grpc] if self.grpc is not None else [])):
+            one.close()
 
 
 class Server:
@@ -44,59 +121,52 @@ class Server:
 
     def __init__(
         self,
-        packages: str | Path | Sequence[str | Path],
+        packages: str | Path | Sequence[str | Path] = (),
         *,
-        host: str = "127.0.0.1",
-        port: int = 8000,
-        allow_code: bool = False,
-        token_file: str | Path | None = None,
-        no_auth: bool = False,
-        settings: Settings | None = None,
-        on_ready: Callable[[Server], None] | None = None,
+        on_ready: Callable[[Serving], None] | None = None,
+        **options: Unpack[Options],
     ) -> None:
         """Raises ServeError where the address cannot be bound, or may not be without a token."""
-        self._packages = [packages] if isinstance(packages, str | Path) else list(packages)
-        self._allow_code = allow_code
-        self._token = read_token(token_file) if token_file is not None else None
-        self._settings = settings or Settings()
+        self._place = Place(packages, 1, options)
         self._on_ready = on_ready
-        if self._token is None and not no_auth and not is_loopback(host):
-            raise ServeError(
-                f"host {host}",
-                "can be reached by others, and no token is set",
-                "give token_file, or no_auth to serve anybody",
-            )
-        # Without a token, the name that is asked for is what tells this machine's own callers from a web page's.
-        self._local_only = self._token is None and is_loopback(host)
-        self._socket = bind(host, port)
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._up = threading.Event()
         self._told = threading.Event()
         self._guard = threading.Lock()
-        self._wake: Callable[[], object] | None = None
-        self.url = url(host, self._socket)
-        """Where it answers, such as http://127.0.0.1:8000."""
+        self._running: tuple[asyncio.AbstractEventLoop, Process] | None = None
+        self.url = self._place.url
+        self.grpc_address = self._place.grpc_address
         self.predictors: tuple[Predictor, ...] = ()
-        """What is served, once it is ready."""
+        """What was loaded at the start, once it is ready."""
+
+    @property
+    def served(self) -> tuple[Served, ...]:
+        """Every version that is served."""
+        running = self._running
+        return running[1].served if running is not None else ()
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; then drain, close, and return. Raises what refuses a package.
+        """Serve until SIGTERM or SIGINT; then drain, close, and return. SIGHUP reads all packages anew. Raises what
+        refuses a package.
 
         A signal while packages are loaded ends the server with the package that is being read, whose engine cannot be
         interrupted safely; a second signal does not wait for that."""
-        # Packages are read and proven while the web server is imported and comes up.
-        loading = _in_background(partial(_load, self._packages, self._allow_code, self._told))
-        import uvloop
+        from .process import Loading
 
+        allow_many_files()
         try:
-            with self._socket, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(self._main(loading))
+            # Packages are read and proven while the web server is imported and comes up.
+            loading = Loading(self._place.plan)
+            import uvloop
+
+            try:
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    runner.run(self._main(loading))
+            finally:
+                loading.close()
         finally:
-            self._told.set()
-            if loading.exception() is None:
-                for predictor in loading.result():
-                    predictor.close()
+            self._place.close()
 
     def start(self) -> None:
         """Serve in a thread; returns when every model is ready. Raises what refuses a package, and ServeError where
@@ -114,11 +184,23 @@ class Server:
         nothing."""
         self._told.set()
         with self._guard:
-            if self._wake is not None:
-                self._wake()
+            if self._running is not None:
+                loop, process = self._running
+                loop.call_soon_threadsafe(process.leave)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
             self._raise_failure()
+
+    def load(self, package: str | Path) -> None:
+        """Read the packages of a model anew: by its name, or by the path of a package, new ones included.
+
+        They take over between two batches, when they are proven. Raises what refuses a package, and ServeError where
+        none is known by the name; then what is served stays as it is. Not for the event loop's own thread."""
+        self._ask(lambda process: process.load(package)).result()
+
+    def unload(self, name: str) -> None:
+        """Take a model out, when it has finished what it was asked. ServeError where there is none of the name."""
+        self._ask(lambda process: process.unload(name)).result()
 
     def __enter__(self) -> Server:
         self.start()
@@ -126,6 +208,13 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+
+    def _ask(self, work: Callable[[Process], Coroutine[Any, Any, None]]) -> Future[None]:
+        with self._guard:
+            if self._running is None or not self._up.is_set():
+                raise ServeError("server", "does not run", "start it first")
+            loop, process = self._running
+            return asyncio.run_coroutine_threadsafe(work(process), loop)
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
@@ -141,183 +230,108 @@ class Server:
         finally:
             self._up.set()
 
-    async def _main(self, loading: Future[list[Predictor]]) -> None:
-        from .app import assemble
-        from .service import Service
+    async def _main(self, loading: Loading) -> None:
+        from .process import Process
 
-        service = Service(self._settings)
-        web = _web_server(assemble(service, self._token, local_only=self._local_only), self._settings)
-        loaded = asyncio.wrap_future(loading)
-        with self._leaving() as leaving, _signals(leaving, web):
-            left = asyncio.create_task(leaving.wait())
-            serving = asyncio.create_task(web.serve(sockets=[self._socket]))
-            try:
-                awaited: set[asyncio.Future[Any]] = {loaded, left, serving}
-                await asyncio.wait(awaited, return_when=FIRST_COMPLETED)
-                predictors = loaded.result() if loaded.done() else []
-                if predictors and not leaving.is_set():
-                    self._open(service, predictors)
-                    await asyncio.wait({left, serving}, return_when=FIRST_COMPLETED)
-                    await _part(service, web)
-            finally:
-                loaded.cancel()
-                left.cancel()
-                web.should_exit = True
-                await serving
-                await _dismiss(service, web)
-
-    def _open(self, service: Service, predictors: list[Predictor]) -> None:
-        service.open((predictor.manifest.name, predictor) for predictor in predictors)
-        self.predictors = tuple(predictors)
-        self._ready()
+        process = Process(self._place.plan, self._place.sockets[0], loading)
+        with self._reachable(process), _signals(process):
+            await process.run(self._ready)
 
     @contextmanager
-    def _leaving(self) -> Iterator[asyncio.Event]:
-        """Set in the running loop when `stop` is called, from whatever thread, while the loop is there to hear it."""
-        leaving, loop = asyncio.Event(), asyncio.get_running_loop()
+    def _reachable(self, process: Process) -> Iterator[None]:
+        """Other threads may call upon the process, while its loop is there to hear it."""
         with self._guard:
-            self._wake = partial(loop.call_soon_threadsafe, leaving.set)
+            self._running = asyncio.get_running_loop(), process
             if self._told.is_set():
-                leaving.set()
+                process.leave()
         try:
-            yield leaving
+            yield
         finally:
             with self._guard:
-                self._wake = None
+                self._running = None
 
-    def _ready(self) -> None:
+    def _ready(self, predictors: Sequence[Predictor]) -> None:
+        self.predictors = tuple(predictors)
         if self._on_ready is not None:
             self._on_ready(self)
         self._up.set()
 
 
 def serve(
-    packages: str | Path | Sequence[str | Path],
+    packages: str | Path | Sequence[str | Path] = (),
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    allow_code: bool = False,
-    token_file: str | Path | None = None,
-    no_auth: bool = False,
-    settings: Settings | None = None,
-    on_ready: Callable[[Server], None] | None = None,
+    workers: int = 1,
+    on_ready: Callable[[Serving], None] | None = None,
+    **options: Unpack[Options],
 ) -> None:
     """Serve packages (folders or `.ship` files) until SIGTERM or SIGINT; then finish what is in flight, and return.
 
-    `port` 0 takes a free one. Another address than loopback needs `token_file`, whose content callers must send as
-    `Authorization: Bearer <token>`, or `no_auth`. `on_ready` is called once, when every model is loaded and proven.
-    Raises ServeError where the address cannot be used, and PackageError where a package is refused."""
-    Server(
-        packages,
-        host=host,
-        port=port,
-        allow_code=allow_code,
-        token_file=token_file,
-        no_auth=no_auth,
-        settings=settings,
-        on_ready=on_ready,
-    ).run()
+    With several `workers`, each is a process with an engine of its own, and one that dies is replaced. `on_ready` is
+    called once, when every model is loaded and proven. Raises ServeError where the address cannot be used, and
+    PackageError where a package is refused."""
+    if workers < 1:
+        raise ServeError("workers", f"is {workers}", "give a whole number above zero")
+    if workers == 1:
+        server = Server(packages, on_ready=on_ready, **options)
+        _configure_logs(options.get("logs"))
+        server.run()
+        return
+    place = Place(packages, workers, options)
+    _configure_logs(place.plan.logs)
+    from .supervisor import Supervisor
+
+    Supervisor(place, on_ready=on_ready).run()
 
 
-def _in_background(work: Callable[[], T]) -> Future[T]:
-    """The outcome of `work`, done in a thread that does not keep the process from ending."""
-    future: Future[T] = Future()
-    # From now on, it cannot be cancelled by who stops waiting for it.
-    future.set_running_or_notify_cancel()
+def _configure_logs(logs: Logs | None) -> None:
+    from .observe.logs import configure
 
-    def run() -> None:
-        try:
-            future.set_result(work())
-        # Whatever it is, it is raised again where the result is asked for.
-        except BaseException as error:  # noqa: BLE001
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="shipworthy-load", daemon=True).start()
-    return future
+    logs = logs or Logs()
+    configure(logs.format, access=logs.access)
 
 
-def _load(packages: Sequence[str | Path], allow_code: bool, unwanted: threading.Event) -> list[Predictor]:
-    """A predictor for each package; none where they are `unwanted` before all are there."""
-    from ..predict import load
-
-    with ExitStack() as opened:
-        predictors = []
-        for package in packages:
-            if unwanted.is_set():
-                return []
-            predictors.append(opened.enter_context(load(package, allow_code=allow_code)))
-        opened.pop_all()
-    return predictors
+def _grpc_socket(host: str, port: int | None, workers: int) -> socket | None:
+    """Holds the port of gRPC for the servers that will bind it beside this socket."""
+    if port is None:
+        return None
+    if workers > 1 and not SPREADS:
+        raise ServeError("gRPC", "cannot be served by several workers on this system", "serve it with one worker")
+    taken = reserve(host, port)
+    share(taken)
+    return taken
 
 
-def _web_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
-    import uvicorn
-
-    # It warns of every malformed form, which is its sender's doing.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
-
-    class WebServer(uvicorn.Server):
-        """Leaves signals to `Server`, which drains first."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    return WebServer(
-        uvicorn.Config(
-            app,
-            loop="none",
-            http="httptools",
-            ws="none",
-            # The service is closed by `_dismiss`, also when the web server is made to leave at once.
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=settings.drain_s,
-        )
-    )
-
-
-async def _part(service: Service, web: uvicorn.Server) -> None:
-    """Leave in an order that loses nothing: be not ready, then take no new connections, then let clients go.
-
-    Clients are asked to leave their connections only when they can make no new ones, for a connection that is made
-    just when the socket is closed is reset."""
-    service.drain()
-    await asyncio.sleep(PARTING_S)
-    for listener in web.servers:
-        listener.close()
-    service.part()
-    await asyncio.sleep(PARTING_S)
-
-
-async def _dismiss(service: Service, web: uvicorn.Server) -> None:
-    """Give up the requests that were not waited for, and close the service."""
-    service.drain()
-    for task in (given_up := list(web.server_state.tasks)):
-        task.cancel()
-    # A response that nobody reads any longer may fail in any way.
-    await asyncio.gather(*given_up, return_exceptions=True)
-    await asyncio.to_thread(service.close)
+def _check_extras(*, grpc: bool, otel: bool) -> None:
+    """Raises MissingExtra now, and not when every package is loaded."""
+    needed = ((grpc, "gRPC", "grpc", "grpc"), (otel, "the export of traces", "opentelemetry", "otel"))
+    for wanted, use, module, extra in needed:
+        if wanted and importlib.util.find_spec(module) is None:
+            raise MissingExtra(use, module, extra)
 
 
 @contextmanager
-def _signals(leaving: asyncio.Event, web: uvicorn.Server) -> Iterator[None]:
-    """The first SIGTERM or SIGINT drains; a second one does not wait for requests in flight."""
+def _signals(process: Process) -> Iterator[None]:
+    """The first SIGTERM or SIGINT drains; a second one does not wait for requests in flight. SIGHUP reloads."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    loop, reloads = asyncio.get_running_loop(), set[asyncio.Task[object]]()
 
     def leave() -> None:
-        web.force_exit = leaving.is_set()
-        leaving.set()
+        if process.leaving:
+            process.hurry()
+        process.leave()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave)
+    def reload() -> None:
+        task: asyncio.Task[object] = loop.create_task(process.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    handlers = {signal.SIGTERM: leave, signal.SIGINT: leave, signal.SIGHUP: reload}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in handlers:
             loop.remove_signal_handler(number)

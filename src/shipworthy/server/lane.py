@@ -1,136 +1,259 @@
-"""The way of one prediction: body → instances → arrays → batches → outputs → answers."""
+"""One version of one model that is served: admission, and the way of its rows to the engine and back."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from asyncio import Future
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic_core import to_json
-from starlette.requests import Request
-from starlette.responses import Response
+import numpy as np
 
-from ..contract import Array, Arrays
-from ..encode import stack
-from ..errors import InputError, Problem
-from ..predict.requests import Request as Instances
-from .bodies import parse, read_body
-from .executor import Done, Executor, QueueFullError
+from ..contract import BATCH, Array, Arrays
+from ..runtime.feeds import Gate
+from ..scheduling import Bounds, Curve, Part, Queue, Refusal
+from .dispatch import Dispatcher, StoppedError, Streams, clock
+from .engine import Engine, Ran, Work
 from .settings import Settings
 
 if TYPE_CHECKING:
     from ..predict import Predictor
+    from ..predict.answers import Row
+    from .observe.protocol import LaneRecorder
 
 T = TypeVar("T")
-Batch = tuple[list[int], dict[str, Array]]
 
-INLINE_BYTES = 16_384
-"""A larger body, and any that may hold an image, is parsed and encoded beside the event loop, not on it."""
-INLINE_ANSWERS = 64
-INLINE_VALUES = 4096
-"""More answers, or answers of more numbers, are made beside the event loop."""
-MAX_TIMEOUT_MS = 3_600_000
+INLINE_S = 0.5e-3
+"""A model whose largest batch takes no longer is run on the event loop: handing it to a thread would cost as much."""
+DEFAULT_TARGET_MS = 50.0
+"""Where neither the operator nor the contract says how soon an answer is to be given."""
 
 
-@dataclass(frozen=True, slots=True)
+class RefusedError(Exception):
+    """The request is not taken on; nothing of it was read."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(refusal.reason)
+
+
 class Lane:
-    """A model that is served: what encodes and answers, and where its batches run."""
+    """A model that is served. Used on one event loop."""
 
-    predictor: Predictor
-    executor: Executor
-    decoders: ThreadPoolExecutor
-    settings: Settings
-    places: threading.Semaphore
-    """One for each request that may be under way, from its decoding to its answer."""
+    def __init__(
+        self,
+        model: str,
+        predictor: Predictor,
+        dispatcher: Dispatcher,
+        decoders: ThreadPoolExecutor,
+        settings: Settings,
+        metrics: LaneRecorder,
+    ) -> None:
+        self.predictor = predictor
+        self.model = model
+        self.version = predictor.version
+        self.settings = settings
+        self.metrics = metrics
+        self.rows = predictor.codec.rows
+        self.closed = False
+        costs = predictor.costs
+        curve = Curve(costs or _assumed(predictor))
+        inline = costs is not None and max(costs.values()) <= INLINE_S
+        point = predictor.point
+        self.queue = Queue(
+            self.model,
+            curve,
+            streams=1 if inline else point.streams,
+            cores=0.0 if inline else point.threads / point.streams,
+            bounds=Bounds(settings.max_waiting, settings.max_waiting_bytes),
+        )
+        self.target_s = (settings.target_ms or predictor.contract.limits.p99_ms or DEFAULT_TARGET_MS) / 1e3
+        self.inline = inline
+        self._mixes = predictor.mixes
+        self._gate = Gate(predictor.manifest.signature)
+        self._dynamic = any(dim.name != BATCH for dim in predictor.manifest.signature.dynamic())
+        self._dispatcher = dispatcher
+        self._decoders = decoders
+        dispatcher.add(self.queue, Streams(Engine(predictor), metrics, 0 if inline else point.streams))
+        metrics.in_flight = lambda: self.queue.requests
+        metrics.waiting = lambda: self.queue.rows
 
-    async def predict(self, request: Request) -> Response:
-        """Answer a request, within the time that it gives."""
-        digits = _round(request)
-        async with asyncio.timeout(_timeout_s(request)):
-            body = await read_body(request, self.settings.max_body_bytes)
-            content_type = request.headers.get("content-type", "")
-            heavy = len(body) > INLINE_BYTES or self.predictor.codec.accepts_image is not None
-            with self._place():
-                asked, batches = await self._beside(heavy, lambda: self._encode(body, content_type))
-                done = await self._run([feeds for _, feeds in batches])
-                heavy = len(asked.instances) > INLINE_ANSWERS or _values(done) > INLINE_VALUES
-                content = await self._beside(heavy, lambda: self._answer(asked, batches, done, digits))
-        return Response(content, media_type="application/json", headers={"server-timing": _timing(done)})
+    def admit(self, size: int, timeout_s: float | None = None) -> Place:
+        """Take a request on whose body has `size` bytes, to be answered within its own time or the server's target.
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """A place among the requests under way; QueueFullError where there is none."""
-        if not self.places.acquire(blocking=False):
-            raise QueueFullError
-        try:
-            yield
-        finally:
-            self.places.release()
+        Raises RefusedError where it could not be, or where too much waits already; StoppedError at the end."""
+        if self.closed:
+            raise StoppedError
+        now = clock()
+        refusal = self.queue.admit(now, size, now + (timeout_s or self.target_s))
+        if refusal is not None:
+            self.metrics.refused(refusal.reason)
+            raise RefusedError(refusal)
+        return Place(self, size, now, timeout_s)
 
-    async def _run(self, batches: Sequence[Arrays]) -> list[Done]:
-        """As many at a time as there are streams, so that one request cannot fill the queue."""
-        width, done = self.predictor.point.streams, list[Done]()
-        for start in range(0, len(batches), width):
-            done += await asyncio.gather(*map(self.executor.submit, batches[start : start + width]))
-        return done
-
-    async def _beside(self, heavy: bool, work: Callable[[], T]) -> T:
-        """Do `work` at once, or in a thread where it could keep the event loop from others."""
-        if not heavy:
-            return work()
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Do `work` in a thread, because it would keep the event loop from others."""
         waiting = [work]
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.decoders, lambda: waiting.pop()())
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, lambda: waiting.pop()())
         finally:
             # A caller that leaves early takes its body along; the thread pool would keep it until its turn comes.
             waiting.clear()
 
-    def _encode(self, body: bytes, content_type: str) -> tuple[Instances, list[Batch]]:
-        asked = parse(body, content_type, self.predictor, self.settings.max_instances)
-        return asked, stack(self.predictor.codec.instances(asked.instances))
+    def send(self, parts: Sequence[Part]) -> None:
+        """Let parts wait for their turn. Raises StoppedError where the lane was closed meanwhile."""
+        if self.closed:
+            raise StoppedError
+        now = clock()
+        for part in parts:
+            self.queue.offer(part, now)
+        self._dispatcher.kick()
 
-    def _answer(self, asked: Instances, batches: Sequence[Batch], done: Sequence[Done], digits: int | None) -> bytes:
-        answers: dict[int, dict[str, Any]] = {}
-        problems: list[Problem] = []
-        for (places, _), part in zip(batches, done, strict=True):
-            try:
-                answers.update(zip(places, self.predictor.answer(part.outputs, round=digits), strict=True))
-            except InputError as error:
-                problems += [Problem(places[p.sample_index], p.field, p.reason) for p in error.problems]
-        if problems:
-            raise InputError(sorted(problems, key=lambda problem: problem.sample_index))
-        if not asked.many:
-            return to_json(answers[0])
-        return to_json({"predictions": [{"sample_index": place, **answers[place]} for place in sorted(answers)]})
+    def check(self, feeds: Arrays) -> None:
+        """Raises InputError with every fault where the inputs do not fit the model."""
+        self._gate.accept(feeds)
+
+    def key(self, feeds: Arrays) -> Hashable:
+        """What rows must have in common to share a batch: their shapes, where these may differ."""
+        if not self._mixes:
+            return object()
+        return tuple(array.shape[1:] for array in feeds.values()) if self._dynamic else None
+
+    def cut(self, rows: int, due: float, *, firm: bool) -> Iterator[tuple[int, int, float]]:
+        """Parts of at most the largest bucket: from, to, and when each should be done.
+
+        Later parts may take the time of those before them, unless the caller gave a `firm` one, so that a large
+        request is not refused for its own work and does not stand before others."""
+        largest = self.queue.curve.largest
+        if not self._mixes:
+            yield 0, rows, due
+            return
+        step = 0.0 if firm else self.queue.curve.mean(largest) / self.queue.streams
+        for number, start in enumerate(range(0, rows, largest)):
+            yield start, min(start + largest, rows), due + number * step
+
+    async def drain(self) -> None:
+        """Finish the requests that were taken on. No new ones come: nobody finds the lane any more."""
+        while self.queue.requests or self.queue.running:
+            await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        """Take no more, finish what runs, and free the engine."""
+        self.closed = True
+        self._dispatcher.give_up(self.queue)
+        while self.queue.running:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(self._dispatcher.remove, self.queue)
 
 
-def _values(done: Sequence[Done]) -> int:
-    return sum(output.size for part in done for output in part.outputs.values())
+class Place:
+    """A request's place in a lane, from its headers to its answer. Leaving it early withdraws what still waits."""
+
+    __slots__ = ("_announced", "_lane", "_parts", "_size", "_timeout_s", "since")
+
+    def __init__(self, lane: Lane, size: int, since: float, timeout_s: float | None) -> None:
+        self.since = since
+        """When it was taken on."""
+        self._lane = lane
+        self._size = size
+        self._timeout_s = timeout_s
+        self._announced = True
+        self._parts: Sequence[Part] = ()
+
+    async def run(self, feeds: Arrays) -> Ran | Joined:
+        """Outputs for inputs [n, ...] by name, which may run in several batches.
+
+        Raises InputError where they do not fit the model, what the engine raises, and StoppedError."""
+        return (await self.run_all([feeds]))[0]
+
+    async def run_all(self, groups: Sequence[Arrays]) -> list[Ran | Joined]:
+        """The same for several sets of inputs, each of one shape."""
+        lane = self._lane
+        loop = asyncio.get_running_loop()
+        made: list[list[Part]] = []
+        for feeds in groups:
+            lane.check(feeds)
+            due = self.since + (self._timeout_s or lane.target_s)
+            key = lane.key(feeds)
+            cuts = lane.cut(len(next(iter(feeds.values()))), due, firm=self._timeout_s is not None)
+            made.append([self._part(loop, feeds, key, *cut) for cut in cuts])
+        self._offer([part for parts in made for part in parts])
+        futures = [part.payload.future for part in self._parts]
+        try:
+            await asyncio.gather(*futures)
+        finally:
+            # Where one has failed, nobody asks for the others.
+            for future in futures:
+                future.cancel()
+        return [_joined([part.payload.future.result() for part in parts]) for parts in made]
+
+    def numbers(self, numbers: list[Any], instance: object) -> Future[Ran]:
+        """The outcome for the numbers of one instance, which are converted together with those of others."""
+        future: Future[Ran] = asyncio.get_running_loop().create_future()
+        due = self.since + (self._timeout_s or self._lane.target_s)
+        self._offer((Part(1, due, Work(future, numbers=numbers, instance=instance), expires=self._expires()),))
+        return future
+
+    def _part(
+        self, loop: asyncio.AbstractEventLoop, feeds: Arrays, key: Hashable, start: int, stop: int, due: float
+    ) -> Part:
+        rows = {name: array[start:stop] for name, array in feeds.items()}
+        count = min(stop - start, self._lane.queue.curve.largest)
+        return Part(count, due, Work(loop.create_future(), feeds=rows), key=key, expires=self._expires())
+
+    def _expires(self) -> float:
+        return self.since + self._timeout_s if self._timeout_s is not None else float("inf")
+
+    def _offer(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._lane.queue.arrived()
+        self._announced = False
+        self._lane.send(parts)
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        queue = self._lane.queue
+        if self._announced:
+            queue.arrived()
+        if kind is not None:
+            for part in self._parts:
+                queue.withdraw(part)
+        queue.leave(self._size)
 
 
-def _timing(done: Sequence[Done]) -> str:
-    """Milliseconds: the longest wait of the request's batches, and what they took in the engine together."""
-    queue, compute = max(part.queue_s for part in done), sum(part.compute_s for part in done)
-    return f"queue;dur={queue * 1e3:.3f}, compute;dur={compute * 1e3:.3f}"
+def _assumed(predictor: Predictor) -> dict[int, float]:
+    """What the build measured, where this host has not been; a millisecond a row where it did not either.
+
+    The first batches correct it."""
+    measured = {row.batch: row.p50_ms / 1e3 for row in predictor.variant.latency}
+    return {bucket: measured.get(bucket, bucket * 1e-3) for bucket in predictor.batch_sizes}
 
 
-def _round(request: Request) -> int | None:
-    text = request.query_params.get("round")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= 2 and int(text) <= 17):
-        raise InputError([Problem(0, "round", "expected a number of digits from 0 to 17")])
-    return int(text)
+class Joined:
+    """What several batches gave for the rows of one request; as `Ran`."""
+
+    def __init__(self, runs: Sequence[Ran]) -> None:
+        self._runs = runs
+        self.queue_s = max(run.queue_s for run in runs)
+        self.compute_s = sum(run.compute_s for run in runs)
+
+    @property
+    def outputs(self) -> dict[str, Array]:
+        parts = [run.outputs for run in self._runs]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @property
+    def values(self) -> int:
+        return sum(run.values for run in self._runs)
+
+    @property
+    def answers(self) -> list[Row]:
+        return [row for run in self._runs for row in run.answers]
 
 
-def _timeout_s(request: Request) -> float | None:
-    text = request.headers.get("x-request-timeout-ms")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= 7 and 1 <= int(text) <= MAX_TIMEOUT_MS):
-        raise InputError([Problem(0, "x-request-timeout-ms", f"expected milliseconds from 1 to {MAX_TIMEOUT_MS}")])
-    return int(text) / 1e3
+def _joined(runs: Sequence[Ran]) -> Ran | Joined:
+    return runs[0] if len(runs) == 1 else Joined(runs)

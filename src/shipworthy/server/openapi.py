@@ -9,7 +9,9 @@ from fastapi.openapi.utils import get_openapi
 
 from ..contract import Contract, Dim
 from .bodies import FORM, IMAGES, JSON
-from .lane import MAX_TIMEOUT_MS, Lane
+from .catalog import Catalog
+from .head import MAX_TIMEOUT_MS
+from .lane import Lane
 from .problems import (
     DEADLINE,
     INVALID_INPUT,
@@ -22,7 +24,6 @@ from .problems import (
     UNSUPPORTED,
 )
 from .schemas import Schema, instance_example, instance_schema, many_schema, tensor_schema
-from .service import Service
 
 _ANSWERED = (MALFORMED, TOO_LARGE, UNSUPPORTED, INVALID_INPUT, NOT_READY, DEADLINE)
 _PARAMETERS = [
@@ -54,19 +55,19 @@ _HEADERS = {
 }
 
 
-def document(app: FastAPI, service: Service, *, secured: bool) -> dict[str, Any]:
+def document(app: FastAPI, catalog: Catalog, *, secured: bool) -> dict[str, Any]:
     """The whole document for the models that are served now."""
     api = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     components = api.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = _problem_schema()
-    for name, lane in service.lanes.items():
+    for name, lane in catalog.lanes.items():
         contract = lane.predictor.contract
         schemas[f"{name}.Instance"] = instance_schema(contract)
         schemas[f"{name}.Answer"] = answer_schema(contract)
         api["paths"][f"/models/{name}/predict"] = {"post": _operation(name, lane, f"predict_{name}")}
-    if len(service.lanes) == 1:
-        name, lane = next(iter(service.lanes.items()))
+    if len(catalog.lanes) == 1:
+        name, lane = next(iter(catalog.lanes.items()))
         api["paths"]["/predict"] = {"post": _operation(name, lane, "predict")}
     if secured:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}

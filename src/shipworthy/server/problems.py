@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import InputError, MissingExtra, Problem
-from .executor import QueueFullError, StoppedError
+from .dispatch import StoppedError
+from .lane import RefusedError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = {"retry-after": "1"}
@@ -87,8 +89,9 @@ def as_problem(error: Exception) -> ProblemError:
         return ProblemError(INVALID_INPUT, f"{detail}, see errors", errors=error.problems)
     if isinstance(error, MissingExtra):
         return ProblemError(UNSUPPORTED, f"this server was installed without the extra {error.extra!r}")
-    if isinstance(error, QueueFullError):
-        return ProblemError(OVERLOADED, "try again later", headers=RETRY_AFTER)
+    if isinstance(error, RefusedError):
+        after = str(max(1, math.ceil(error.refusal.retry_s)))
+        return ProblemError(OVERLOADED, _SHED[error.refusal.reason], headers={"retry-after": after})
     if isinstance(error, StoppedError):
         return ProblemError(NOT_READY, "the server is stopping", headers=RETRY_AFTER)
     if isinstance(error, TimeoutError):
@@ -98,7 +101,14 @@ def as_problem(error: Exception) -> ProblemError:
     return ProblemError(INTERNAL, "the failure is in the server's log, under the id of this request")
 
 
-def problem_response(error: ProblemError, request_id: str) -> Response:
+_SHED = {
+    "deadline": "what waits already would keep this request past its time",
+    "requests": "as many requests wait as may",
+    "bytes": "the requests that wait hold as many bytes as they may",
+}
+
+
+def problem_body(error: ProblemError, request_id: str) -> bytes:
     kind = error.type
     body: dict[str, Any] = {
         "type": kind.uri,
@@ -109,14 +119,19 @@ def problem_response(error: ProblemError, request_id: str) -> Response:
     }
     if error.errors:
         body["errors"] = [asdict(problem) for problem in error.errors]
-    return Response(json.dumps(body), kind.status, {**error.headers, "x-request-id": request_id}, MEDIA_TYPE)
+    return to_json(body)
+
+
+def problem_response(error: ProblemError, request_id: str) -> Response:
+    headers = {**error.headers, "x-request-id": request_id}
+    return Response(problem_body(error, request_id), error.type.status, headers, MEDIA_TYPE)
 
 
 HANDLED: tuple[type[Exception], ...] = (
     ProblemError,
     InputError,
     MissingExtra,
-    QueueFullError,
+    RefusedError,
     StoppedError,
     TimeoutError,
     HTTPException,

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from ..contract import TensorSpec
 from ..contract.spec import Precision, TaskKind
 from ..runtime.protocol import OperatingPoint
+from .catalog import Catalog, State
 from .lane import Lane
-from .service import Service, State
 
 
 class Liveness(BaseModel):
@@ -73,7 +73,7 @@ class ModelDescription(ModelSummary):
     contract_digest: str
 
 
-def status_routes(service: Service) -> APIRouter:
+def status_routes(catalog: Catalog) -> APIRouter:
     router = APIRouter(tags=["status"])
 
     @router.get("/livez")
@@ -84,30 +84,30 @@ def status_routes(service: Service) -> APIRouter:
     @router.get("/readyz", responses={503: {"model": Readiness}})
     async def readyz(response: Response) -> Readiness:
         """The models are loaded and proven, and requests should come; 503 where not."""
-        response.status_code = 200 if service.ready else 503
-        return Readiness(status="ready" if service.state == "healthy" else service.state)
+        response.status_code = 200 if catalog.ready else 503
+        return Readiness(status="ready" if catalog.state == "healthy" else catalog.state)
 
     @router.get("/health", responses={503: {"model": Health}})
     async def health(response: Response) -> Health:
         """What is loaded; 503 while the server starts or stops."""
-        response.status_code = 200 if service.ready else 503
-        return Health(status=service.state, model_loaded=bool(service.lanes), models=list(service.lanes))
+        response.status_code = 200 if catalog.ready else 503
+        return Health(status=catalog.state, model_loaded=bool(catalog.lanes), models=list(catalog.lanes))
 
     return router
 
 
-def model_routes(service: Service) -> APIRouter:
+def model_routes(catalog: Catalog) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     @router.get("/models")
     async def models() -> ModelList:
         """The models that are served."""
-        return ModelList(models=[_summary(name, lane) for name, lane in service.lanes.items()])
+        return ModelList(models=[_summary(name, lane) for name, lane in catalog.lanes.items()])
 
     @router.get("/models/{model}")
     async def model(model: str) -> ModelDescription:
         """What a model takes and gives, and how it is run."""
-        return _description(model, service.lane(model))
+        return _description(model, catalog.lane(model))
 
     return router
 

@@ -1,0 +1,1 @@
+"""Serving, side by side: `make bench-serve`."""

@@ -1,0 +1,90 @@
+"""The picture of the results: goodput against offered load, a line for each server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..optimize.picture import FONT
+from .open_loop import WORKLOAD
+from .results import Result
+
+if TYPE_CHECKING:
+    import altair as alt
+
+_OURS = "#0d9b7c"
+_PEERS = ("#5b7fa8", "#b98a3e", "#8d6aa8")
+_INK, _MUTED, _LINE = "#1f2733", "#667080", "#cfd5dc"
+_WIDTH, _HEIGHT = 620, 340
+
+
+def write(folder: Path, rows: Sequence[Result]) -> None:
+    """results.svg and results.png; nothing where no server was under open load."""
+    climbed = [row for row in rows if row.workload == WORKLOAD and row.goodput_rps is not None]
+    if climbed:
+        made = chart(climbed)
+        made.save(str(folder / "results.svg"))
+        made.save(str(folder / "results.png"), scale_factor=2)
+
+
+def chart(rows: Sequence[Result]) -> alt.LayerChart:
+    """Of rows of the open load."""
+    import altair as alt
+
+    names = sorted({row.server for row in rows}, key=lambda name: not any(r.ours for r in rows if r.server == name))
+    peers = iter(_PEERS)
+    colours = [_OURS if any(row.ours for row in rows if row.server == name) else next(peers) for name in names]
+    capacity = max(row.capacity_rps or 0.0 for row in rows)
+    most = max(row.offered_rps or 0.0 for row in rows)
+    x = alt.X("offered:Q", title="offered load, requests/s", scale=alt.Scale(domain=[0, most * 1.16], nice=False))
+    y = alt.Y("goodput:Q", title="answered within the target, requests/s", scale=alt.Scale(domain=[0, capacity * 1.15]))
+    colour = alt.Color("server:N", scale=alt.Scale(domain=names, range=colours), legend=None)
+    base = alt.Chart(_data([_point(row) for row in rows])).encode(x=x, y=y, color=colour)
+    ideal = [{"offered": at, "goodput": at} for at in (0.0, capacity)] + [{"offered": most, "goodput": capacity}]
+    ends = [_point(max((r for r in rows if r.server == name), key=lambda r: r.offered_rps or 0.0)) for name in names]
+    layers = (
+        alt.Chart(_data(ideal)).mark_line(color=_LINE, strokeWidth=1.2, strokeDash=[4, 4]).encode(x=x, y=y),
+        base.mark_line(strokeWidth=2.2),
+        base.mark_point(filled=True, size=46, opacity=1),
+        alt.Chart(_data(ends))
+        .mark_text(align="left", dx=9, fontSize=12)
+        .encode(x=x, y=y, text="server:N", color=colour),
+    )
+    target = rows[0].target_ms or 0.0
+    title = alt.TitleParams(
+        f"Answers within {target:g} ms as load rises",
+        subtitle=f"ResNet-50 int8, 150 KB bodies, Poisson arrivals; dashed: all that is offered, up to {capacity:.0f}/s",
+        anchor="start",
+        fontSize=18,
+        subtitleFontSize=12,
+        subtitleColor=_MUTED,
+        offset=18,
+    )
+    made: alt.LayerChart = (
+        alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT, title=title).configure(**_config())
+    )
+    return made
+
+
+def _data(values: list[dict[str, Any]]) -> Any:
+    import altair as alt
+
+    return alt.Data(values=values)  # type: ignore[no-untyped-call]
+
+
+def _point(row: Result) -> dict[str, Any]:
+    return {"server": row.server, "offered": row.offered_rps, "goodput": row.goodput_rps}
+
+
+def _config() -> dict[str, Any]:
+    axis = {"domain": False, "ticks": False, "gridColor": "#e8e6e1", "labelColor": _MUTED, "titleColor": _MUTED}
+    fonts = {"labelFont": FONT, "titleFont": FONT, "labelFontSize": 11, "titleFontSize": 11, "labelPadding": 6}
+    return {
+        "background": "white",
+        "font": FONT,
+        "padding": 24,
+        "view": {"stroke": None},
+        "axis": {**axis, **fonts, "titleFontWeight": "normal"},
+        "title": {"font": FONT, "color": _INK, "subtitleFont": FONT},
+    }

@@ -1,0 +1,228 @@
+"""The servers: how each is started, at its best for the work, and how it is asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import dialects
+from .dialects import Dialect
+from .models import HERE, IRIS, Model
+from .process import Failed
+
+ENVIRONMENTS = HERE.parent / ".envs"
+APPS = HERE / "apps"
+CORES = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One way to serve one model."""
+
+    model: Model
+    engine: str
+    workers: int
+    port: int
+    folder: Path
+    """For what the server writes."""
+    deadline_s: float | None = None
+    """What the clients wait for at most; None where load is closed, and nobody leaves."""
+    without: str | None = None
+    """A feature of ours that is switched off, to see what it costs."""
+
+
+@dataclass(frozen=True)
+class Command:
+    words: list[str]
+    variables: dict[str, str] = field(default_factory=dict)
+    folder: Path = APPS
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    environment: str
+    start: Callable[[Job], Command]
+    records: Dialect
+    """For a model of numbers."""
+    pictures: Dialect | None
+    """For a model of pictures; None where it serves none."""
+    ours: bool = False
+    has_model: bool = True
+    workers: tuple[int, ...] = (1, 2)
+    start_s: float = 60.0
+
+    def dialect(self, model: Model) -> Dialect:
+        """Raises Failed where it does not serve such models."""
+        found = self.records if model is IRIS else self.pictures
+        if found is None:
+            raise Failed(f"{self.name} serves no pictures")
+        return found
+
+    def command(self, job: Job) -> Command:
+        """Raises Failed where there is no environment for it."""
+        if not Path(python(self.environment)).exists():
+            raise Failed(f"there is no environment {self.environment!r}: `make bench-serve` makes it")
+        job.folder.mkdir(parents=True, exist_ok=True)
+        return self.start(job)
+
+
+def python(environment: str) -> str:
+    return str(ENVIRONMENTS / environment / "bin" / "python")
+
+
+def _program(environment: str, name: str) -> str:
+    return str(ENVIRONMENTS / environment / "bin" / name)
+
+
+def told(job: Job, *, streams: int = 1, delay_s: float = 0.001, **more: object) -> dict[str, str]:
+    """The variables of a peer: its model and how to run it, two threads for all workers together."""
+    small = job.model is IRIS
+    threads = 1 if small else CORES // job.workers
+    deadline = job.deadline_s
+    parts = {
+        "graph": str(job.model.graph(job.engine)),
+        "input": job.model.input,
+        "dtype": job.model.dtype,
+        "shape": job.model.shape,
+        "threads": threads,
+        "streams": min(streams, threads),
+        "workers": job.workers,
+        "port": job.port,
+        "batch": 32 if small else 8,
+        "delay_s": delay_s,
+        "timeout_s": 30.0 if deadline is None else deadline,
+        # As many as a server of 400 pictures per second can answer in time.
+        "most_queued": -1 if deadline is None else 16,
+        "most_ongoing": 256 if deadline is None else 16,
+        **more,
+    }
+    quiet = {"OMP_NUM_THREADS": str(threads), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(APPS)}
+    return {"BENCH_MODEL": json.dumps(parts), **quiet}
+
+
+def _uvicorn(environment: str, app: str, job: Job) -> list[str]:
+    words = [python(environment), "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(job.port)]
+    words += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    return [*words, *(["--workers", str(job.workers)] if job.workers > 1 else [])]
+
+
+def _empty(job: Job) -> Command:
+    return Command(_uvicorn("asgi", "empty:app", job))
+
+
+def _fastapi(job: Job) -> Command:
+    return Command(_uvicorn("fastapi", "fastapi_app:app", job), told(job, streams=2))
+
+
+def _litserve(job: Job) -> Command:
+    # On iris, ZeroMQ between its processes was the faster queue here with one worker as with two.
+    return Command([python("litserve"), "litserve_app.py"], told(job, fast_queue=True))
+
+
+def _bentoml(job: Job) -> Command:
+    words = [_program("bentoml", "bentoml"), "serve", f"bentoml_app:{'Flowers' if job.model is IRIS else 'Pictures'}"]
+    words += ["--host", "127.0.0.1", "--port", str(job.port)]
+    private = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(job.folder), "DO_NOT_TRACK": "1"}
+    return Command(words, {**told(job), **private})
+
+
+def _mlserver(job: Job) -> Command:
+    """One worker is the server's own process; two are processes beside it, as its documentation has it."""
+    from .process import free_port
+
+    parallel = 0 if job.workers == 1 else job.workers
+    settings = {
+        "host": "127.0.0.1",
+        "http_port": job.port,
+        "grpc_port": free_port(),
+        "metrics_port": free_port(),
+        "parallel_workers": parallel,
+        "debug": False,
+        "metrics_dir": str(job.folder),
+        "environments_dir": str(job.folder / "environments"),
+    }
+    model = {
+        "name": job.model.name,
+        "implementation": "mlserver_app.Served",
+        "max_batch_size": 32,
+        "max_batch_time": 0.001,
+    }
+    (job.folder / "settings.json").write_text(json.dumps(settings))
+    (job.folder / "model-settings.json").write_text(json.dumps(model))
+    words = [_program("mlserver", "mlserver"), "start", str(job.folder)]
+    return Command(words, told(job, streams=2), job.folder)
+
+
+def _ray(job: Job) -> Command:
+    private = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_TMPDIR": "/tmp"}  # noqa: S108
+    return Command([python("ray"), "ray_app.py"], {**told(job), **private})
+
+
+def _torchserve(job: Job) -> Command:
+    from .process import free_port
+
+    store = job.folder / "store"
+    store.mkdir(exist_ok=True)
+    words = [_program("torchserve", "torch-model-archiver"), "--model-name", "m", "--version", "1.0", "--force"]
+    words += ["--handler", str(APPS / "torchserve_app.py"), "--extra-files", str(APPS / "engine.py")]
+    subprocess.run([*words, "--export-path", str(store)], check=True, capture_output=True)
+    settings = {
+        "defaultVersion": True,
+        "marName": "m.mar",
+        "minWorkers": job.workers,
+        "maxWorkers": job.workers,
+        "batchSize": 32 if job.model is IRIS else 8,
+        "maxBatchDelay": 1,
+        "responseTimeout": 60,
+    }
+    lines = {
+        "inference_address": f"http://127.0.0.1:{job.port}",
+        "management_address": f"http://127.0.0.1:{free_port()}",
+        "metrics_address": f"http://127.0.0.1:{free_port()}",
+        "disable_token_authorization": "true",
+        "enable_envvars_config": "false",
+        "disable_system_metrics": "true",
+        "job_queue_size": "1000" if job.deadline_s is None else "16",
+        "models": json.dumps({"m": {"1.0": settings}}),
+    }
+    (job.folder / "config.properties").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+    words = [_program("torchserve", "torchserve"), "--foreground", "--model-store", str(store), "--models", "m=m.mar"]
+    words += ["--ts-config", str(job.folder / "config.properties"), "--disable-token-auth"]
+    path = f"{ENVIRONMENTS / 'torchserve' / 'bin'}:/usr/bin:/bin"
+    private = {"PATH": path, "LOG_LOCATION": str(job.folder / "logs"), "METRICS_LOCATION": str(job.folder / "logs")}
+    return Command(words, {**told(job), **private}, job.folder)
+
+
+def _shipworthy(job: Job) -> Command:
+    environment = "shipworthy" if job.model is IRIS else "shipworthy-openvino"
+    if job.without is not None:
+        words = [python(environment), str(APPS / "without.py"), job.without]
+    else:
+        words = [_program(environment, "shipworthy")]
+    words += ["serve", str(job.model.package), "--port", str(job.port)]
+    return Command([*words, *(["--workers", str(job.workers)] if job.workers > 1 else [])], {}, job.folder)
+
+
+OURS = "Shipworthy"
+EMPTY = "empty ASGI"
+SERVERS = (
+    Server(EMPTY, "asgi", _empty, dialects.EMPTY, None, has_model=False),
+    Server("FastAPI", "fastapi", _fastapi, dialects.PROBABILITIES, dialects.raw("/raw")),
+    Server("LitServe", "litserve", _litserve, dialects.PROBABILITIES, dialects.raw("/predict")),
+    Server("BentoML", "bentoml", _bentoml, dialects.ROWS, dialects.FORM),
+    Server("MLServer", "mlserver", _mlserver, dialects.TENSORS, dialects.raw("/raw")),
+    Server("Ray Serve", "ray", _ray, dialects.PROBABILITIES, dialects.raw("/predict"), start_s=120.0),
+    Server(
+        "TorchServe",
+        "torchserve",
+        _torchserve,
+        dialects.at_path("/predictions/m", dialects.PROBABILITIES),
+        dialects.raw("/predictions/m"),
+        start_s=120.0,
+    ),
+    Server(OURS, "shipworthy", _shipworthy, dialects.PROBABILITIES, dialects.BINARY_TENSORS, ours=True),
+)

@@ -1,0 +1,87 @@
+"""The predict routes: body → instances → arrays → the lane → answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from pydantic_core import from_json
+from starlette.types import Receive
+
+from ..contract import Array
+from ..encode import stack
+from ..predict.answers import Row
+from ..predict.requests import Request as Instances
+from .bodies import JSON, parse, read_body
+from .engine import Ran
+from .head import Head
+from .lane import Joined, Lane, Place
+from .replies import Reply, timing
+
+T = TypeVar("T")
+Group = tuple[list[int], dict[str, Array]]
+
+INLINE_BYTES = 16_384
+"""A larger body, and any that may hold an image, is parsed and encoded beside the event loop, not on it."""
+INLINE_VALUES = 4096
+"""Answers of more numbers are written beside the event loop."""
+
+
+async def predict(lane: Lane, head: Head, receive: Receive) -> Reply:
+    """Answer a request for one instance or many, within the time that it gives."""
+    timeout_s = head.timeout_s
+    if timeout_s is None:
+        return await _predict(lane, head, receive, None)
+    async with asyncio.timeout(timeout_s):
+        return await _predict(lane, head, receive, timeout_s)
+
+
+async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | None) -> Reply:
+    digits = head.digits
+    with lane.admit(head.size(lane.settings.max_body_bytes), timeout_s) as place:
+        body = await read_body(receive, lane.settings.max_body_bytes)
+        if lane.rows is not None and len(body) <= INLINE_BYTES and head.content_type == JSON:
+            value = _json(body)
+            numbers = lane.rows.take(value)
+            if numbers is not None:
+                ran = await place.numbers(numbers, value)
+                return Reply(lane.predictor.encode(ran.answers, many=False, round=digits), timing(ran))
+        return await _many(lane, head, body, place, digits)
+
+
+def _json(body: bytes) -> object:
+    """None where it is no JSON; whoever reads it again says why."""
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError:
+        return None
+
+
+async def _many(lane: Lane, head: Head, body: bytes, place: Place, digits: int | None) -> Reply:
+    heavy = len(body) > INLINE_BYTES or lane.predictor.codec.accepts_image is not None
+    content_type = head.content_type
+    asked, groups = await _beside(lane, heavy, lambda: _encode(lane, body, content_type))
+    runs = await place.run_all([feeds for _, feeds in groups])
+    heavy = sum(run.values for run in runs) > INLINE_VALUES
+    content = await _beside(lane, heavy, lambda: _answers(lane, asked, groups, runs, digits))
+    return Reply(content, timing(*runs))
+
+
+async def _beside(lane: Lane, heavy: bool, work: Callable[[], T]) -> T:
+    return await lane.beside(work) if heavy else work()
+
+
+def _encode(lane: Lane, body: bytes, content_type: str) -> tuple[Instances, list[Group]]:
+    asked = parse(body, content_type, lane.predictor, lane.settings.max_instances)
+    return asked, stack(lane.predictor.codec.instances(asked.instances))
+
+
+def _answers(
+    lane: Lane, asked: Instances, groups: Sequence[Group], runs: Sequence[Ran | Joined], digits: int | None
+) -> bytes:
+    placed: dict[int, Row] = {}
+    for (places, _), ran in zip(groups, runs, strict=True):
+        placed.update(zip(places, ran.answers, strict=True))
+    rows = [placed[place] for place in range(len(placed))]
+    return lane.predictor.encode(rows, many=asked.many, round=digits)

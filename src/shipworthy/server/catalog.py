@@ -1,0 +1,208 @@
+"""The models that a server has, their versions, and whether it may be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ..errors import ServeError, ShipworthyError
+from ..runtime.host import this_host
+from .dispatch import Dispatcher
+from .lane import Lane
+from .observe.metrics import Metrics
+from .problems import NOT_FOUND, NOT_READY, RETRY_AFTER, ProblemError
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..predict import Predictor
+    from .observe.protocol import Recorder
+    from .sources import Found, Sources
+
+State: TypeAlias = Literal["starting", "healthy", "draining"]
+ModelState: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE"]
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """A name that is served."""
+
+    name: str
+    versions: dict[str, Lane] = field(default_factory=dict)
+    """In the order in which they were taken up."""
+
+    @property
+    def current(self) -> Lane:
+        """The version that answers where none is named: the one that was taken up last."""
+        return next(reversed(self.versions.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A version of a model that the server knows of."""
+
+    name: str
+    version: str
+    state: ModelState
+    reason: str = ""
+
+
+class Catalog:
+    """Models by name. Used on one event loop; packages are read and proven in threads."""
+
+    def __init__(self, settings: Settings, *, metrics: Recorder | None = None, sources: Sources | None = None) -> None:
+        self.settings = settings
+        self.metrics: Recorder = metrics or Metrics()
+        self.sources = sources
+        """Where packages are looked for; None where the predictors were handed over."""
+        self.state: State = "starting"
+        self.parting = False
+        self.models: dict[str, Model] = {}
+        self.command: Callable[[Literal["load", "unload"], str], Awaitable[None]] = self._carry_out
+        """What management routes call; a supervisor puts its own here, which reaches every worker."""
+        self._dispatcher = Dispatcher(this_host().cores)
+        self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="shipworthy-decode")
+        self.metrics.ready = lambda: self.ready
+        self.metrics.models_loaded = lambda: sum(len(model.versions) for model in self.models.values())
+        self.changed: Callable[[], None] = lambda: None
+        """Called when other lanes are served; whoever keeps them by path forgets them."""
+        self._failed: set[str] = set()
+        self._loading: dict[str, asyncio.Lock] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> bool:
+        return self.state == "healthy"
+
+    @property
+    def lanes(self) -> dict[str, Lane]:
+        """The current version of each model."""
+        return {name: model.current for name, model in self.models.items()}
+
+    def open(self, predictors: Iterable[tuple[str, Predictor]]) -> None:
+        """Serve these by name from now on; of several with one name the last is the current version.
+
+        ServeError where there is none, and where two are the same version of a model."""
+        for name, predictor in predictors:
+            version = predictor.version
+            versions = self.models.setdefault(name, Model(name)).versions
+            if version in versions:
+                raise ServeError(f"model {name!r}", f"has version {version} twice", "name each package once")
+            versions[version] = self._lane(name, predictor)
+        self.changed()
+        if not self.models:
+            raise ServeError("server", "has no model", "name at least one package")
+        self.state = "healthy"
+
+    def lane(self, name: str | None, version: str | None = None) -> Lane:
+        """The lane of a model, of the only one where no name is given; its current version where none is."""
+        model = self.models.get(name) if name is not None else None
+        if model is None:
+            model = self._found(name)
+        if version is None:
+            return model.current
+        if version not in model.versions:
+            known = ", ".join(map(repr, model.versions))
+            raise ProblemError(NOT_FOUND, f"{model.name!r} has no version {version[:80]!a}; there is {known}")
+        return model.versions[version]
+
+    async def load(self, name: str) -> Lane:
+        """Read the packages of this name anew, beside what is served; they take over when they are proven.
+
+        A version that is served already stays as it is. Raises ProblemError where no package has the name, and what
+        refuses a package; then all stays as it was."""
+        if self.sources is None:
+            raise ProblemError(NOT_FOUND, "this server was given its models, and knows of no packages")
+        async with self._loading.setdefault(name, asyncio.Lock()):
+            served = self.models[name].versions if name in self.models else {}
+            try:
+                found = await asyncio.to_thread(self.sources.open, name, served=served)
+            except ShipworthyError:
+                self._failed.add(name)
+                raise
+            self._failed.discard(name)
+            return self._replace(name, found)
+
+    async def unload(self, name: str) -> None:
+        """Take the model out, finish what it was asked, and free it. ProblemError where there is none."""
+        if name not in self.models:
+            self._found(name)
+        model = self.models.pop(name)
+        self.changed()
+        await asyncio.gather(*map(self._retire, model.versions.values()))
+
+    def index(self) -> list[Entry]:
+        """Every version that is served, and every model that could not be loaded or was taken out."""
+        entries = [Entry(name, version, "READY") for name, model in self.models.items() for version in model.versions]
+        for name in self.sources.names() if self.sources is not None else ():
+            lock = self._loading.get(name)
+            if lock is not None and lock.locked():
+                entries.append(Entry(name, "", "LOADING"))
+            elif name in self._failed:
+                # The reason is in the server's log: it may name files of the host.
+                entries.append(Entry(name, "", "UNAVAILABLE", "failed to load"))
+            elif name not in self.models:
+                entries.append(Entry(name, "", "UNAVAILABLE", "unloaded"))
+        return entries
+
+    def drain(self) -> None:
+        """Say that no more requests should come; those that do are still answered."""
+        self.state = "draining"
+
+    def part(self) -> None:
+        """From now on, ask every client to leave its connection."""
+        self.parting = True
+
+    async def close(self) -> None:
+        """Give up what waits, finish what runs, and take no more. The predictors stay open."""
+        self.state = "draining"
+        await asyncio.gather(*self._retiring)
+        await asyncio.gather(*(lane.close() for model in self.models.values() for lane in model.versions.values()))
+        await asyncio.to_thread(self._decoders.shutdown)
+
+    async def _carry_out(self, verb: Literal["load", "unload"], name: str) -> None:
+        if verb == "load":
+            await self.load(name)
+        else:
+            await self.unload(name)
+
+    def _replace(self, name: str, found: Found) -> Lane:
+        """Let the versions that were found be those that are served, between two batches."""
+        before = self.models.get(name, Model(name))
+        opened = {predictor.version: predictor for predictor in found.opened}
+        after = Model(name)
+        for version in found.versions:
+            kept = before.versions.get(version)
+            after.versions[version] = kept if kept is not None else self._lane(name, opened[version])
+        self.models[name] = after
+        self.changed()
+        for version, lane in before.versions.items():
+            if version not in after.versions:
+                self._later(self._retire(lane))
+        return after.current
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    def _lane(self, name: str, predictor: Predictor) -> Lane:
+        metrics = self.metrics.lane(name, predictor.version)
+        return Lane(name, predictor, self._dispatcher, self._decoders, self.settings, metrics)
+
+    async def _retire(self, lane: Lane) -> None:
+        await lane.drain()
+        await lane.close()
+        await asyncio.to_thread(lane.predictor.close)
+
+    def _found(self, name: str | None) -> Model:
+        if self.state == "starting":
+            raise ProblemError(NOT_READY, "the models are being loaded", headers=RETRY_AFTER)
+        known = ", ".join(map(repr, self.models))
+        if name is not None:
+            raise ProblemError(NOT_FOUND, f"there is no model {name[:80]!a}; there is {known}")
+        if len(self.models) != 1:
+            raise ProblemError(NOT_FOUND, f"several models are served; use /models/{{model}}/predict: {known}")
+        return next(iter(self.models.values()))

@@ -1,0 +1,9 @@
+"""HTTP/1.1 connections that cannot be held, flooded or confused by who is at the other end.
+
+`bounded(limits)` gives the protocol class of one server, for `uvicorn.Config(http=...)`."""
+
+from .limits import Limits
+from .protocol import GONE, Connection, bounded
+from .watch import Watch
+
+__all__ = ["GONE", "Connection", "Limits", "Watch", "bounded"]

@@ -1,0 +1,241 @@
+"""One request and its answer, as the application sees them: ASGI's `receive` and `send`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp, Message, Scope
+
+from ..access import request_id
+from .refusals import FAILED
+
+if TYPE_CHECKING:
+    from .protocol import Connection
+
+HIGH_WATER = 65_536
+"""Bytes of a body that may wait for the application before the connection is read no further."""
+
+_LOG = logging.getLogger("shipworthy.server")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection"))
+_BARE = frozenset((204, 304))
+_MOST_NAMES = 256
+_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_DISCONNECT: Message = {"type": "http.disconnect"}
+
+
+class Exchange:
+    """Lives from the headers of a request to the end of its answer."""
+
+    __slots__ = (
+        "_bare",
+        "_body",
+        "_chunked",
+        "_connection",
+        "_delivered",
+        "_head",
+        "_left",
+        "_method",
+        "_more",
+        "_on_gone",
+        "_plain",
+        "_waiter",
+        "complete",
+        "expects",
+        "gone",
+        "keep_alive",
+        "sent",
+    )
+
+    def __init__(self, connection: Connection, method: str, version: str, keep_alive: bool, expects: bool) -> None:
+        """`expects`: the client waits for a word before it sends the body."""
+        self._connection, self._method, self._plain = connection, method, version == "1.0"
+        # HTTP/1.0 closes after every answer: its ways of not doing so are not understood by every proxy.
+        self.keep_alive, self.expects = keep_alive and not self._plain, expects
+        self.gone = self.complete = self.sent = False
+        """Nobody is there any longer; the answer is given; its head is written."""
+        self._body: bytes | bytearray = b""
+        self._more = True
+        self._delivered = False
+        self._head: bytes | None = None
+        self._left: int | None = None
+        self._chunked = self._bare = False
+        self._waiter: asyncio.Event | None = None
+        self._on_gone: Callable[[], object] | None = None
+
+    def when_gone(self, callback: Callable[[], object] | None) -> None:
+        """Call this once if the client leaves before its answer is given; at once, if it has left. The last one given
+        counts, and None takes it back."""
+        if self.gone and callback is not None:
+            callback()
+        else:
+            self._on_gone = callback
+
+    def feed(self, piece: bytes) -> bool:
+        """Take a piece of the body; False where enough of it waits. Nobody takes it after the answer."""
+        if self.gone or self.complete:
+            return True
+        if not self._body:
+            self._body = piece
+        elif isinstance(self._body, bytearray):
+            self._body += piece
+        else:
+            self._body = bytearray(self._body) + piece
+        self._wake()
+        return len(self._body) <= HIGH_WATER
+
+    def end(self) -> None:
+        """The body is complete."""
+        self._more = False
+        self._wake()
+
+    def leave(self) -> None:
+        """The client is gone, or is taken for gone."""
+        if self.gone or self.complete:
+            return
+        self.gone = True
+        self._wake()
+        callback, self._on_gone = self._on_gone, None
+        if callback is not None:
+            callback()
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        """Let the application answer; where it does not, answer that it failed."""
+        try:
+            await app(scope, self.receive, self.send)
+            if not self.complete and not self.gone:
+                raise RuntimeError("the application left without an answer")
+        except asyncio.CancelledError:
+            self._fail(request_id(scope["headers"]))
+            raise
+        # Whatever an application raises, the connection must not hang, and others must not be harmed.
+        except Exception as error:  # noqa: BLE001
+            identity = request_id(scope["headers"])
+            if not self.gone:
+                _LOG.error("request %s failed: %s %a", identity, self._method, scope["path"][:200], exc_info=error)
+            self._fail(identity)
+
+    async def receive(self) -> Message:
+        """The next piece of the body; `http.disconnect` where the client is gone or has its answer."""
+        if self.expects and not self.gone and not self.complete:
+            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.expects = False
+        while not (self.gone or self.complete):
+            if self._body or not (self._more or self._delivered):
+                body, self._body = self._body, b""
+                self._delivered = not self._more
+                self._connection.resume()
+                return {"type": "http.request", "body": bytes(body), "more_body": self._more}
+            self._connection.resume()
+            if self._waiter is None:
+                self._waiter = asyncio.Event()
+            await self._waiter.wait()
+            self._waiter.clear()
+        return _DISCONNECT
+
+    async def send(self, message: Message) -> None:
+        """Write the answer. Its head goes out with the first piece of its body. RuntimeError where the application
+        breaks the rules of ASGI or of HTTP."""
+        if self._connection.write_paused and not self.gone:
+            await self._connection.drain()
+        if self.gone:
+            return
+        kind = message["type"]
+        if self._head is None:
+            if kind != "http.response.start":
+                raise RuntimeError(f"expected http.response.start, got {kind}")
+            self._head = self._start(message["status"], message.get("headers", ()))
+        elif kind != "http.response.body" or self.complete:
+            raise RuntimeError(f"did not expect {kind}")
+        else:
+            self._continue(message.get("body", b""), message.get("more_body", False))
+
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        default, lines = self._connection.default_head()
+        head = [_STATUS.get(status) or b"HTTP/1.1 %d \r\n" % status, default]
+        closing = False
+        for name, value in headers:
+            if name not in _names:
+                name = _known(name)
+            if name in _FRAMING:
+                if name == b"content-length":
+                    self._left = int(value)
+                elif name == b"connection":
+                    closing = closing or b"close" in value.lower()
+                    continue
+                else:
+                    # How an answer is framed depends on who asked, which only this class knows.
+                    continue
+            head += (name, b": ", value, b"\r\n")
+        if self._method == "HEAD" or status in _BARE:
+            self._bare, self._left = True, 0
+        elif self._left is None:
+            # HTTP/1.0 knows no chunks: the answer ends with the connection.
+            self._chunked = not self._plain
+            if self._chunked:
+                head += (b"transfer-encoding", b": ", b"chunked", b"\r\n")
+        # A client that still waits for leave to send its body may send it or not: what it sends next is anybody's guess.
+        if self.expects or (closing and self._connection.last_in_line(self)):
+            self.keep_alive = False
+        if not self.keep_alive:
+            head += (b"connection", b": ", b"close", b"\r\n")
+        lines += len(head) // 4 + 2
+        head.append(b"\r\n")
+        return _sound(b"".join(head), lines)
+
+    def _continue(self, body: bytes, more: bool) -> None:
+        assert self._head is not None
+        if self._bare:
+            body = b""
+        elif self._left is not None:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more):
+                raise RuntimeError("the answer is not as long as its content-length says")
+        elif self._chunked:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else b"0\r\n\r\n")
+        self._connection.transport.write(body if self.sent else self._head + body)
+        self.sent = True
+        if not more:
+            self.complete, self._on_gone = True, None
+            self._wake()
+            self._connection.answered(self)
+
+    def _fail(self, identity: str) -> None:
+        if self.gone or self.complete:
+            return
+        if self.sent:
+            self._connection.transport.abort()
+            return
+        self.complete, self.keep_alive, self._on_gone = True, False, None
+        self._connection.transport.write(FAILED.render(identity))
+        self._connection.answered(self)
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            self._waiter.set()
+
+
+_names = {b"content-type", b"content-length", b"x-request-id", b"server-timing"}
+"""Names of headers that are sound, as applications have sent them."""
+
+
+def _known(name: bytes) -> bytes:
+    """The name in lower case; RuntimeError where it is none."""
+    if not _NAME.fullmatch(name):
+        raise RuntimeError(f"{name!r} is no name of a header")
+    name = name.lower()
+    if len(_names) < _MOST_NAMES:
+        _names.add(name)
+    return name
+
+
+def _sound(head: bytes, lines: int) -> bytes:
+    """The head. RuntimeError where a value would end its line, and begin another header or answer."""
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+        raise RuntimeError("a header holds a line break")
+    return head

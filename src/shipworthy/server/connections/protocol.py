@@ -1,0 +1,308 @@
+"""One connection: requests are answered one after another, and what takes too long is ended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from starlette.types import Scope
+from uvicorn.config import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from ..access import request_id
+from . import refusals
+from .exchange import Exchange
+from .limits import Limits
+from .reading import BETWEEN, BODY, DEAF, HEAD, Reader
+from .refusals import Refusal
+from .targets import split_target
+from .watch import SPARE, Watch
+
+GONE = "shipworthy.gone"
+"""The extension of a scope under which `Exchange.when_gone` stands."""
+
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class Connection(Reader):
+    """One connection, from its start to its end. `bounded` makes the class that a server uses.
+
+    A scope's `extensions` hold `shipworthy.gone`: `register(callback)` has the callback called once, in the event loop,
+    if the client leaves before its answer is complete."""
+
+    __slots__ = (
+        "_active",
+        "_app",
+        "_client",
+        "_owed",
+        "_owed_last",
+        "_owed_since",
+        "_queue",
+        "_read_paused",
+        "_root",
+        "_scheme",
+        "_server",
+        "_shut",
+        "_state",
+        "_web",
+        "_writable",
+        "loop",
+        "transport",
+        "write_paused",
+    )
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__()
+        self._app, self._root, self._web, self._state = config.loaded_app, config.root_path, server_state, app_state
+        self.loop = _loop or asyncio.get_running_loop()
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
+        self._active: Exchange | None = None
+        """The request that is being answered."""
+        self._queue: list[tuple[Exchange, Scope]] = []
+        """Requests that wait for the answer of the active one."""
+        self._read_paused = self.write_paused = self._shut = False
+        """`_shut`: the last answer is written."""
+        self._writable: asyncio.Event | None = None
+        self._owed = self._owed_last = 0
+        """Bytes that were to be written since `_owed_since`, and those that are left."""
+        self._owed_since = 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is read, answered or waited for."""
+        return self._phase == BETWEEN and self._active is None
+
+    # ---- the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods of asyncio.Transport, and are not of its class.
+        self.transport = transport = cast(asyncio.Transport, transport)
+        self._web.connections.add(self)  # type: ignore[arg-type]  # a set of uvicorn's own protocols, by its hints
+        self._server, self._client = get_local_addr(transport), get_remote_addr(transport)
+        self._scheme = "https" if is_ssl(transport) else "http"
+        fits = self.watch.add(self)
+        self.since = self.watch.now
+        if fits:
+            return
+        if len(self.watch.open) > self.watch.most + SPARE:
+            self._break_off("dropped")
+        else:
+            self.refuse(refusals.CROWDED)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.watch.remove(self)
+        self._web.connections.discard(self)
+        self._phase, self._parser = DEAF, None
+        self.resume_writing()
+        left = [exchange for exchange, _ in self._queue]
+        self._queue = []
+        if self._active is not None:
+            left.append(self._active)
+        for exchange in left:
+            exchange.leave()
+
+    def shutdown(self) -> None:
+        """Asked by the server when it stops: leave now, or with the last answer that is due."""
+        if self._active is not None:
+            last = self._queue[-1][0] if self._queue else self._active
+            last.keep_alive = False
+        elif self._phase == DEAF:
+            self.transport.abort()
+        else:
+            self.leave()
+
+    def leave(self) -> None:
+        """Close the connection when all that was written is read."""
+        self._phase, self._shut, self.since = DEAF, True, self.watch.now
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._writable is not None:
+            self._writable.set()
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough of its answer."""
+        while self.write_paused:
+            self._writable = asyncio.Event()
+            await self._writable.wait()
+
+    def resume(self) -> None:
+        """The application asks for more of the body."""
+        if self._read_paused and not self._queue:
+            self._read_paused = False
+            self.transport.resume_reading()
+
+    def default_head(self) -> tuple[bytes, int]:
+        """What every answer begins with: the date; and how many lines that is."""
+        return self.watch.default_head(self._web.default_headers)
+
+    # ---- what is answered
+
+    def accept(
+        self, method: str, version: str, headers: list[tuple[bytes, bytes]], keep_alive: bool, expects: bool
+    ) -> Exchange:
+        """Hand a request to the application, or let it wait for those before it."""
+        target = split_target(self._target)
+        exchange = Exchange(self, method, version, keep_alive, expects)
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
+            "method": method,
+            "root_path": self._root,
+            "path": self._root + target.path,
+            "raw_path": self._root.encode() + target.raw_path if self._root else target.raw_path,
+            "query_string": target.query,
+            "headers": headers,
+            "state": self._state.copy(),
+            "extensions": {GONE: exchange.when_gone},
+        }
+        if self._active is None:
+            self._start(exchange, scope)
+        else:
+            if len(self._queue) >= self.watch.limits.pipelined:
+                self.end(refusals.IMPATIENT)
+            self._queue.append((exchange, scope))
+            self.pause()
+        return exchange
+
+    def _start(self, exchange: Exchange, scope: Scope) -> None:
+        self._active = exchange
+        task = self.loop.create_task(exchange.run(self._app, scope))
+        self._web.tasks.add(task)
+        task.add_done_callback(self._web.tasks.discard)
+
+    def last_in_line(self, exchange: Exchange) -> bool:
+        """Whether nothing waits behind this answer. Where something does, the connection is closed after that."""
+        if not self._queue:
+            return True
+        self._queue[-1][0].keep_alive = False
+        return False
+
+    def answered(self, exchange: Exchange) -> None:
+        """An answer is written: go on to the next request, or end."""
+        self._web.total_requests += 1
+        self._active = None
+        if self.transport.is_closing():
+            return
+        if not exchange.keep_alive:
+            if self._phase == BODY and self._reading is exchange:
+                self._linger()
+            else:
+                self.leave()
+            return
+        if self._queue:
+            self._start(*self._queue.pop(0))
+        elif self._refusal is not None:
+            self._say_no()
+            return
+        elif self._phase == BETWEEN:
+            self.since = self.watch.now
+        self.resume()
+
+    def refuse(self, why: Refusal) -> None:
+        """End the connection with an answer: at once, or after those that are due before it."""
+        if self._phase == DEAF:
+            return
+        reading = self._reading if self._phase == BODY else None
+        self._phase, self._refusal = DEAF, why
+        self.watch.refused[why.kind.slug] += 1
+        if reading is not None:
+            if reading.complete:
+                self.leave()
+                return
+            if reading.sent:
+                self.transport.abort()
+                return
+            if reading is self._active:
+                self._active = None
+            else:
+                self._queue.pop()
+            reading.leave()
+        if self._active is None:
+            self._say_no()
+
+    def _say_no(self) -> None:
+        assert self._refusal is not None
+        self.transport.write(self._refusal.render(request_id(self._headers)))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that no more will be written, and drop what still comes, so that the last answer is not lost."""
+        self._phase, self._shut, self.since = DEAF, True, self.watch.now
+        if self._read_paused:
+            self._read_paused = False
+            self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _break_off(self, why: str) -> None:
+        self._phase = DEAF
+        self.watch.refused[why] += 1
+        self.transport.abort()
+
+    def pause(self) -> None:
+        if not self._read_paused:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    # ---- once a second
+
+    def look(self, now: float, elapsed: float) -> None:
+        """End what takes too long. `elapsed`: seconds since the last look."""
+        limits = self.watch.limits
+        pending = self.transport.get_write_buffer_size()
+        if (pending or self._owed) and self._is_left_unread(pending, now):
+            self._break_off("unread")
+            return
+        age = now - self.since
+        if self._phase == BETWEEN:
+            if self._active is None:
+                # An idle connection keeps nothing of its last request.
+                self._reading, self._headers, self._target = None, [], b""
+                if age > limits.idle_s:
+                    self.watch.refused["idle"] += 1
+                    self.leave()
+        elif self._phase == HEAD:
+            if age > limits.headers_s:
+                self.refuse(refusals.SLOW_HEADERS)
+        elif self._phase == BODY:
+            assert self._reading is not None
+            if self._read_paused or self._reading.expects or self._reading is not self._active is not None:
+                self.since += elapsed
+            elif self._got < (age - limits.grace_s) * limits.bytes_per_s:
+                self.refuse(refusals.SLOW_BODY)
+        elif self._shut and not pending and age > limits.linger_s:
+            self.transport.abort()
+
+    def _is_left_unread(self, pending: int, now: float) -> bool:
+        if not self._owed:
+            self._owed_since = now
+        self._owed += max(0, pending - self._owed_last)
+        self._owed_last = pending
+        if not pending:
+            self._owed = 0
+            return False
+        limits = self.watch.limits
+        return self._owed - pending < (now - self._owed_since - limits.grace_s) * limits.bytes_per_s
+
+
+def bounded(limits: Limits | None = None) -> type[Connection]:
+    """The protocol of one server, for `uvicorn.Config(http=bounded(limits))`; its `watch` counts what was refused.
+
+    It serves HTTP/1.1 and HTTP/1.0 without WebSockets, over TCP or TLS, in one event loop."""
+    return type("BoundedConnection", (Connection,), {"__slots__": (), "watch": Watch(limits or Limits())})

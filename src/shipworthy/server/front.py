@@ -1,0 +1,114 @@
+"""The bare ASGI lane: the predict and infer routes, answered without anything between them and the event loop.
+
+Everything else goes to the application behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .access import Access, request_id
+from .answering import predict
+from .bodies import ClientGone
+from .catalog import Catalog
+from .dispatch import StoppedError, clock
+from .head import Head
+from .lane import Lane
+from .observe.protocol import Route
+from .problems import INTERNAL, MEDIA_TYPE, METHOD_NOT_ALLOWED, ProblemError, as_problem, problem_body
+from .replies import Reply
+
+Handler: TypeAlias = Callable[[Lane, Head, Receive], Awaitable[Reply]]
+Hot: TypeAlias = tuple[Lane, Handler, Route]
+
+_LOG = logging.getLogger("shipworthy.server")
+_PREDICT = re.compile(r"(?:/models/([^/]+)(?:/versions/([^/]+))?)?/predict")
+_PROBLEM_TYPE = MEDIA_TYPE.encode()
+
+
+class Front:
+    """Answers the hot routes itself, and hands everything else to `app`."""
+
+    def __init__(self, app: ASGIApp, catalog: Catalog, access: Access) -> None:
+        self.app = app
+        self._catalog, self._access = catalog, access
+        self._routes: dict[str, Hot] = {}
+        catalog.changed = self._routes.clear
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        route = self._routes.get(path)
+        if route is None and not is_hot(path):
+            await self.app(scope, receive, send)
+            return
+        await self._answer(path, route, scope, receive, send)
+
+    async def _answer(self, path: str, route: Hot | None, scope: Scope, receive: Receive, send: Send) -> None:
+        started = clock()
+        head = Head(scope, request_id(scope["headers"]))
+        try:
+            problem = self._access.check(scope["headers"], path, scope["method"], scope.get("client"))
+            if problem is not None:
+                raise problem
+            if scope["method"] != "POST":
+                raise ProblemError(METHOD_NOT_ALLOWED, "this route takes POST", headers={"allow": "POST"})
+            lane, handler, name = route or self._found(path)
+            reply = await handler(lane, head, receive)
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            # A server that stops cancels the requests that it does not wait for any longer.
+            if self._catalog.state != "draining":
+                raise
+            await self._refuse(StoppedError(), head, send, path)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and the log the rest
+            await self._refuse(error, head, send, path)
+            return
+        headers = [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"x-request-id", head.id.encode()),
+            (b"server-timing", reply.server_timing),
+            *reply.headers,
+        ]
+        if self._catalog.parting:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        lane.metrics.answered(name, clock() - started)
+
+    def _found(self, path: str) -> Hot:
+        """The lane and the handler of a path; ProblemError where there is no such model."""
+        asked = _PREDICT.fullmatch(path)
+        assert asked is not None, "only hot paths come here"
+        route: Hot = (self._catalog.lane(asked[1], asked[2]), predict, "predict")
+        self._routes[path] = route
+        return route
+
+    async def _refuse(self, error: Exception, head: Head, send: Send, path: str) -> None:
+        problem = as_problem(error)
+        if problem.type is INTERNAL:
+            _LOG.error("request %s failed: POST %a", head.id, path, exc_info=error)
+        body = problem_body(problem, head.id)
+        headers = [
+            (b"content-type", _PROBLEM_TYPE),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", head.id.encode()),
+            *((name.encode(), value.encode("latin-1")) for name, value in problem.headers.items()),
+        ]
+        await send({"type": "http.response.start", "status": problem.type.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def is_hot(path: str) -> bool:
+    """Whether the lane answers this path, or refuses it."""
+    return _PREDICT.fullmatch(path) is not None

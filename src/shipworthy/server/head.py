@@ -1,0 +1,60 @@
+"""What a request says before its body, read once."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from ..errors import InputError, Problem
+from .bodies import too_long
+
+MAX_TIMEOUT_MS = 3_600_000
+MAX_DIGITS = 17
+
+
+class Head:
+    """Headers by name, in lower case; of one that was sent twice the last counts."""
+
+    __slots__ = ("headers", "id", "scope")
+
+    def __init__(self, scope: Any, request_id: str) -> None:
+        self.scope = scope
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = request_id
+
+    def size(self, limit: int) -> int:
+        """Bytes of the body as announced; `limit` where it comes in chunks. ProblemError where it is longer."""
+        text = self.headers.get(b"content-length")
+        if text is None:
+            return limit if b"transfer-encoding" in self.headers else 0
+        # The web server has refused what is no number; one of more than 18 digits is beyond every limit.
+        if not text.isdigit() or len(text) > 18 or int(text) > limit:
+            raise too_long(limit)
+        return int(text)
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get(b"content-type", b"").decode("latin-1")
+
+    @property
+    def timeout_s(self) -> float | None:
+        """The caller's own deadline. InputError where it is no whole number of milliseconds."""
+        text = self.headers.get(b"x-request-timeout-ms")
+        if text is None:
+            return None
+        if not (text.isdigit() and len(text) <= 7 and 1 <= int(text) <= MAX_TIMEOUT_MS):
+            raise InputError([Problem(0, "x-request-timeout-ms", f"expected milliseconds from 1 to {MAX_TIMEOUT_MS}")])
+        return int(text) / 1e3
+
+    @property
+    def digits(self) -> int | None:
+        """How far `?round=` rounds the floats of the answer. InputError where it is no number from 0 to 17."""
+        query: bytes = self.scope["query_string"]
+        if not query:
+            return None
+        text = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)).get("round")
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdecimal() and len(text) <= 2 and int(text) <= MAX_DIGITS):
+            raise InputError([Problem(0, "round", f"expected a number of digits from 0 to {MAX_DIGITS}")])
+        return int(text)

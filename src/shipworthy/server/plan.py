@@ -1,0 +1,76 @@
+"""What is to be served, and how: all that a process needs to know before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import ServeError
+from .settings import Settings
+from .sockets import Tls
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What a server says of its work."""
+
+    format: Literal["text", "json"] = "text"
+    """Of the lines on standard error."""
+    access: bool = False
+    """Whether every request has a line."""
+    otel_endpoint: str | None = None
+    """Where traces are sent, such as http://localhost:4318."""
+
+    def __post_init__(self) -> None:
+        if self.format not in ("text", "json"):
+            raise ServeError("log format", f"is {self.format!r}", "choose text or json")
+        if self.otel_endpoint is not None and not self.otel_endpoint.startswith(("http://", "https://")):
+            reason, remedy = f"is {self.otel_endpoint!r}", "give an address such as http://localhost:4318"
+            raise ServeError("OpenTelemetry endpoint", reason, remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of a server that one of its worker processes is."""
+
+    slot: int
+    """Its number, from 0; the worker that replaces it has the same."""
+    workers: int
+    counters: str
+    """The folder in which every worker keeps its counters."""
+    models: tuple[str, ...] | None = None
+    """The names that are served by now; None for those of all packages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a server process serves, to whom, and within which bounds."""
+
+    packages: tuple[str, ...]
+    """Folders or `.ship` files."""
+    repository: str | None = None
+    """A folder of packages."""
+    allow_code: bool = False
+    token: str | None = field(default=None, repr=False)
+    loopback: bool = True
+    """Whether the address is one that only this machine reaches."""
+    tls: Tls | None = None
+    grpc: str | None = None
+    """The address, host:port, of the gRPC server; None for none."""
+    settings: Settings = field(default_factory=Settings)
+    logs: Logs = field(default_factory=Logs)
+    share: Share | None = None
+    """None where one process is the whole server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A version of a model as it is served, in the words for its operator."""
+
+    model: str
+    version: str
+    variant: str
+    passed_over: tuple[tuple[str, str], ...] = ()
+    """Id and reason of each variant that was preferred, and could not or may not be used."""
+    notes: tuple[str, ...] = ()
+    """What callers cannot send, and why."""

@@ -1,0 +1,368 @@
+"""One process that serves a plan: its packages, its models, its web server, and the order in which they come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from asyncio import FIRST_COMPLETED
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from socket import socket
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import ServeError, ShipworthyError
+from .plan import Plan, Served
+from .sockets import SPREADS, let_no_more_in
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from ..package import Variant
+    from ..predict import Predictor
+    from ..runtime.protocol import OperatingPoint
+    from .catalog import Catalog
+    from .sources import Sources
+    from .v2.grpc_server import GrpcServer
+
+T = TypeVar("T")
+
+PARTING_S = 0.2
+"""So long a server that is told to stop still takes connections, and so long again requests on those that it has. One
+that closed them at once would lose what was already on its way to it."""
+SETTLING_S = 0.05
+"""So long connections that have begun may take to be complete, when no others begin."""
+
+_LOG = logging.getLogger("shipworthy.server")
+
+
+class Loading:
+    """The packages of a plan, being read and proven in a thread while the web server is imported and comes up."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Raises ServeError where the repository is no folder."""
+        from .sources import Sources
+
+        self._plan = plan
+        self._unwanted = threading.Event()
+        self.sources: Sources = Sources(
+            plan.packages, repository=plan.repository, open_package=partial(open_package, plan)
+        )
+        self.outcome: Future[list[Predictor]] = _in_background(self._open)
+
+    def give_up(self) -> None:
+        """Open no further package."""
+        self._unwanted.set()
+
+    def close(self) -> None:
+        """Wait for the package that is being opened, and close what was. An engine cannot be interrupted safely."""
+        self.give_up()
+        if self.outcome.exception() is None:
+            for predictor in self.outcome.result():
+                predictor.close()
+
+    def _open(self) -> list[Predictor]:
+        if self._plan.share is None or self._plan.share.models is None:
+            return self.sources.open_all(self._unwanted.is_set)
+        opened: list[Predictor] = []
+        for name in self._plan.share.models:
+            if not self._unwanted.is_set():
+                opened += self.sources.open(name, served=()).opened
+        return opened
+
+
+class Process:
+    """Serves the models of a plan on a socket. Made and used on one event loop."""
+
+    def __init__(self, plan: Plan, listening: socket, loading: Loading) -> None:
+        from .access import Access
+        from .app import assemble
+        from .catalog import Catalog
+        from .observe.metrics import Metrics
+
+        share = plan.share
+        metrics = Metrics(Path(share.counters), share.slot) if share is not None else Metrics()
+        self.catalog: Catalog = Catalog(plan.settings, metrics=metrics, sources=loading.sources)
+        self._plan = plan
+        self._listening = listening
+        self._loading = loading
+        self._access = Access(plan.token, loopback=plan.loopback)
+        self._web = _web_server(assemble(self.catalog, self._access), plan)
+        self._grpc: GrpcServer | None = None
+        self._grpc_left: asyncio.Task[None] | None = None
+        self._leaving = asyncio.Event()
+        self._last = False
+        self._reloading = asyncio.Lock()
+        self.loaded: tuple[Served, ...] = ()
+        """What was loaded at the start."""
+
+    @property
+    def served(self) -> tuple[Served, ...]:
+        """Every version that is served."""
+        models = self.catalog.models.values()
+        return tuple(served(lane.predictor) for model in models for lane in model.versions.values())
+
+    def leave(self, *, last: bool = True) -> None:
+        """Drain. Where this process is not the `last` to have its socket, connections may go on to wait in it."""
+        self._last = self._last or last
+        self._loading.give_up()
+        self._leaving.set()
+
+    def hurry(self) -> None:
+        """Drain, and do not wait for requests in flight."""
+        self._web.force_exit = True
+        self.leave()
+
+    @property
+    def leaving(self) -> bool:
+        return self._leaving.is_set()
+
+    async def run(
+        self,
+        ready: Callable[[Sequence[Predictor]], None],
+        *,
+        admitted: Callable[[], Awaitable[None]] | None = None,
+        listen_at_once: bool = True,
+    ) -> None:
+        """Serve until told to leave; then finish what is in flight. Raises what refuses a package.
+
+        When all is loaded and `admitted` lets it, the models are served, and `ready` is called with what was loaded.
+        Before that, connections are told that the server is starting, or wait in the socket's own queue where it shall
+        not `listen_at_once`."""
+        left = asyncio.create_task(self._leaving.wait())
+        flushing = asyncio.create_task(self.catalog.metrics.keep_flushing())
+        serving = asyncio.create_task(self._serve()) if listen_at_once else None
+        opening = asyncio.create_task(self._open(ready, admitted))
+        try:
+            await _first(opening, left, serving)
+            if opening.done():
+                opening.result()
+            if self.catalog.ready:
+                serving = serving or asyncio.create_task(self._serve())
+                await _first(left, serving)
+                await self._part()
+        finally:
+            opening.cancel()
+            left.cancel()
+            self._web.should_exit = True
+            if serving is not None:
+                await serving
+            await self._dismiss()
+            flushing.cancel()
+            self.catalog.metrics.close()
+
+    async def load(self, package: str | Path) -> None:
+        """Load the packages of a name anew, or take up the package at a path. ServeError where there is neither."""
+        name, sources = str(package), self._loading.sources
+        if isinstance(package, Path) or (name not in sources.names() and Path(name).exists()):
+            name = await asyncio.to_thread(sources.add, Path(package))
+        with _problems_as_errors(name):
+            await self.catalog.command("load", name)
+
+    async def unload(self, name: str) -> None:
+        """Take a model out. ServeError where there is none of the name."""
+        with _problems_as_errors(name):
+            await self.catalog.command("unload", name)
+
+    async def reload(self) -> list[Exception]:
+        """Read all packages anew, those of models that were not known before too, and give what failed: that leaves
+        what is served as it is."""
+        failures: list[Exception] = []
+        if not self.catalog.ready:
+            return failures
+        async with self._reloading:
+            known = set(self._loading.sources.names())
+            for name in list(self.catalog.models):
+                await self._reload_one(name, failures)
+            for name in self._loading.sources.names():
+                if name not in known:
+                    await self._reload_one(name, failures)
+        return failures
+
+    async def _reload_one(self, name: str, failures: list[Exception]) -> None:
+        from .problems import ProblemError
+
+        try:
+            lane = await self.catalog.load(name)
+        except (ShipworthyError, ProblemError) as error:
+            _LOG.error("model %r was not reloaded, what is served stays: %s", name, error)
+            failures.append(error)
+        else:
+            _LOG.info("model %r: version %s is current", name, lane.version)
+
+    async def _open(
+        self, ready: Callable[[Sequence[Predictor]], None], admitted: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        predictors = await asyncio.wrap_future(self._loading.outcome)
+        self.loaded = tuple(map(served, predictors))
+        if admitted is not None:
+            await admitted()
+        if self.leaving:
+            return
+        if predictors or self._plan.share is None or self._plan.share.models is None:
+            self.catalog.open((predictor.contract.name, predictor) for predictor in predictors)
+        else:
+            # All models were taken out before the worker that this one replaces had died.
+            self.catalog.state = "healthy"
+        if self._plan.grpc is not None:
+            self._grpc = await self._start_grpc(self._plan.grpc)
+        ready(predictors)
+
+    async def _start_grpc(self, address: str) -> GrpcServer:
+        from .v2.grpc_server import server_credentials, start
+
+        tls = self._plan.tls
+        credentials = None
+        if tls is not None:
+            credentials = server_credentials(Path(tls.cert).read_bytes(), Path(tls.key).read_bytes())
+        return await start(self.catalog, address, access=self._access, credentials=credentials, shared=SPREADS)
+
+    async def _serve(self) -> None:
+        await self._web.serve(sockets=[self._listening])
+
+    async def _part(self) -> None:
+        """Leave in an order that loses nothing: be not ready, then take no new connections, then let clients go.
+
+        Clients are asked to leave their connections only when they can make no new ones, for a connection that is made
+        just when the socket is closed is reset."""
+        self.catalog.drain()
+        await asyncio.sleep(PARTING_S)
+        if self._last and let_no_more_in(self._listening):
+            await asyncio.sleep(SETTLING_S)
+        for listener in self._web.servers:
+            listener.close()
+        self.catalog.part()
+        if self._grpc is not None:
+            self._grpc_left = asyncio.create_task(self._grpc.drain(self._plan.settings.drain_s))
+        await asyncio.sleep(PARTING_S)
+
+    async def _dismiss(self) -> None:
+        """Give up the requests that were not waited for, and close the catalog."""
+        self.catalog.drain()
+        for task in (given_up := list(self._web.server_state.tasks)):
+            task.cancel()
+        # A response that nobody reads any longer may fail in any way.
+        await asyncio.gather(*given_up, return_exceptions=True)
+        if self._grpc is not None and self._web.force_exit:
+            await self._grpc.drain(0)
+        if self._grpc_left is not None:
+            await self._grpc_left
+        await self.catalog.close()
+
+
+def served(predictor: Predictor) -> Served:
+    return Served(
+        predictor.manifest.name,
+        predictor.version,
+        predictor.variant.id,
+        predictor.passed_over,
+        predictor.notes,
+    )
+
+
+def open_package(plan: Plan, path: Path) -> Predictor:
+    """A package as a process of this plan uses it, and what its batches cost here.
+
+    A worker takes its share of the cores, so that several do not hinder each other."""
+    from ..package import choose_variant, read_package
+    from ..predict import calibrate, load
+    from ..runtime.host import this_host
+
+    point = None
+    if plan.share is not None:
+        host = this_host()
+        with read_package(path) as package:
+            variant = choose_variant(package, host, allow_code=plan.allow_code).variant
+        point = fitting_point(variant, max(1, host.cores // plan.share.workers))
+    predictor = load(path, allow_code=plan.allow_code, point=point)
+    try:
+        calibrate(predictor)
+    except BaseException:
+        predictor.close()
+        raise
+    return predictor
+
+
+def fitting_point(variant: Variant, cores: int) -> OperatingPoint:
+    """The best measured operating point that uses no more than `cores`; else the best one, with fewer threads."""
+    from ..runtime.protocol import OperatingPoint
+
+    points = variant.points or (OperatingPoint(),)
+    fits = next((point for point in points if max(point.threads, point.streams) <= cores), None)
+    if fits is not None:
+        return fits
+    best = points[0]
+    return OperatingPoint(streams=min(best.streams, cores), threads=min(best.threads, cores), batch=best.batch)
+
+
+def _in_background(work: Callable[[], T]) -> Future[T]:
+    """The outcome of `work`, done in a thread that does not keep the process from ending."""
+    future: Future[T] = Future()
+    # From now on, it cannot be cancelled by who stops waiting for it.
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        # Whatever it is, it is raised again where the result is asked for.
+        except BaseException as error:  # noqa: BLE001
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="shipworthy-load", daemon=True).start()
+    return future
+
+
+@contextmanager
+def _problems_as_errors(name: str) -> Iterator[None]:
+    """What is a problem over HTTP is an error of the one who calls a function."""
+    from .problems import ProblemError
+
+    try:
+        yield
+    except ProblemError as error:
+        raise ServeError(f"model {name!r}", error.detail, "name a package that the server knows") from None
+
+
+async def _first(*awaited: asyncio.Future[Any] | None) -> None:
+    await asyncio.wait([one for one in awaited if one is not None], return_when=FIRST_COMPLETED)
+
+
+def _web_server(app: Any, plan: Plan) -> uvicorn.Server:
+    import uvicorn
+
+    from .connections import bounded
+
+    # It warns of every malformed form, which is its sender's doing.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    # What it says of its start and end is said by those who see all of it.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+    tls = plan.tls
+
+    class WebServer(uvicorn.Server):
+        """Leaves signals to those who know what is to be drained."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    return WebServer(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http=bounded(),
+            ws="none",
+            # The catalog is closed by `_dismiss`, also when the web server is made to leave at once.
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            # Who manages the server is told by the address of the connection, which no header may change.
+            proxy_headers=False,
+            timeout_graceful_shutdown=plan.settings.drain_s,
+            ssl_context_factory=(lambda config, default: tls.context()) if tls is not None else None,
+        )
+    )

@@ -1,0 +1,105 @@
+"""Where a server finds its packages: those that its operator named, and those in its repository folder.
+
+A name from a caller is only ever compared with the names that packages give themselves; it never becomes a path."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import PackageError, ServeError
+from ..package import Label, read_label
+from .problems import NOT_FOUND, ProblemError
+
+if TYPE_CHECKING:
+    from ..predict import Predictor
+
+_LOG = logging.getLogger("shipworthy.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The packages of one name: every version, the current one last, and a predictor of each that was opened."""
+
+    versions: tuple[str, ...]
+    opened: tuple[Predictor, ...]
+
+
+class Sources:
+    """Packages by the name of their model. Used from threads."""
+
+    def __init__(
+        self,
+        packages: Sequence[str | Path],
+        *,
+        repository: str | Path | None = None,
+        open_package: Callable[[Path], Predictor],
+    ) -> None:
+        """`repository` is a folder whose entries are packages. ServeError where it is no folder."""
+        self._packages = tuple(map(Path, packages))
+        self._repository = Path(repository) if repository is not None else None
+        self._open = open_package
+        self._names: dict[str, None] = {}
+        if self._repository is not None and not self._repository.is_dir():
+            raise ServeError(f"repository {repository}", "is no folder", "name the folder that has the packages")
+
+    def names(self) -> tuple[str, ...]:
+        """The names that were found when packages were last looked for."""
+        return tuple(self._names)
+
+    def add(self, package: Path) -> str:
+        """Know another package from now on; gives its name. Raises PackageError where it has none."""
+        name = read_label(package).name
+        if package not in self._packages:
+            self._packages = (*self._packages, package)
+        self._names[name] = None
+        return name
+
+    def open_all(self, unwanted: Callable[[], bool]) -> list[Predictor]:
+        """A predictor for every package, the current version of a name last; none where they become `unwanted` while
+        they are opened. Raises what refuses a package; then none stays open."""
+        with ExitStack() as opened:
+            predictors = []
+            for path, _ in self._labelled():
+                if unwanted():
+                    return []
+                predictors.append(opened.enter_context(self._open(path)))
+            opened.pop_all()
+        return predictors
+
+    def open(self, name: str, *, served: Container[str]) -> Found:
+        """The packages of one name, those opened whose version is not `served` yet.
+
+        Raises ProblemError where there is none, and what refuses a package; then none stays open."""
+        found = [(path, label) for path, label in self._labelled() if label.name == name]
+        if not found:
+            raise ProblemError(NOT_FOUND, f"the server has no package of the name {name[:80]!a}")
+        with ExitStack() as opened:
+            predictors = [
+                opened.enter_context(self._open(path)) for path, label in found if label.version not in served
+            ]
+            opened.pop_all()
+        return Found(tuple(dict.fromkeys(label.version for _, label in found)), tuple(predictors))
+
+    def _labelled(self) -> list[tuple[Path, Label]]:
+        """The operator's own packages as they were named, then those of the folder, oldest first."""
+        own = [(path, read_label(path)) for path in self._packages]
+        labelled = [*own, *sorted(self._in_repository(), key=lambda item: (item[1].created, item[1].digest))]
+        self._names = dict.fromkeys([*self._names, *(label.name for _, label in labelled)])
+        return labelled
+
+    def _in_repository(self) -> Iterator[tuple[Path, Label]]:
+        if self._repository is None:
+            return
+        for path in sorted(self._repository.iterdir()):
+            if path.name.startswith("."):
+                continue
+            try:
+                yield path, read_label(path)
+            except PackageError as error:
+                # A file may be there that is still being copied. What is asked for by name is then not found.
+                _LOG.warning("passed over in the repository: %s", error)

@@ -1,0 +1,261 @@
+"""A server of several processes: the supervisor keeps the sockets and the workers, and knows neither model nor engine.
+
+On Linux every worker has a listening socket of its own, and the kernel spreads connections over them. The supervisor
+keeps each socket open too, so that a worker's death resets no connection that still waits in its queue: the worker that
+takes its place takes those connections."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ServeError, ShipworthyError
+from .control import Answered, Ask, Begin, Do, Done, Failed, Fault, Loaded, Message, Open, Opened, Verb, error_of
+from .plan import Served, Share
+from .sockets import SPREADS, allow_many_files, beside
+from .workers import Child
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from .hosting import Place, Serving
+
+STARTS = 3
+"""So often a worker may die before it is ready, when the server has never been ready, until the server gives up."""
+STEADY_S = 10.0
+"""A worker that lived for so long did not die of its start."""
+LONGEST_PAUSE_S = 30.0
+GRACE_S = 10.0
+"""So much longer than `drain_s` a worker may take to end."""
+HURRY_S = 3.0
+"""So long a worker may take to end when nothing is waited for."""
+
+_LOG = logging.getLogger("shipworthy.server")
+
+
+class Slot:
+    """The place of a worker, which is always held by one, or about to be."""
+
+    def __init__(self, number: int, listening: socket) -> None:
+        self.number = number
+        self.listening: socket | None = listening
+        """None after starts that failed again and again: connections would wait there for nobody."""
+        self.child: Child | None = None
+        self.failures = 0
+        """Workers in a row that died young."""
+
+
+class Supervisor:
+    """Keeps as many workers as it was given sockets for."""
+
+    def __init__(self, place: Place, *, on_ready: Callable[[Serving], None] | None = None) -> None:
+        self.url = place.url
+        self.grpc_address = place.grpc_address
+        self.served: tuple[Served, ...] = ()
+        """What was loaded at the start."""
+        self._place = place
+        self._on_ready = on_ready
+        self._ready = False
+        self._leaving = asyncio.Event()
+        self._failure: ShipworthyError | None = None
+        self._slots = [Slot(number, listening) for number, listening in enumerate(place.sockets)]
+        # Has the address for a slot that gave its socket up, even where all of them did.
+        self._anchor = beside(place.sockets[0]) if SPREADS else place.sockets[0].dup()
+        self._numbers = itertools.count(1)
+        self._commanding = asyncio.Lock()
+        self._models: tuple[str, ...] | None = None
+        """The names that are served since the last command."""
+        self._changes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; then have all workers drain, and return. A second one does not wait for
+        requests in flight. SIGHUP has all workers read their packages anew. Raises what refuses a package."""
+        from .observe.readers import counters_folder
+
+        allow_many_files()
+        try:
+            with counters_folder() as counters:
+                asyncio.run(self._main(counters))
+        finally:
+            self._anchor.close()
+            self._place.close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _main(self, counters: Path) -> None:
+        loop = asyncio.get_running_loop()
+        handlers = {signal.SIGTERM: self._leave, signal.SIGINT: self._leave, signal.SIGHUP: self._reload}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        await asyncio.gather(*(self._keep(slot, counters) for slot in self._slots))
+
+    async def _keep(self, slot: Slot, counters: Path) -> None:
+        """Have a worker in this slot, until the server leaves."""
+        while not self._leaving.is_set():
+            child = await self._start(slot, counters)
+            await self._attend(slot, child)
+            ended = await child.end(GRACE_S)
+            if self._leaving.is_set():
+                return
+            self._note_death(slot, child, ended)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), _pause(slot.failures))
+
+    async def _start(self, slot: Slot, counters: Path) -> Child:
+        share = Share(slot.number, len(self._slots), str(counters), self._models)
+        listening = slot.listening or beside(self._anchor)
+        try:
+            child = slot.child = await Child.start(listening, changes=self._changes)
+        finally:
+            if slot.listening is None:
+                listening.close()
+        child.say(Begin(replace(self._place.plan, share=share), listen_at_once=not self._ready))
+        if self._leaving.is_set():
+            child.leave(self._patience_s)
+        return child
+
+    async def _attend(self, slot: Slot, child: Child) -> None:
+        """Hear a worker until it has gone."""
+        try:
+            while (message := await child.hear()) is not None:
+                self._heed(child, message)
+        except ServeError as error:
+            _LOG.error("%s", error)
+        slot.child = None
+        child.forsake()
+
+    def _heed(self, child: Child, message: Message) -> None:
+        match message:
+            case Loaded():
+                child.served = message.served
+                self._admit(child)
+            case Opened():
+                child.opened()
+                self._announce()
+            case Failed():
+                child.fault = message.fault
+            case Done():
+                child.done(message)
+            case Ask():
+                self._begin(self._answer(child, message))
+
+    def _admit(self, child: Child) -> None:
+        """Let a worker serve: at once where it replaces another, else when all have loaded."""
+        child.loaded = True
+        if self._ready:
+            child.say(Open())
+            self._begin(self._catch_up(child))
+        elif all(slot.child is not None and slot.child.loaded for slot in self._slots):
+            for slot in self._slots:
+                if slot.child is not None:
+                    slot.child.say(Open())
+
+    def _announce(self) -> None:
+        children = [slot.child for slot in self._slots]
+        if self._ready or not all(child is not None and child.open for child in children):
+            return
+        self._ready = True
+        self.served = next(child.served for child in children if child is not None)
+        if self._on_ready is not None:
+            self._on_ready(self)
+
+    def _note_death(self, slot: Slot, child: Child, ended: str) -> None:
+        """Say why a worker has ended; what no start can mend ends the server."""
+        slot.failures = 0 if child.served_s > STEADY_S else slot.failures + 1
+        reason = str(child.fault) if child.fault is not None else ended
+        if not self._ready and child.fault is not None:
+            self._fail(error_of(child.fault))
+        elif not self._ready and slot.failures >= STARTS:
+            remedy = (
+                "look for the reason in the lines above; the system ends a process with signal 9 for want of memory"
+            )
+            self._fail(ServeError("workers", f"died {STARTS} times before they were ready: {reason}", remedy))
+        else:
+            _LOG.error("worker %d, process %d, is replaced: %s", slot.number, child.pid, reason)
+            if slot.failures > 1 and not child.open and SPREADS and slot.listening is not None:
+                slot.listening.close()
+                slot.listening = None
+
+    def _fail(self, error: ShipworthyError) -> None:
+        self._failure = self._failure or error
+        if not self._leaving.is_set():
+            self._leave()
+
+    def _leave(self) -> None:
+        hurry = self._leaving.is_set()
+        self._leaving.set()
+        for slot in self._slots:
+            if slot.child is not None:
+                slot.child.leave(HURRY_S if hurry else self._patience_s, hurry=hurry)
+        # From now on the workers alone decide when the last connection has come.
+        self._anchor.close()
+        self._place.close()
+
+    @property
+    def _patience_s(self) -> float:
+        return self._place.plan.settings.drain_s + GRACE_S
+
+    def _reload(self) -> None:
+        if self._ready and not self._leaving.is_set():
+            self._begin(self._reload_all())
+
+    async def _reload_all(self) -> None:
+        fault = await self._command("reload", "")
+        if fault is not None:
+            _LOG.error("not all packages were reloaded: %s", fault)
+
+    async def _answer(self, child: Child, asked: Ask) -> None:
+        child.say(Answered(asked.number, await self._command(asked.verb, asked.name)))
+
+    async def _command(self, verb: Verb, name: str) -> Fault | None:
+        """Have one worker after the other carry out a command. What fails in the first one is tried in no other, so
+        that all stay alike; a worker that cannot do what others did is replaced by one that begins with it."""
+        async with self._commanding:
+            changed, fault = False, None
+            for child in [slot.child for slot in self._slots if slot.child is not None and slot.child.open]:
+                done = await child.do(Do(next(self._numbers), verb, name))
+                if done is None:
+                    continue
+                if done.fault is None or verb == "reload":
+                    changed, fault, self._models = True, fault or done.fault, done.models
+                elif changed:
+                    _LOG.error(
+                        "process %d is replaced, because it could not %s %r: %s", child.pid, verb, name, done.fault
+                    )
+                    child.leave(self._patience_s, last=False)
+                else:
+                    return done.fault
+            self._changes += changed
+            return fault
+
+    async def _catch_up(self, child: Child) -> None:
+        """Have a worker do what was commanded while it started."""
+        async with self._commanding:
+            if child.changes == self._changes or self._models is None:
+                return
+            present = {served.model for served in child.served}
+            commands: list[tuple[Verb, str]] = [("unload", name) for name in sorted(present.difference(self._models))]
+            commands += [("load", name) for name in self._models]
+            for verb, name in commands:
+                done = await child.do(Do(next(self._numbers), verb, name))
+                if done is not None and done.fault is not None:
+                    _LOG.error("process %d could not %s %r: %s", child.pid, verb, name, done.fault)
+            child.changes = self._changes
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _pause(failures: int) -> float:
+    """Seconds before the next start: none after one death, then twice as long each time."""
+    return 0.0 if failures < 2 else min(0.5 * 2 ** (failures - 2), LONGEST_PAUSE_S)

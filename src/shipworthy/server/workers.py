@@ -1,0 +1,128 @@
+"""A worker process as its supervisor holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from .control import Channel, Do, Done, Fault, Leave, Message
+from .plan import Served
+
+
+class Child:
+    """A worker from its start to its end. Used on one event loop."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: Channel, folder: str, changes: int) -> None:
+        self.changes = changes
+        """How many commands had changed what is served when it began."""
+        self.served: tuple[Served, ...] = ()
+        self.loaded = False
+        self.fault: Fault | None = None
+        """Why it could not begin, where it said so."""
+        self._process, self._channel, self._folder = process, channel, folder
+        self._opened_at: float | None = None
+        self._ended_at: float | None = None
+        self._outcomes: dict[int, asyncio.Future[Done | None]] = {}
+
+    @classmethod
+    async def start(cls, listening: socket.socket, *, changes: int) -> Child:
+        """A fresh process, which inherits `listening`. What it writes into temporary files is removed at its end."""
+        ours, theirs = socket.socketpair()
+        folder = tempfile.mkdtemp(prefix="shipworthy-worker-")
+        with theirs:
+            numbers = theirs.fileno(), listening.fileno()
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "shipworthy.server.worker", *map(str, numbers), folder),
+                pass_fds=numbers,
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, "TMPDIR": folder, "PYTHONPATH": _importable()},
+                # An interrupt at the terminal is for the supervisor, which passes it on.
+                process_group=0,
+            )
+        return cls(process, await Channel.over(ours), folder, changes)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def open(self) -> bool:
+        """Whether it answers requests."""
+        return self._opened_at is not None and self._ended_at is None
+
+    @property
+    def served_s(self) -> float:
+        """For how many seconds it has answered requests."""
+        return 0.0 if self._opened_at is None else (self._ended_at or time.monotonic()) - self._opened_at
+
+    def opened(self) -> None:
+        self._opened_at = time.monotonic()
+
+    def say(self, message: Message) -> None:
+        self._channel.say(message)
+
+    async def hear(self) -> Message | None:
+        return await self._channel.hear()
+
+    async def do(self, command: Do) -> Done | None:
+        """The outcome of a command; None where the worker has ended meanwhile."""
+        if self._ended_at is not None:
+            return None
+        future: asyncio.Future[Done | None] = asyncio.get_running_loop().create_future()
+        self._outcomes[command.number] = future
+        self.say(command)
+        return await future
+
+    def done(self, outcome: Done) -> None:
+        if (future := self._outcomes.pop(outcome.number, None)) is not None:
+            future.set_result(outcome)
+
+    def forsake(self) -> None:
+        """It says no more: nobody shall wait for its outcomes."""
+        self._ended_at = time.monotonic()
+        for future in self._outcomes.values():
+            future.set_result(None)
+        self._outcomes.clear()
+
+    def leave(self, patience_s: float, *, hurry: bool = False, last: bool = True) -> None:
+        """Tell it to leave, and end it where it has not done so after so many seconds."""
+        self.say(Leave(hurry, last))
+        asyncio.get_running_loop().call_later(patience_s, self.kill)
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def end(self, patience_s: float) -> str:
+        """Wait until the process has ended, for so long, and then end it; how it ended, in words."""
+        try:
+            await asyncio.wait_for(self._process.wait(), patience_s)
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+        await self._channel.close()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        return _words(self._process.returncode or 0)
+
+
+def _importable() -> str:
+    """What this process can import: it may not have been installed."""
+    return os.pathsep.join(dict.fromkeys(entry or str(Path.cwd()) for entry in sys.path))
+
+
+def _words(code: int) -> str:
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    name = str(-code)
+    # A number that this system has no name for.
+    with suppress(ValueError):
+        name = signal.Signals(-code).name
+    return f"it was ended by {name}"

@@ -1,0 +1,167 @@
+"""Servers of the Open Inference Protocol on loopback, and models to ask them for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from server_cases import predictor
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from shipworthy.contract import Arrays
+from shipworthy.predict import Predictor
+from shipworthy.server import Settings
+from shipworthy.server.access import Access
+from shipworthy.server.catalog import Catalog
+from shipworthy.server.head import Head
+from shipworthy.server.v2 import error_response, infer, v2_routes
+from shipworthy.server.v2.grpc_server import GrpcServer, start
+
+DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+
+
+def echo() -> Predictor:
+    """One input of each dtype, each of which comes back as an output."""
+    inputs = {dtype: {"dtype": dtype, "shape": ("batch", 3)} for dtype in DTYPES}
+    outputs = {f"{dtype}_out": spec for dtype, spec in inputs.items()}
+    given = {"name": "echo", "inputs": inputs, "outputs": outputs, "task": {"kind": "tensors"}}
+    return predictor(given, lambda feeds: {f"{name}_out": array for name, array in feeds.items()})
+
+
+def slow(seconds: float = 0.2) -> Predictor:
+    """Twice its input, after a while."""
+    given = {
+        "name": "slow",
+        "inputs": {"x": {"dtype": "float32", "shape": ("batch", 2)}},
+        "outputs": {"y": {"dtype": "float32", "shape": ("batch", 2)}},
+        "task": {"kind": "tensors"},
+    }
+
+    def run(feeds: Arrays) -> dict[str, np.ndarray]:
+        threading.Event().wait(seconds)
+        return {"y": feeds["x"] * 2}
+
+    return predictor(given, run)
+
+
+def broken() -> Predictor:
+    """Fails whatever it is given."""
+
+    def run(feeds: Arrays) -> dict[str, np.ndarray]:
+        raise RuntimeError("secret of the engine")
+
+    return predictor({**slow().contract.model_dump(exclude={"root"}), "name": "broken"}, run)
+
+
+@dataclass
+class Served:
+    """A server that runs in a thread."""
+
+    http: str = ""
+    """host:port"""
+    grpc: str = ""
+    catalog: Any = None
+    grpc_server: GrpcServer | None = None
+    commands: list[tuple[str, str]] = field(default_factory=list)
+    """What management routes asked for."""
+    call: Callable[..., Any] = lambda *_: None
+    """Run a coroutine on the server's loop."""
+
+
+class Hot:
+    """Infer routes in front of an application."""
+
+    def __init__(self, app: ASGIApp, catalog: Catalog) -> None:
+        self.app, self.catalog = app, catalog
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].endswith("/infer"):
+            await self.app(scope, receive, send)
+            return
+        parts = scope["path"].split("/")
+        try:
+            lane = self.catalog.lane(parts[3], parts[5] if len(parts) == 7 else None)
+            reply = await infer(lane, Head(scope, "id"), receive)
+        except Exception as error:  # noqa: BLE001 - as the server's own front
+            await error_response(error)(scope, receive, send)
+            return
+        headers = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+
+@contextmanager
+def serving(
+    *predictors: Predictor, settings: Settings | None = None, token: str | None = None, grpc: bool = True
+) -> Iterator[Served]:
+    """The models over HTTP and gRPC, in a thread with an event loop of its own."""
+    served, up, down = Served(), threading.Event(), threading.Event()
+    failure: list[BaseException] = []
+
+    async def main() -> None:
+        catalog = served.catalog = _catalog(served, predictors, settings)
+        server, running = await _listen(catalog)
+        served.http = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        if grpc:
+            asking = served.grpc_server = await start(catalog, "127.0.0.1:0", access=Access(token, loopback=True))
+            served.grpc = f"127.0.0.1:{asking.port}"
+        loop = asyncio.get_running_loop()
+        served.call = lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(20)
+        up.set()
+        await asyncio.to_thread(down.wait)
+        if served.grpc_server is not None:
+            await served.grpc_server.drain(0.5)
+        server.should_exit = True
+        await running
+        await catalog.close()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(main())
+        except BaseException as error:  # noqa: BLE001 - raised again by the test
+            failure.append(error)
+        up.set()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert up.wait(20)
+    if failure:
+        raise failure[0]
+    try:
+        yield served
+    finally:
+        down.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert not failure, failure
+
+
+def _catalog(served: Served, predictors: tuple[Predictor, ...], settings: Settings | None) -> Catalog:
+    catalog = Catalog(settings or Settings())
+    catalog.open([(one.contract.name, one) for one in predictors])
+
+    async def command(verb: str, name: str) -> None:
+        served.commands.append((verb, name))
+        await (catalog.unload(name) if verb == "unload" else catalog.load(name))
+
+    catalog.command = command
+    return catalog
+
+
+async def _listen(catalog: Catalog) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+    app = FastAPI()
+    app.include_router(v2_routes(catalog))
+    server = uvicorn.Server(uvicorn.Config(Hot(app, catalog), port=0, log_level="error", lifespan="off"))
+    running = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    return server, running
