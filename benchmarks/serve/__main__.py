@@ -23,7 +23,7 @@ from .process import Failed
 from .race import Contender, Effort, Told, race
 from .race import results as rows_of
 from .results import Result
-from .servers import OURS, SERVERS, Server
+from .servers import SERVERS, Server
 
 IRIS_CONNECTIONS = (1, 32)
 _DEFAULT_PEERS = ["MLServer", "FastAPI"]

@@ -217,7 +217,9 @@ def _resnet50(model: Model) -> None:
 def _opened(graph: Path, name: str) -> Callable[[Tensor], npt.NDArray[np.float32]]:
     from .apps.engine import opened
 
-    return opened({"graph": str(graph), "input": name, "threads": 2, "streams": 1})
+    run: Callable[[Tensor], npt.NDArray[np.float32]]
+    run = opened({"graph": str(graph), "input": name, "threads": 2, "streams": 1})
+    return run
 
 
 def _picture(rows: int) -> npt.NDArray[np.float32]:

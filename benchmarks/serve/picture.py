@@ -54,7 +54,7 @@ def chart(rows: Sequence[Result]) -> alt.LayerChart:
     target = rows[0].target_ms or 0.0
     title = alt.TitleParams(
         f"Answers within {target:g} ms as load rises",
-        subtitle=f"ResNet-50 int8, 150 KB bodies, Poisson arrivals; dashed: all that is offered, up to {capacity:.0f}/s",
+        subtitle=f"ResNet-50 int8, 150 KB bodies, Poisson arrivals; dashed: what is offered, up to {capacity:.0f}/s",
         anchor="start",
         fontSize=18,
         subtitleFontSize=12,

@@ -158,7 +158,7 @@ def _mlserver(job: Job) -> Command:
 
 
 def _ray(job: Job) -> Command:
-    private = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_TMPDIR": "/tmp"}  # noqa: S108
+    private = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_TMPDIR": "/tmp"}
     return Command([python("ray"), "ray_app.py"], {**told(job), **private})
 
 

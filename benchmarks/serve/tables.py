@@ -36,8 +36,8 @@ def _made(environment: dict[str, Any]) -> str:
 
 _LEGEND = """One server is up at a time, and the load generator runs on the same processors. Figures are medians of
 rounds, each begun by another server, with the slowest and the fastest round. `workers`: the better number, and in
-brackets what the other one gave. Memory is of all processes of a server together when the load ends. `openvino-int8` is
-the graph that Shipworthy's build chose, run in the peer's own handler; `onnxruntime-fp32` is what its users would take."""
+brackets what the other one gave. Memory is of all processes of a server when the load ends. `openvino-int8` is
+the graph that Shipworthy's build chose, in the peer's own handler; `onnxruntime-fp32` is what its users would take."""
 
 _CLOSED: tuple[Column, ...] = (
     ("server", lambda row: _name(row)),
@@ -62,7 +62,7 @@ _OPEN: tuple[Column, ...] = (
     ("server", lambda row: _name(row)),
     ("workers", lambda row: _number(row.workers, 0)),
     ("offered/s", lambda row: _number(row.offered_rps, 0)),
-    ("of capacity", lambda row: _share(row.offered_rps / row.capacity_rps if row.capacity_rps else None)),
+    ("of capacity", lambda row: _share(_of_capacity(row))),
     ("goodput/s", lambda row: _number(row.goodput_rps, 0)),
     ("answered/s", lambda row: _number(row.rps, 0)),
     ("p50, ms", lambda row: _number(row.p50_ms, 1)),
@@ -138,6 +138,10 @@ def _workers(row: Result) -> str:
 
 def _memory(row: Result) -> str:
     return ", ".join(_number(value, 0) for value in (row.rss_before_mb, row.rss_peak_mb, row.rss_mb))
+
+
+def _of_capacity(row: Result) -> float | None:
+    return row.offered_rps / row.capacity_rps if row.offered_rps and row.capacity_rps else None
 
 
 def _spread(value: float | None, low: float | None, high: float | None, digits: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import numpy as np
@@ -199,7 +199,7 @@ def test_refusals_say_why(asking: tuple[Any, Any]) -> None:
 def test_the_rows_at_fault_are_named(asking: tuple[Any, Any]) -> None:
     module, client = asking
     files = np.array([png(pixels()), b"no image", *[b"nor this"] * 9], dtype=object)
-    with pytest.raises(InferenceServerException, match="row 1, image: .*; and 5 more"):
+    with pytest.raises(InferenceServerException, match=r"row 1, image: .*; and 5 more"):
         client.infer("digits", [sent(module, "image", files, "BYTES")])
 
 
@@ -289,6 +289,21 @@ def test_asyncio_clients(served: Served) -> None:
         await ask(grpc_aio, grpc_aio.InferenceServerClient(served.grpc), grpc_client)
 
     asyncio.run(both())
+
+
+def test_asyncio_streaming(served: Served) -> None:
+    async def ask() -> list[float]:
+        async def requests() -> AsyncIterator[dict[str, Any]]:
+            for number in range(10):
+                row = np.full((1, 2), number, np.float32)
+                yield {"model_name": "prices", "inputs": [sent(grpc_client, "row", row, "FP32")]}
+
+        async with grpc_aio.InferenceServerClient(served.grpc) as client:
+            answers = [answer async for answer in client.stream_infer(requests())]
+        assert all(error is None for _, error in answers)
+        return [float(result.as_numpy("price")[0, 0]) for result, _ in answers]
+
+    assert asyncio.run(ask()) == [2.0 * number for number in range(10)]
 
 
 def test_streaming_keeps_the_order_and_survives_faults(served: Served) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import litserve
 import numpy as np
-from engine import from_environment, described
+from engine import described, from_environment
 from fastapi import Body, Response
 
 

@@ -9,7 +9,7 @@ _OPENED = None
 
 
 def handle(data, context):
-    global _OPENED  # noqa: PLW0603
+    global _OPENED
     if _OPENED is None:
         _OPENED = from_environment()
     if data is None:

@@ -75,8 +75,9 @@ def _batching() -> None:
 
 def _connection_limits() -> None:
     """uvicorn's own protocol, which bounds neither heads nor times."""
-    from shipworthy.server import connections
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    from shipworthy.server import connections
 
     _replace(connections, "bounded", lambda *_: HttpToolsProtocol)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
-"""Of the red, green and blue of photographs, as the weights of ResNet-50 that are in use expect them to be taken out."""
+"""Of the red, green and blue of photographs, as those who train ResNet-50 take them out."""
 
 
 class Iris(nn.Module):
@@ -43,6 +43,9 @@ class Normalised(nn.Module):
 
 class Pixels(nn.Module):
     """Pictures [batch, 3, 224, 224] of 0..255 to scores [batch, 1000]: the graph casts and normalises."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

@@ -21,7 +21,8 @@ from .layers import Failures, Gate, Parting, RequestIds
 from .openapi import document
 from .problems import HANDLED, on_error
 from .settings import Settings
-from .status import model_routes, status_routes
+from .status import metrics_routes, model_routes, status_routes
+from .v2 import v2_routes
 
 if TYPE_CHECKING:
     from ..predict import Predictor
@@ -59,6 +60,8 @@ def assemble(catalog: Catalog, access: Access) -> Front:
     )
     app.include_router(status_routes(catalog))
     app.include_router(model_routes(catalog))
+    app.include_router(v2_routes(catalog))
+    app.include_router(metrics_routes(catalog))
     app.include_router(docs_routes(app.title))
     app.openapi = partial(document, app, catalog, secured=access.secured)  # type: ignore[method-assign]
     return Front(app, catalog, access)

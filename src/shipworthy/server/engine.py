@@ -73,6 +73,10 @@ class Ran:
         return {name: array[self.rows] for name, array in self.shared.arrays.items()}
 
     @property
+    def spent(self) -> tuple[float, float]:
+        return self.queue_s, self.compute_s
+
+    @property
     def values(self) -> int:
         """Numbers in the outputs of the whole batch."""
         return sum(array.size for array in self.shared.arrays.values())
@@ -97,8 +101,8 @@ class Engine:
         self._predictor = predictor
         self._rows = predictor.codec.rows
         self._input = next(iter(predictor.contract.inputs))
-        self.mixes = predictor.mixes
-        """True where rows of several requests may run together, and padding beside them."""
+        self._mixes = predictor.mixes
+        self._padding = predictor.padding
 
     def run(self, batch: Batch) -> Outcome:
         """Never raises: a part that cannot be run fails alone."""
@@ -138,7 +142,7 @@ class Engine:
             return Outcome(results, None)
         sizes = [_rows(part) for part in parts]
         queued = [waited[index] for index in kept]
-        whole = self._timed(self._joined(parts, sizes, bucket), sizes, queued)
+        whole = self._timed(self._joined(parts, sizes, bucket), sizes, queued, parts)
         if whole is None:
             alone = [self._alone(part, at) for part, at in zip(parts, queued, strict=True)]
             whole = Outcome(alone, None)
@@ -149,36 +153,46 @@ class Engine:
     def _alone(self, part: Arrays, queued: float) -> Ran | Exception:
         size = _rows(part)
         try:
-            return self._ran(self._joined([part], [size], self._predictor.bucket(size)), [size], [queued]).results[0]
+            feeds = self._joined([part], [size], self._predictor.bucket(size))
+            return self._ran(feeds, [size], [queued], [part]).results[0]
         except Exception as error:  # noqa: BLE001 - engines raise anything; it is handed to the one who asked
             return error
 
-    def _timed(self, feeds: Arrays, sizes: Sequence[int], queued: Sequence[float]) -> Outcome | None:
+    def _timed(
+        self, feeds: Arrays, sizes: Sequence[int], queued: Sequence[float], parts: Sequence[Arrays] | None = None
+    ) -> Outcome | None:
         """None where the engine failed: whose rows did it is found by running them alone."""
         try:
-            return self._ran(feeds, sizes, queued)
+            return self._ran(feeds, sizes, queued, parts)
         except Exception:  # noqa: BLE001 - as above; what fails again alone is reported
             return None
 
-    def _ran(self, feeds: Arrays, sizes: Sequence[int], queued: Sequence[float]) -> Outcome:
+    def _ran(
+        self, feeds: Arrays, sizes: Sequence[int], queued: Sequence[float], parts: Sequence[Arrays] | None
+    ) -> Outcome:
         started = time.perf_counter()
         arrays = self._predictor.run(feeds)
         seconds = time.perf_counter() - started
         outputs = Outputs(arrays, self._predictor)
-        if not self.mixes:
+        if not self._mixes:
             return Outcome([Ran(outputs, None, started - queued[0], seconds)], seconds)
         results: list[Ran | Exception] = []
         start = 0
-        for size, at in zip(sizes, queued, strict=True):
-            results.append(Ran(outputs, slice(start, start + size), started - at, seconds))
+        for place, (size, at) in enumerate(zip(sizes, queued, strict=True)):
+            ran = Ran(outputs, slice(start, start + size), started - at, seconds)
+            if self._padding is not None and self._padding.cuts and parts is not None:
+                ran = Ran(Outputs(self._padding.unpad(ran.outputs, parts[place]), self._predictor), None, *ran.spent)
+            results.append(ran)
             start += size
         return Outcome(results, seconds)
 
     def _joined(self, parts: Sequence[Arrays], sizes: Sequence[int], bucket: int) -> Arrays:
         """The rows one after another in arrays [bucket, ...]; what is left is padded with a row that is valid."""
         rows = sum(sizes)
-        if not self.mixes or (len(parts) == 1 and rows == bucket):
+        if not self._mixes or (len(parts) == 1 and rows == bucket and self._padding is None):
             return parts[0]
+        if self._padding is not None:
+            return self._padding.pad(parts, bucket)
         joined = {}
         for name, first in parts[0].items():
             array = np.empty((bucket, *first.shape[1:]), first.dtype)

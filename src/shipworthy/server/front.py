@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,13 +21,17 @@ from .head import Head
 from .lane import Lane
 from .observe.protocol import Route
 from .problems import INTERNAL, MEDIA_TYPE, METHOD_NOT_ALLOWED, ProblemError, as_problem, problem_body
-from .replies import Reply
+from .replies import JSON_TYPE, Reply
+from .v2 import as_error, error_content, infer
 
 Handler: TypeAlias = Callable[[Lane, Head, Receive], Awaitable[Reply]]
 Hot: TypeAlias = tuple[Lane, Handler, Route]
 
 _LOG = logging.getLogger("shipworthy.server")
-_PREDICT = re.compile(r"(?:/models/([^/]+)(?:/versions/([^/]+))?)?/predict")
+_HOT = re.compile(
+    r"(?:/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?)?/predict"
+    r"|/v2/models/(?P<named>[^/]+)(?:/versions/(?P<numbered>[^/]+))?/infer"
+)
 _PROBLEM_TYPE = MEDIA_TYPE.encode()
 
 
@@ -68,10 +72,10 @@ class Front:
             # A server that stops cancels the requests that it does not wait for any longer.
             if self._catalog.state != "draining":
                 raise
-            await self._refuse(StoppedError(), head, send, path)
+            await self._refuse(StoppedError(), head, send, path, started)
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and the log the rest
-            await self._refuse(error, head, send, path)
+            await self._refuse(error, head, send, path, started)
             return
         headers = [
             (b"content-type", reply.content_type),
@@ -88,27 +92,43 @@ class Front:
 
     def _found(self, path: str) -> Hot:
         """The lane and the handler of a path; ProblemError where there is no such model."""
-        asked = _PREDICT.fullmatch(path)
+        asked = _HOT.fullmatch(path)
         assert asked is not None, "only hot paths come here"
-        route: Hot = (self._catalog.lane(asked[1], asked[2]), predict, "predict")
+        lane = self._catalog.lane(asked["model"] or asked["named"], asked["version"] or asked["numbered"])
+        route: Hot = (lane, infer, "v2") if asked["named"] else (lane, predict, "predict")
         self._routes[path] = route
         return route
 
-    async def _refuse(self, error: Exception, head: Head, send: Send, path: str) -> None:
-        problem = as_problem(error)
-        if problem.type is INTERNAL:
+    async def _refuse(self, error: Exception, head: Head, send: Send, path: str, started: float) -> None:
+        status, media, body, further = _worded(error, head.id, path)
+        if status == INTERNAL.status:
             _LOG.error("request %s failed: POST %a", head.id, path, exc_info=error)
-        body = problem_body(problem, head.id)
         headers = [
-            (b"content-type", _PROBLEM_TYPE),
+            (b"content-type", media),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", head.id.encode()),
-            *((name.encode(), value.encode("latin-1")) for name, value in problem.headers.items()),
+            *((name.encode(), value.encode("latin-1")) for name, value in further.items()),
         ]
-        await send({"type": "http.response.start", "status": problem.type.status, "headers": headers})
+        if self._catalog.parting:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        route = self._routes.get(path)
+        if route is None:
+            self._catalog.metrics.unrouted(status)
+        else:
+            route[0].metrics.failed(status, route[2], clock() - started)
+
+
+def _worded(error: Exception, request_id: str, path: str) -> tuple[int, bytes, bytes, Mapping[str, str]]:
+    """Status, content type, body and further headers, as the protocol of the path has them."""
+    if path.startswith("/v2/"):
+        status, words, headers = as_error(error)
+        return status, JSON_TYPE, error_content(words), headers
+    problem = as_problem(error)
+    return problem.type.status, _PROBLEM_TYPE, problem_body(problem, request_id), problem.headers
 
 
 def is_hot(path: str) -> bool:
     """Whether the lane answers this path, or refuses it."""
-    return _PREDICT.fullmatch(path) is not None
+    return _HOT.fullmatch(path) is not None

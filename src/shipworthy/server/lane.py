@@ -59,7 +59,7 @@ class Lane:
         self.rows = predictor.codec.rows
         self.closed = False
         costs = predictor.costs
-        curve = Curve(costs or _assumed(predictor))
+        curve = Curve(costs or predictor.stated_costs)
         inline = costs is not None and max(costs.values()) <= INLINE_S
         point = predictor.point
         self.queue = Queue(
@@ -116,10 +116,13 @@ class Lane:
         self._gate.accept(feeds)
 
     def key(self, feeds: Arrays) -> Hashable:
-        """What rows must have in common to share a batch: their shapes, where these may differ."""
+        """What rows must have in common to share a batch: their shapes, padded where the contract allows that."""
         if not self._mixes:
             return object()
-        return tuple(array.shape[1:] for array in feeds.values()) if self._dynamic else None
+        if not self._dynamic:
+            return None
+        padding = self.predictor.padding
+        return tuple(array.shape[1:] for array in feeds.values()) if padding is None else padding.padded_key(feeds)
 
     def cut(self, rows: int, due: float, *, firm: bool) -> Iterator[tuple[int, int, float]]:
         """Parts of at most the largest bucket: from, to, and when each should be done.
@@ -223,14 +226,6 @@ class Place:
             for part in self._parts:
                 queue.withdraw(part)
         queue.leave(self._size)
-
-
-def _assumed(predictor: Predictor) -> dict[int, float]:
-    """What the build measured, where this host has not been; a millisecond a row where it did not either.
-
-    The first batches correct it."""
-    measured = {row.batch: row.p50_ms / 1e3 for row in predictor.variant.latency}
-    return {bucket: measured.get(bucket, bucket * 1e-3) for bucket in predictor.batch_sizes}
 
 
 class Joined:

@@ -24,6 +24,7 @@ from .problems import (
     UNSUPPORTED,
 )
 from .schemas import Schema, instance_example, instance_schema, many_schema, tensor_schema
+from .v2 import document_infer
 
 _ANSWERED = (MALFORMED, TOO_LARGE, UNSUPPORTED, INVALID_INPUT, NOT_READY, DEADLINE)
 _PARAMETERS = [
@@ -66,6 +67,7 @@ def document(app: FastAPI, catalog: Catalog, *, secured: bool) -> dict[str, Any]
         schemas[f"{name}.Instance"] = instance_schema(contract)
         schemas[f"{name}.Answer"] = answer_schema(contract)
         api["paths"][f"/models/{name}/predict"] = {"post": _operation(name, lane, f"predict_{name}")}
+        document_infer(api, lane)
     if len(catalog.lanes) == 1:
         name, lane = next(iter(catalog.lanes.items()))
         api["paths"]["/predict"] = {"post": _operation(name, lane, "predict")}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
 from ..contract import TensorSpec
@@ -108,6 +110,19 @@ def model_routes(catalog: Catalog) -> APIRouter:
     async def model(model: str) -> ModelDescription:
         """What a model takes and gives, and how it is run."""
         return _description(model, catalog.lane(model))
+
+    return router
+
+
+def metrics_routes(catalog: Catalog) -> APIRouter:
+    router = APIRouter(tags=["status"])
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics(request: Request) -> Response:
+        """Prometheus' text, or OpenMetrics where that is asked for; of all workers together."""
+        accept = request.headers.get("accept", "")
+        content, media = await asyncio.to_thread(catalog.metrics.render, accept)
+        return Response(content, headers={"content-type": media})
 
     return router
 
