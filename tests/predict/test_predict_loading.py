@@ -162,7 +162,8 @@ def test_measured_batches_are_warm_and_nothing_stays_open(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(loading, "open_runner", lambda *given: Watched(open_runner(*given)))
     with load(stored_ship):
-        assert events == [2, 1, 5, 1, 4, 8]
+        golden, warmed, tried = [2, 1, 5], [1, 4, 8], [8, 8]
+        assert events == golden + warmed + tried
     assert events[-1] == "closed"
     assert not list(tmp_path.iterdir())
 

@@ -5,7 +5,7 @@ random order in buckets, padded (rows in any case, dynamic sizes where the contr
 once, some of them withdrawn before that. Two things are shown for every part:
 
 * bit-identical: in a batch of the same shape and at the same place, whatever the other rows and the padding are. No
-  caller sees anything of another.
+  caller sees anything of another. A variant for which this does not hold is found when it is loaded, and not mixed.
 * within the variant's golden tolerance: beside its own rows alone, in a batch of just their number and sizes. Engines
   choose other kernels for other shapes, which add in another order."""
 
@@ -34,6 +34,8 @@ import mlp
 Make = Callable[[str, str, str], Ready]
 
 BUCKETS = (1, 2, 4, 8)
+DEPENDENT = (("onnxruntime", "int8", "tokens"),)
+"""Quantized with ranges that are taken over the whole batch at run time: such a variant is never mixed."""
 PADDED = {"tokens": 0}
 """Specimens whose dynamic sizes may be padded, and with what."""
 WILD = np.float32([1e4, 1e30, np.inf, np.nan])
@@ -145,6 +147,8 @@ def served(
 ) -> Iterator[tuple[str, Predictor]]:
     engine, _, name = request.param
     with load(packed(request.param, ready, tmp_path_factory.mktemp(engine)), allow_code=True) as predictor:
+        assert predictor.mixes == (request.param not in DEPENDENT)
+        assert (predictor.padding is not None) == (predictor.mixes and name in PADDED)
         yield name, predictor
 
 
@@ -244,7 +248,8 @@ def others(predictor: Predictor, batch: Sequence[Slot], slot: Slot) -> dict[str,
 def test_a_mixture_gives_what_each_request_gets_alone(served: tuple[str, Predictor], effort: float) -> None:
     name, predictor = served
     random = np.random.default_rng(20)
-    assert (predictor.padding is not None) == (name in PADDED) and predictor.mixes
+    if not predictor.mixes:
+        pytest.skip("rows of several requests never meet")
     tolerance = predictor.variant.tolerance
     with ThreadPoolExecutor(6) as pool:
         for _ in range(max(2, round(40 * effort))):

@@ -48,7 +48,9 @@ def predictor(
         directory="variants/numpy-fp32",
         requires=Requirements(engine="numpy"),
         points=(point,),
-        latency=tuple(LatencyPoint(batch=size, p50_ms=0.1, p99_ms=0.2, runs=1) for size in (1, 2, 4, 8) if size <= batch),
+        latency=tuple(
+            LatencyPoint(batch=size, p50_ms=0.1, p99_ms=0.2, runs=1) for size in (1, 2, 4, 8) if size <= batch
+        ),
         tolerance={},
     )
     manifest = Manifest(

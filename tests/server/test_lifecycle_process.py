@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
@@ -21,7 +22,7 @@ COMMAND = [sys.executable, "-m", "shipworthy", "serve"]
 @pytest.mark.parametrize("keep", [True, False], ids=["kept connections", "a connection for each request"])
 def test_sigterm_under_load_loses_nothing(stored: Path, effort: float, keep: bool) -> None:
     """Every request that gets a connection gets its answer; then the process ends well."""
-    for turn in range(max(3, round(100 * effort)) // 2 + 1):
+    for turn in range(max(3 if keep else 4, round(100 * effort)) // 2):
         with serving(stored) as server, Load(server.port, keep=keep) as load:
             time.sleep(0.3 + 0.01 * (turn % 10))
             server.signal(signal.SIGTERM)
@@ -31,6 +32,7 @@ def test_sigterm_under_load_loses_nothing(stored: Path, effort: float, keep: boo
             assert set(load.outcomes) <= {200, "refused"}
 
 
+@pytest.mark.full
 def test_interrupted_twice_it_does_not_wait_for_a_client(stored: Path) -> None:
     """An idle connection would be closed at once; one with half a request is waited for, until the second signal."""
     with serving(stored, "--workers", 2) as server, socket.create_connection(("127.0.0.1", server.port)) as half:
@@ -53,6 +55,7 @@ def test_a_port_in_use_ends_the_start(stored: Path) -> None:
             assert "Traceback" not in said.stderr
 
 
+@pytest.mark.full
 def test_two_servers_of_several_workers_do_not_share_an_address(stored: Path) -> None:
     with serving(stored, "--workers", 2) as server:
         said = run(str(stored), "--workers", "2", "--port", str(server.port))
@@ -60,6 +63,7 @@ def test_two_servers_of_several_workers_do_not_share_an_address(stored: Path) ->
         assert "is in use" in said.stderr
 
 
+@pytest.mark.full
 def test_a_refused_package_ends_every_number_of_workers_alike(stored: Path, tmp_path: Path) -> None:
     spoil(spoilt := version_of(stored, tmp_path / "iris", 1))
     one, two = run(str(spoilt), "--port", "0"), run(str(spoilt), "--port", "0", "--workers", "2")
@@ -107,11 +111,12 @@ shipworthy.predict.load = load
 """
 
 
+@pytest.mark.full
 def test_workers_that_start_slowly_say_so(stored: Path, tmp_path: Path) -> None:
     """They are alive at once, and none is ready before all are."""
     (tmp_path / "sitecustomize.py").write_text(SLOW)
-    with free_port() as port:
-        command = [*COMMAND, str(stored), "--port", str(port), "--workers", "2"]
+    port = free_port()
+    command = [*COMMAND, str(stored), "--port", str(port), "--workers", "2"]
     with subprocess.Popen(command, env=importing(tmp_path), stdout=subprocess.PIPE, text=True) as process:
         url = f"http://127.0.0.1:{port}"
         until(lambda: not closed(port))
@@ -131,6 +136,7 @@ def test_workers_that_start_slowly_say_so(stored: Path, tmp_path: Path) -> None:
         assert sum(line.startswith("ready: ") for line in lines) == 1
 
 
+@pytest.mark.full
 def test_workers_that_die_at_every_start_end_the_server(stored: Path, tmp_path: Path) -> None:
     dying = "import os, signal, shipworthy.predict\n"
     dying += "shipworthy.predict.load = lambda *given, **options: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -160,17 +166,10 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 def importing(folder: Path) -> dict[str, str]:
     """An environment in which every interpreter runs the folder's sitecustomize.py at its start."""
-    import os
-
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
 
-class free_port:  # noqa: N801 - read as a word of the tests
-    """A port that was free a moment ago."""
-
-    def __enter__(self) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            return int(taken.getsockname()[1])
-
-    def __exit__(self, *given: object) -> None:
-        return None
+def free_port() -> int:
+    """One that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])

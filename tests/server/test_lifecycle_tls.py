@@ -48,12 +48,16 @@ def test_https(stored: Path, tls: Tls, authority: Any) -> None:
             httpx.get(server.url.replace("https", "http") + "/livez")
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         authority.configure_trust(old)
-        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.warns(DeprecationWarning):
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(httpx.ConnectError):
             httpx.get(server.url + "/livez", verify=old)
 
 
-@pytest.mark.parametrize("words", [(), ("--workers", 2)], ids=["one", "two workers"])
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param((), id="one worker"), pytest.param(("--workers", 2), id="two workers", marks=pytest.mark.full)],
+)
 def test_https_and_grpc_from_the_command_line(
     stored: Path, tls: Tls, authority: Any, tmp_path: Path, words: tuple[object, ...]
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +180,26 @@ def test_a_folder_that_others_can_reach_is_refused(folder: Path) -> None:
     folder.chmod(0o755)
     with pytest.raises(ServeError, match="can be reached by other users"):
         Ledger.open(folder, 0)
+
+
+def test_a_folder_without_room_is_said_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(ServeError, match="No space left on device; free 1024 kB"):
+            Ledger.open(folder, 0)
+    Ledger.open(folder, 0).close()
+
+
+def test_a_worker_outlives_its_folder(folder: Path) -> None:
+    metrics = Metrics(folder, 0)
+    lane = metrics.lane("digits", "1")
+    shutil.rmtree(folder)
+    lane.ran(1, 1, 1, [0.1], 0.1)
+    assert b"shipworthy_build_info" in metrics.render()[0]
+    metrics.close()
 
 
 def test_files_are_their_owners_alone(folder: Path) -> None:

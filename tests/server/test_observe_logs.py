@@ -158,6 +158,25 @@ def test_any_event_is_one_valid_line(event: str, fields: dict[str, Any], trace: 
     assert "\n" not in shown and all(one.isprintable() for one in shown)
 
 
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [("status", float("nan")), ("status", 2**70), ("total_s", float("nan")), ("total_s", -float("inf"))],
+)
+def test_a_number_that_json_has_not_is_null(field: str, number: float) -> None:
+    written = Written("json")
+    written.log.event("info", "odd", **{field: number}, reason="said")
+    (line,) = written.lines()
+    assert line["reason"] == "said"
+    assert line.get("status") is None and line.get("ms") is None
+
+
+def test_lines_are_written_together_as_far_as_a_pipe_keeps_them_so() -> None:
+    lines = [b"x" * size + b"\n" for size in (10, 2000, 2000, 3000, 90, 9000, 1)]
+    portions = list(logs._portions(lines))
+    assert b"".join(portions) == b"".join(lines)
+    assert [len(one) for one in portions] == [4013, 3092, 9001, 2]
+
+
 def test_an_event_that_cannot_be_made_does_not_end_the_log() -> None:
     class Unprintable:
         def __str__(self) -> str:

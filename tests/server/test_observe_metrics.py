@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 import threading
 import time
 import weakref
@@ -121,6 +122,13 @@ def test_the_process_is_described() -> None:
     assert abs(whole["process_start_time_seconds", ()] - time.time()) < 60
 
 
+def test_processor_time_is_counted_once() -> None:
+    metrics = Metrics()
+    for _ in range(5):
+        metrics.flush()
+    assert samples(metrics)["process_cpu_seconds_total", ()] <= sum(os.times()[:2])
+
+
 def test_statistics() -> None:
     metrics = busy()
     lane = metrics.lane("digits", "1")
@@ -142,7 +150,17 @@ def test_statistics() -> None:
     assert metrics.statistics("nobody", "1") == type(done)("nobody", "1")
 
 
-def test_nothing_is_lost_where_threads_meet() -> None:
+def test_nothing_is_lost_where_threads_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    monkeypatch.setattr(observed, "BULK", 16)
+    try:
+        tell_from_four_threads()
+    finally:
+        sys.setswitchinterval(before)
+
+
+def tell_from_four_threads() -> None:
     metrics = Metrics()
     lane = metrics.lane("digits", "1")
 
@@ -157,7 +175,6 @@ def test_nothing_is_lost_where_threads_meet() -> None:
         one.start()
     while any(one.is_alive() for one in threads):
         metrics.flush()
-        time.sleep(0.001)
     done = metrics.statistics("digits", "1")
     assert (done.execution_count, done.success.count, done.queue.count, done.fail.count) == (12_000,) * 4
 

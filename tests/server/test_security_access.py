@@ -181,7 +181,9 @@ def test_management_is_left_to_this_machine(local: Access, public: Access, path:
         assert status(access, path, method="GET") == 200
 
 
-@pytest.mark.parametrize("path", ["/predict", "/models/a/predict", "/v2/models/a/versions/1/infer", "/v2/repository/index"])
+@pytest.mark.parametrize(
+    "path", ["/predict", "/models/a/predict", "/v2/models/a/versions/1/infer", "/v2/repository/index"]
+)
 def test_public_servers_answer_anybody(public: Access, path: str) -> None:
     assert not is_management(path)
     given = {"host": "models.example", "origin": "http://elsewhere.example", "x_forwarded_for": "192.0.2.1"}
@@ -193,7 +195,9 @@ def test_local_addresses(address: str) -> None:
     assert is_local_address(address)
 
 
-@pytest.mark.parametrize("address", ["", "0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "localhost", "127.1"])
+@pytest.mark.parametrize(
+    "address", ["", "0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "localhost", "127.1"]
+)
 def test_other_addresses(address: str) -> None:
     assert not is_local_address(address)
 

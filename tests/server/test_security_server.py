@@ -36,7 +36,9 @@ def over_asgi(app: Any, client: str = "127.0.0.1") -> httpx.AsyncClient:
 
 def routes(document: dict[str, Any]) -> list[tuple[str, str]]:
     """Method and path of every operation, also of those that the document leaves out."""
-    found = [(method.upper(), path) for path, item in document["paths"].items() for method in item if method != "parameters"]
+    found = [
+        (method.upper(), path) for path, item in document["paths"].items() for method in item if method != "parameters"
+    ]
     return [*found, ("GET", "/docs"), ("GET", "/docs/swagger-ui.css"), ("GET", "/openapi.json"), ("GET", "/nothing")]
 
 
@@ -171,7 +173,10 @@ def failing(feeds: Arrays) -> dict[str, Any]:
 async def test_failures_say_nothing_of_the_inside(caplog: pytest.LogCaptureFixture) -> None:
     app = create_app({"digits": digits(run=failing)})
     infer = {"inputs": [{"name": "image", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": [0.0] * 64}]}
-    asked = [("/predict", {"image": [[[0] * 8] * 8]}), ("/models/digits/predict", {"instances": [{"image": [[[0] * 8] * 8]}]})]
+    asked = [
+        ("/predict", {"image": [[[0] * 8] * 8]}),
+        ("/models/digits/predict", {"instances": [{"image": [[[0] * 8] * 8]}]}),
+    ]
     asked.append(("/v2/models/digits/infer", infer))
     async with over_asgi(app) as http:
         for path, body in asked:
@@ -252,7 +257,9 @@ def test_limits_of_connections_hold(stored: Path) -> None:
                 client.sendall(data)
                 assert_refused(read_all(client), status, slug)
         assert httpx.get(server.url + "/models", headers={"host": "evil.example"}).status_code == 421
-        assert httpx.post(server.url + "/predict", json=ROW, headers={"origin": "http://evil.example"}).status_code == 403
+        assert (
+            httpx.post(server.url + "/predict", json=ROW, headers={"origin": "http://evil.example"}).status_code == 403
+        )
         assert httpx.post(server.url + "/predict", json=ROW).status_code == 200
 
 

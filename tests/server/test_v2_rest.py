@@ -190,8 +190,6 @@ def test_mutated_requests_never_fail_the_server(http: httpx.Client, data: st.Dat
 
 def test_the_document_names_every_route(served: Served, http: httpx.Client) -> None:
     api: dict[str, Any] = http.get("/openapi.json").json()
-    for lane in served.catalog.lanes.values():
-        document_infer(api, lane)
     assert {
         "/v2",
         "/v2/health/live",

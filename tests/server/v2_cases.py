@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 from server_cases import predictor
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shipworthy.contract import Arrays
 from shipworthy.predict import Predictor
 from shipworthy.server import Settings
 from shipworthy.server.access import Access
+from shipworthy.server.app import assemble
 from shipworthy.server.catalog import Catalog
-from shipworthy.server.head import Head
-from shipworthy.server.v2 import error_response, infer, v2_routes
+from shipworthy.server.connections import bounded
 from shipworthy.server.v2.grpc_server import GrpcServer, start
 
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -76,28 +74,6 @@ class Served:
     """Run a coroutine on the server's loop."""
 
 
-class Hot:
-    """Infer routes in front of an application."""
-
-    def __init__(self, app: ASGIApp, catalog: Catalog) -> None:
-        self.app, self.catalog = app, catalog
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].endswith("/infer"):
-            await self.app(scope, receive, send)
-            return
-        parts = scope["path"].split("/")
-        try:
-            lane = self.catalog.lane(parts[3], parts[5] if len(parts) == 7 else None)
-            reply = await infer(lane, Head(scope, "id"), receive)
-        except Exception as error:  # noqa: BLE001 - as the server's own front
-            await error_response(error)(scope, receive, send)
-            return
-        headers = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body)), *reply.headers]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
-
-
 @contextmanager
 def serving(
     *predictors: Predictor, settings: Settings | None = None, token: str | None = None, grpc: bool = True
@@ -108,10 +84,11 @@ def serving(
 
     async def main() -> None:
         catalog = served.catalog = _catalog(served, predictors, settings)
-        server, running = await _listen(catalog)
+        access = Access(token, loopback=True)
+        server, running = await _listen(catalog, access)
         served.http = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         if grpc:
-            asking = served.grpc_server = await start(catalog, "127.0.0.1:0", access=Access(token, loopback=True))
+            asking = served.grpc_server = await start(catalog, "127.0.0.1:0", access=access)
             served.grpc = f"127.0.0.1:{asking.port}"
         loop = asyncio.get_running_loop()
         served.call = lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(20)
@@ -157,10 +134,11 @@ def _catalog(served: Served, predictors: tuple[Predictor, ...], settings: Settin
     return catalog
 
 
-async def _listen(catalog: Catalog) -> tuple[uvicorn.Server, asyncio.Task[None]]:
-    app = FastAPI()
-    app.include_router(v2_routes(catalog))
-    server = uvicorn.Server(uvicorn.Config(Hot(app, catalog), port=0, log_level="error", lifespan="off"))
+async def _listen(catalog: Catalog, access: Access) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+    config = uvicorn.Config(
+        assemble(catalog, access), port=0, log_level="error", lifespan="off", loop="none", http=bounded(), ws="none"
+    )
+    server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.005)

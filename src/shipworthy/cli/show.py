@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..package import Package, VerifyReport
     from ..preflight import CheckReport
     from ..runtime import Description
-    from ..server import Server
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green", "missing": "yellow"}
 
@@ -144,14 +143,3 @@ def print_examination(examination: Examination) -> None:
     for line in examination.lines:
         table.add_row(line.kind, line.name, Text(line.state, style=_COLOURS[line.state]), Text(line.detail))
     console.print(table)
-
-
-def print_served(server: Server) -> None:
-    """What is served, by which variant and why not by a preferred one, and where to look."""
-    for predictor in server.predictors:
-        for variant, reason in predictor.passed_over:
-            typer.echo(f"{predictor.manifest.name}: {variant} is passed over: {reason}")
-        for note in predictor.notes:
-            typer.echo(f"{predictor.manifest.name}: {note}")
-        typer.echo(f"{predictor.manifest.name}: served by {predictor.variant.id}, version {predictor.version}")
-    typer.echo(f"ready: {server.url} (try {server.url}/docs)")

@@ -24,9 +24,13 @@ from ..runtime import Host, open_runner, this_host
 from ..runtime.protocol import OperatingPoint
 from .costs import measured_costs
 from .memory import blocks_apart, give_back
+from .mixing import rows_are_independent
 from .padded import prove_padding
 from .predictor import Predictor
 from .streams import Streams
+
+ENOUGH = 8
+"""Rows of a batch that show whether rows show in each other's answers."""
 
 
 def load(
@@ -98,9 +102,10 @@ def _ready(
     try:
         replay(runner, variant, package.golden)
         predictor = Predictor(package, variant, runner, point=point, passed_over=passed, version=version, codec=codec)
+        warm(predictor)
+        predictor.mixes = predictor.mixes and _apart(predictor)
         if predictor.padding is not None:
             prove_padding(runner, variant, package.golden, predictor.padding)
-        warm(predictor)
     except BaseException:
         runner.close()
         raise
@@ -118,6 +123,15 @@ def warm(predictor: Predictor) -> None:
                     raise EngineError(
                         predictor.variant.id, f"gives the outputs {sorted(outputs)}", "build the package again"
                     )
+
+
+def _apart(predictor: Predictor) -> bool:
+    """Whether rows do not show in each other's answers, seen in a batch of a few."""
+    several = [size for size in predictor.batch_sizes if size > 1]
+    if not several:
+        return True
+    size = max((size for size in several if size <= ENOUGH), default=several[0])
+    return rows_are_independent(predictor.run, predictor.package.golden, size)
 
 
 def calibrate(predictor: Predictor) -> dict[int, float]:

@@ -57,11 +57,16 @@ class Predictor:
         """The same on this host, with all streams busy; None until `calibrate` has measured it."""
         self._runner = runner
         self._answers = Answers(self.contract, version=self.version, variant=variant.id)
-        self.mixes = all(is_batched(spec) for spec in self.contract.outputs.values())
+        self._in_chunks = all(is_batched(spec) for spec in self.contract.outputs.values())
+        self.mixes = self._in_chunks
         """Whether rows of several requests may run together, and padding beside them: every output has a row for each
-        sample, so that none of them tells of the others."""
-        self.padding = Padding.of(self.contract) if self.mixes else None
+        sample, and none of them shows in another's. `load` tries the latter."""
+        self._padding = Padding.of(self.contract)
+
+    @property
+    def padding(self) -> Padding | None:
         """How rows of different sizes share a batch; None where only rows of equal sizes do."""
+        return self._padding if self.mixes else None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -73,7 +78,7 @@ class Predictor:
 
         Raises InputError where names, dtypes or shapes do not fit, EngineError where the engine fails."""
         most = self.batch_sizes[-1]
-        if not (self.mixes and _have_more_rows(feeds, most)):
+        if not (self._in_chunks and _have_more_rows(feeds, most)):
             return self._runner.run(feeds)
         rows = len(next(iter(feeds.values())))
         parts = [

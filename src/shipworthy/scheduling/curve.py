@@ -16,9 +16,9 @@ OWN = 1 / 4
 SLOWEST, FASTEST = 1.0, -0.5
 """One observation counts as at most twice or half of what was expected: a hiccup is not a new curve."""
 SETTLE = 16
-"""Every so many batches, the own corrections of buckets that do not run any more fade by a tenth: otherwise one that
-once looked slow would never be tried again."""
-FADE = 1 / 10
+"""Every so many batches, the own corrections of buckets that do not run go by a part `FADE` to those of buckets that
+do: otherwise one that once looked slow would never be tried again."""
+FADE = 1 / 4
 FRESH = 64
 """A bucket runs no more where it is not among the last so many batches."""
 
@@ -80,6 +80,9 @@ class Curve:
             self._settle()
 
     def _settle(self) -> None:
+        own = {bucket: self._shape[bucket] / measured for bucket, measured in self._measured.items()}
+        fresh = [own[bucket] for bucket, seen in self._seen.items() if seen and self._count - seen < FRESH]
+        usual = sum(fresh) / len(fresh)
         for bucket, seen in self._seen.items():
-            if self._count - seen >= FRESH:
-                self._shape[bucket] += FADE * (self._measured[bucket] - self._shape[bucket])
+            if not seen or self._count - seen >= FRESH:
+                self._shape[bucket] += FADE * (usual - own[bucket]) * self._measured[bucket]

@@ -37,13 +37,14 @@ class Group:
         self.parts.insert(place, part)
         return place == 0
 
-    def pull(self, part: Part) -> None:
-        """Take one out of the middle."""
+    def pull(self, part: Part) -> bool:
+        """Take one out of the middle. Whether it was the first."""
         place = bisect_left(self.dues, part.due)
         while self.parts[place] is not part:
             place += 1
         del self.dues[place], self.parts[place]
         self.rows -= part.rows
+        return place == 0
 
     def first(self, rows: int) -> list[Part]:
         """Take the first parts that fit into `rows` together; one at least, whatever its size."""

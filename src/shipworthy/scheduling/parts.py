@@ -68,6 +68,8 @@ class Bounds:
     requests: int = 1024
     bytes: int = 512 * 2**20
     """Of the bodies of these requests. One that is larger is still taken where it is alone."""
+    seconds: float = 30.0
+    """That the work which waits may take; only requests of many rows, which have more time, come near it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,13 @@ class Refusal:
     """After so many seconds it might be."""
 
 
-def cut(rows: int, due: float, largest: int, step: float) -> list[tuple[int, float]]:
+def cut(rows: int, due: float, largest: int, step: float, behind: float = 0.0) -> list[tuple[int, float]]:
     """Parts of a request: how many rows each has, at most `largest`, and when it is due.
 
-    The first is due at `due`, and each later one `step` seconds after the one before: a large request is given the
-    time that its own work takes, and stands behind what comes meanwhile."""
-    return [(min(largest, rows - start), due + step * place) for place, start in enumerate(range(0, rows, largest))]
+    The first is due at `due`, the second `behind` + `step` seconds later, and each further one `step` after the one
+    before: a large request is given the time that its own work takes, and that of the work which waits already, and
+    it stands behind what comes meanwhile."""
+    return [
+        (min(largest, rows - start), due + (behind + step * place if place else 0.0))
+        for place, start in enumerate(range(0, rows, largest))
+    ]

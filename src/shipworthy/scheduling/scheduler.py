@@ -9,6 +9,8 @@ from .queue import Queue
 
 MEMORY = 1.0
 """Seconds over which is averaged how many cores a queue uses."""
+IDLE = 0.01
+"""Cores; who uses less does not count."""
 RECENT = 5.0
 """A queue that ran within so many seconds is taken into account by the others."""
 
@@ -59,7 +61,7 @@ class Scheduler:
         self._only = None
         if len(self._queues) == 1:
             self._only = next(iter(self._queues))
-            self._only.share, self._only.opens = 1.0, 0.0
+            self._only.share, self._only.opens, self._only.turn = 1.0, 0.0, 0.0
 
     def next(self, now: float) -> Batch | None:
         """The batch that should start now; None where nothing waits or no core is free. Asked until it is None."""
@@ -109,7 +111,7 @@ class Scheduler:
     def _longest(self, queue: Queue, now: float) -> float:
         """How long others can wait for a core; they should not miss their deadlines for a large batch."""
         patience = [
-            other.patience
+            other.plan.patience
             for other, usage in self._queues.items()
             if other is not queue and (other.rows or other.running or usage.recent(now))
         ]
@@ -118,12 +120,13 @@ class Scheduler:
     def _even(self, now: float) -> None:
         """What each queue can count on while the others have work too: an even share, and what they leave."""
         used = {queue: usage.cores(now) for queue, usage in self._queues.items() if queue.cores}
-        busy = sum(1 for queue, cores in used.items() if queue.rows or queue.running or cores > 0.0)
+        active = [queue for queue, cores in used.items() if queue.rows or queue.running or cores > IDLE]
         total = sum(used.values())
         ends = sorted((batch.expected, queue.cores) for queue in used for batch in queue.running)
         for queue, cores in used.items():
-            fair = max(self._cores / max(1, busy), self._cores - (total - cores))
+            fair = max(self._cores / max(1, len(active)), self._cores - (total - cores))
             queue.share = min(1.0, max(fair, 0.01) / (queue.cores * queue.streams))
+            queue.turn = max((other.plan.seconds for other in active if other is not queue), default=0.0)
             free = self._cores - self._used
             queue.opens = 0.0
             for end, freed in ends:

@@ -27,14 +27,13 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import itertools
-import os
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import unquote
 
+from ..predict.ids import new_id
 from .problems import MISDIRECTED, UNAUTHORIZED, ProblemError, ProblemType
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -128,29 +127,12 @@ def is_local_name(host: bytes) -> bool:
 
 def request_id(headers: RawHeaders) -> str:
     """The caller's own id where it is sane, else a new one. Never raises, and needs no `state`."""
-    for name, value in headers:
-        if name == b"x-request-id":
-            return value.decode() if _REQUEST_ID.fullmatch(value) else _Ids.fresh()
-    return _Ids.fresh()
+    return next((sane_id(value) for name, value in headers if name == b"x-request-id"), "") or new_id()
 
 
-class _Ids:
-    """Ids that no two requests share: a random half for each process, and a count. They are no secrets."""
-
-    half = os.urandom(8).hex()
-    count = itertools.count(1)
-
-    @classmethod
-    def fresh(cls) -> str:
-        return f"{cls.half}{next(cls.count):016x}"
-
-    @classmethod
-    def renew(cls) -> None:
-        cls.half = os.urandom(8).hex()
-
-
-# A process that is forked would count on under the random half of its parent.
-os.register_at_fork(after_in_child=_Ids.renew)
+def sane_id(given: bytes) -> str:
+    """An id that a caller gave, where it may stand in headers and logs; else a new one."""
+    return given.decode() if _REQUEST_ID.fullmatch(given) else new_id()
 
 
 def _bears(headers: RawHeaders, token: bytes) -> bool:

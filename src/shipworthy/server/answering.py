@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from pydantic_core import from_json
@@ -28,13 +28,17 @@ INLINE_VALUES = 4096
 """Answers of more numbers are written beside the event loop."""
 
 
-async def predict(lane: Lane, head: Head, receive: Receive) -> Reply:
+def predict(lane: Lane, head: Head, receive: Receive) -> Awaitable[Reply]:
     """Answer a request for one instance or many, within the time that it gives."""
     timeout_s = head.timeout_s
     if timeout_s is None:
-        return await _predict(lane, head, receive, None)
+        return _predict(lane, head, receive, None)
+    return _within(timeout_s, _predict(lane, head, receive, timeout_s))
+
+
+async def _within(timeout_s: float, answer: Awaitable[Reply]) -> Reply:
     async with asyncio.timeout(timeout_s):
-        return await _predict(lane, head, receive, timeout_s)
+        return await answer
 
 
 async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | None) -> Reply:

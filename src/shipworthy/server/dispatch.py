@@ -50,18 +50,17 @@ class Dispatcher:
         self._streams[queue] = streams
         self._scheduler.add(queue)
 
-    def remove(self, queue: Queue) -> None:
-        """Forget a queue that is empty, when its last batch has ended."""
+    async def remove(self, queue: Queue) -> None:
+        """Forget a queue that is empty, and whose batches have ended."""
         self._scheduler.remove(queue)
-        self._streams.pop(queue).close()
+        await asyncio.to_thread(self._streams.pop(queue).close)
 
     def give_up(self, queue: Queue) -> None:
         """Withdraw what waits; those who asked are told that the model takes no more."""
-        while (batch := queue.take(clock())) is not None:
-            queue.done(batch, clock(), None)
-            for part in batch.parts:
-                if not part.payload.future.done():
-                    part.payload.future.set_exception(StoppedError())
+        for part in queue.waiting():
+            queue.withdraw(part)
+            if not part.payload.future.done():
+                part.payload.future.set_exception(StoppedError())
 
     def kick(self) -> None:
         """Something waits. It is looked at when every request that has come by now is there, so that they can share

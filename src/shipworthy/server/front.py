@@ -7,12 +7,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .access import Access, request_id
+from .access import Access
 from .answering import predict
 from .bodies import ClientGone
 from .catalog import Catalog
@@ -25,6 +25,7 @@ from .replies import JSON_TYPE, Reply
 from .v2 import as_error, error_content, infer
 
 Handler: TypeAlias = Callable[[Lane, Head, Receive], Awaitable[Reply]]
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 Hot: TypeAlias = tuple[Lane, Handler, Route]
 
 _LOG = logging.getLogger("shipworthy.server")
@@ -45,19 +46,13 @@ class Front:
         catalog.changed = self._routes.clear
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        path: str = scope["path"]
+        path: str = scope.get("path", "")
         route = self._routes.get(path)
-        if route is None and not is_hot(path):
+        if route is None and (scope["type"] != "http" or not is_hot(path)):
             await self.app(scope, receive, send)
             return
-        await self._answer(path, route, scope, receive, send)
-
-    async def _answer(self, path: str, route: Hot | None, scope: Scope, receive: Receive, send: Send) -> None:
         started = clock()
-        head = Head(scope, request_id(scope["headers"]))
+        head = Head(scope)
         try:
             problem = self._access.check(scope["headers"], path, scope["method"], scope.get("client"))
             if problem is not None:
@@ -77,18 +72,25 @@ class Front:
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and the log the rest
             await self._refuse(error, head, send, path, started)
             return
+        await self._send(send, 200, reply.content_type, reply.body, head, reply.headers, reply.server_timing)
+        lane.metrics.answered(name, clock() - started)
+
+    async def _send(
+        self, send: Send, status: int, media: bytes, body: bytes, head: Head, further: Headers, timing: bytes = b""
+    ) -> None:
         headers = [
-            (b"content-type", reply.content_type),
-            (b"content-length", b"%d" % len(reply.body)),
+            (b"content-type", media),
+            (b"content-length", b"%d" % len(body)),
             (b"x-request-id", head.id.encode()),
-            (b"server-timing", reply.server_timing),
-            *reply.headers,
         ]
+        if timing:
+            headers.append((b"server-timing", timing))
+        if further:
+            headers += further
         if self._catalog.parting:
             headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
-        lane.metrics.answered(name, clock() - started)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _found(self, path: str) -> Hot:
         """The lane and the handler of a path; ProblemError where there is no such model."""
@@ -103,16 +105,8 @@ class Front:
         status, media, body, further = _worded(error, head.id, path)
         if status == INTERNAL.status:
             _LOG.error("request %s failed: POST %a", head.id, path, exc_info=error)
-        headers = [
-            (b"content-type", media),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", head.id.encode()),
-            *((name.encode(), value.encode("latin-1")) for name, value in further.items()),
-        ]
-        if self._catalog.parting:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        named = [(name.encode(), value.encode("latin-1")) for name, value in further.items()]
+        await self._send(send, status, media, body, head, named)
         route = self._routes.get(path)
         if route is None:
             self._catalog.metrics.unrouted(status)

@@ -6,6 +6,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from ..errors import InputError, Problem
+from ..predict.ids import new_id
+from .access import sane_id
 from .bodies import too_long
 
 MAX_TIMEOUT_MS = 3_600_000
@@ -17,10 +19,11 @@ class Head:
 
     __slots__ = ("headers", "id", "scope")
 
-    def __init__(self, scope: Any, request_id: str) -> None:
+    def __init__(self, scope: Any) -> None:
         self.scope = scope
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.id = request_id
+        given = self.headers.get(b"x-request-id")
+        self.id = new_id() if given is None else sane_id(given)
 
     def size(self, limit: int) -> int:
         """Bytes of the body as announced; `limit` where it comes in chunks. ProblemError where it is longer."""

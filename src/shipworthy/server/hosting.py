@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -141,6 +142,11 @@ class Server:
         """What was loaded at the start, once it is ready."""
 
     @property
+    def logs(self) -> Logs:
+        """What was asked of its log, which `serve` sets up; a server in a thread leaves logging as it is."""
+        return self._place.plan.logs
+
+    @property
     def served(self) -> tuple[Served, ...]:
         """Every version that is served."""
         running = self._running
@@ -273,21 +279,31 @@ def serve(
         raise ServeError("workers", f"is {workers}", "give a whole number above zero")
     if workers == 1:
         server = Server(packages, on_ready=on_ready, **options)
-        _configure_logs(options.get("logs"))
-        server.run()
+        with _logging(server.logs):
+            server.run()
         return
-    place = Place(packages, workers, options)
-    _configure_logs(place.plan.logs)
     from .supervisor import Supervisor
 
-    Supervisor(place, on_ready=on_ready).run()
+    place = Place(packages, workers, options)
+    with _logging(place.plan.logs):
+        Supervisor(place, on_ready=on_ready).run()
 
 
-def _configure_logs(logs: Logs | None) -> None:
-    from .observe.logs import configure
+@contextmanager
+def _logging(logs: Logs) -> Iterator[None]:
+    """Send what is logged to the server's log while it runs, and then to where it went before."""
+    from .observe.logs import LOGGERS, configure
 
-    logs = logs or Logs()
-    configure(logs.format, access=logs.access)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    log = configure(logs.format, access=logs.access)
+    try:
+        yield
+    finally:
+        log.close()
+        for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)
 
 
 def _grpc_socket(host: str, port: int | None, workers: int) -> socket | None:

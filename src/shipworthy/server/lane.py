@@ -125,17 +125,17 @@ class Lane:
         return tuple(array.shape[1:] for array in feeds.values()) if padding is None else padding.padded_key(feeds)
 
     def cut(self, rows: int, due: float, *, firm: bool) -> Iterator[tuple[int, int, float]]:
-        """Parts of at most the largest bucket: from, to, and when each should be done.
+        """The parts of a request: from, to, and when each should be done.
 
         Later parts may take the time of those before them, unless the caller gave a `firm` one, so that a large
         request is not refused for its own work and does not stand before others."""
-        largest = self.queue.curve.largest
         if not self._mixes:
             yield 0, rows, due
             return
-        step = 0.0 if firm else self.queue.curve.mean(largest) / self.queue.streams
-        for number, start in enumerate(range(0, rows, largest)):
-            yield start, min(start + largest, rows), due + number * step
+        start = 0
+        for count, later in self.queue.cut(rows, due):
+            yield start, start + count, due if firm else later
+            start += count
 
     async def drain(self) -> None:
         """Finish the requests that were taken on. No new ones come: nobody finds the lane any more."""
@@ -143,12 +143,15 @@ class Lane:
             await asyncio.sleep(0.005)
 
     async def close(self) -> None:
-        """Take no more, finish what runs, and free the engine."""
+        """Take no more, give up what waits, and finish what runs. A second call does nothing."""
+        if self.closed:
+            return
         self.closed = True
         self._dispatcher.give_up(self.queue)
         while self.queue.running:
             await asyncio.sleep(0.001)
-        await asyncio.to_thread(self._dispatcher.remove, self.queue)
+        await self._dispatcher.remove(self.queue)
+        self.metrics.close()
 
 
 class Place:

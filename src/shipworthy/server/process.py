@@ -157,10 +157,17 @@ class Process:
     async def load(self, package: str | Path) -> None:
         """Load the packages of a name anew, or take up the package at a path. ServeError where there is neither."""
         name, sources = str(package), self._loading.sources
-        if isinstance(package, Path) or (name not in sources.names() and Path(name).exists()):
+        added = isinstance(package, Path) or (name not in sources.names() and Path(name).exists())
+        if added:
             name = await asyncio.to_thread(sources.add, Path(package))
-        with _problems_as_errors(name):
-            await self.catalog.command("load", name)
+        try:
+            with _problems_as_errors(name):
+                await self.catalog.command("load", name)
+        except BaseException:
+            # The next load of this name shall not fail for it again.
+            if added:
+                sources.remove(Path(package))
+            raise
 
     async def unload(self, name: str) -> None:
         """Take a model out. ServeError where there is none of the name."""

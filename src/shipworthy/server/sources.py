@@ -59,6 +59,10 @@ class Sources:
         self._names[name] = None
         return name
 
+    def remove(self, package: Path) -> None:
+        """Know it no longer, where it was named."""
+        self._packages = tuple(one for one in self._packages if one != package)
+
     def open_all(self, unwanted: Callable[[], bool]) -> list[Predictor]:
         """A predictor for every package, the current version of a name last; none where they become `unwanted` while
         they are opened. Raises what refuses a package; then none stays open."""

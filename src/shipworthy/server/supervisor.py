@@ -100,12 +100,15 @@ class Supervisor:
     async def _keep(self, slot: Slot, counters: Path) -> None:
         """Have a worker in this slot, until the server leaves."""
         while not self._leaving.is_set():
-            child = await self._start(slot, counters)
-            await self._attend(slot, child)
-            ended = await child.end(GRACE_S)
-            if self._leaving.is_set():
-                return
-            self._note_death(slot, child, ended)
+            try:
+                child = await self._start(slot, counters)
+            except OSError as error:
+                # No process, no memory or no file is left; others may end, and leave some.
+                self._note_death(slot, f"it cannot be started: {error}")
+            else:
+                await self._attend(slot, child)
+                ended = await child.end(GRACE_S)
+                self._note_death(slot, str(child.fault or ended), child)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), _pause(slot.failures))
 
@@ -167,20 +170,20 @@ class Supervisor:
         if self._on_ready is not None:
             self._on_ready(self)
 
-    def _note_death(self, slot: Slot, child: Child, ended: str) -> None:
+    def _note_death(self, slot: Slot, reason: str, child: Child | None = None) -> None:
         """Say why a worker has ended; what no start can mend ends the server."""
-        slot.failures = 0 if child.served_s > STEADY_S else slot.failures + 1
-        reason = str(child.fault) if child.fault is not None else ended
-        if not self._ready and child.fault is not None:
+        if self._leaving.is_set():
+            return
+        steady = child is not None and child.served_s > STEADY_S
+        slot.failures = 0 if steady else slot.failures + 1
+        if not self._ready and child is not None and child.fault is not None:
             self._fail(error_of(child.fault))
         elif not self._ready and slot.failures >= STARTS:
-            remedy = (
-                "look for the reason in the lines above; the system ends a process with signal 9 for want of memory"
-            )
+            remedy = "look for the reason in the lines above; the system ends a process with SIGKILL for want of memory"
             self._fail(ServeError("workers", f"died {STARTS} times before they were ready: {reason}", remedy))
         else:
-            _LOG.error("worker %d, process %d, is replaced: %s", slot.number, child.pid, reason)
-            if slot.failures > 1 and not child.open and SPREADS and slot.listening is not None:
+            _LOG.error("worker %d is replaced: %s", slot.number, reason)
+            if slot.failures > 1 and (child is None or not child.was_open) and SPREADS and slot.listening is not None:
                 slot.listening.close()
                 slot.listening = None
 

@@ -37,8 +37,8 @@ class Child:
         """A fresh process, which inherits `listening`. What it writes into temporary files is removed at its end."""
         ours, theirs = socket.socketpair()
         folder = tempfile.mkdtemp(prefix="shipworthy-worker-")
-        with theirs:
-            numbers = theirs.fileno(), listening.fileno()
+        numbers = theirs.fileno(), listening.fileno()
+        try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "shipworthy.server.worker", *map(str, numbers), folder),
                 pass_fds=numbers,
@@ -47,6 +47,12 @@ class Child:
                 # An interrupt at the terminal is for the supervisor, which passes it on.
                 process_group=0,
             )
+        except OSError:
+            ours.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            theirs.close()
         return cls(process, await Channel.over(ours), folder, changes)
 
     @property
@@ -57,6 +63,11 @@ class Child:
     def open(self) -> bool:
         """Whether it answers requests."""
         return self._opened_at is not None and self._ended_at is None
+
+    @property
+    def was_open(self) -> bool:
+        """Whether it has ever answered requests."""
+        return self._opened_at is not None
 
     @property
     def served_s(self) -> float:

@@ -29,8 +29,9 @@ class Door(Protocol):
 class Serving(Protocol):
     """A policy at work."""
 
-    doors: Sequence[Door]
-    """One for each model."""
+    @property
+    def doors(self) -> Sequence[Door]:
+        """One for each model."""
 
     def next(self, now: float) -> Any | None:
         """The batch that should start now, with `parts`, `rows` and `bucket`; asked until it is None."""

@@ -128,8 +128,8 @@ class Ledger:
     def open(cls, folder: Path, slot: int) -> Ledger:
         """The ledger of a slot, as whoever had it before has left it.
 
-        `folder` must belong to this user alone. Raises ServeError where it does not, or where a process that lives
-        has the slot."""
+        `folder` must belong to this user alone. Raises ServeError where it does not, where it is full, or where a
+        process that lives has the slot."""
         status = folder.stat()
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise ServeError("folder of the counters", "can be reached by other users", "make it with mode 0700")
@@ -140,7 +140,6 @@ class Ledger:
             fresh = os.fstat(descriptor).st_size != SIZE
             if fresh:
                 # Written in full, for a store into a hole of a full file system would end the process.
-                os.ftruncate(descriptor, 0)
                 _write_zeros(descriptor)
             memory = mmap.mmap(descriptor, SIZE)
             if fresh or memory[: len(MAGIC)] != MAGIC:
@@ -188,10 +187,9 @@ class Ledger:
         size = _RECORD.size + len(name)
         if len(name) > KEY_BYTES or used + size > DIRECTORY or place + width > VALUES:
             return None
-        # Where a worker died between its record and the publication, these places hold what it left.
-        self.page.values[place : place + width] = 0.0
         record = _RECORD.pack(_crc(kind, place, width, name), len(name), kind, place, width) + name
         self.page.memory[HEADER + used : HEADER + used + size] = record
+        # Given away before they are published, so that nobody gets them twice, whenever we are killed.
         header[_COUNT] = place + width
         header[_USED] = used + size
         self.page.refresh()
@@ -228,6 +226,11 @@ def _take(descriptor: int, slot: int) -> None:
 
 
 def _write_zeros(descriptor: int) -> None:
-    left = SIZE
-    while left:
-        left -= os.write(descriptor, bytes(min(left, 2**16)))
+    try:
+        os.ftruncate(descriptor, 0)
+        left = SIZE
+        while left:
+            left -= os.write(descriptor, bytes(min(left, 2**16)))
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror}"
+        raise ServeError("folder of the counters", reason, f"free {SIZE >> 10} kB there for each worker") from error

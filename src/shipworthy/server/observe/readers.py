@@ -64,8 +64,11 @@ class Reader:
                 yield opened[0], _locked(opened[1])
 
     def _open(self, path: Path) -> tuple[Page, int] | None:
-        """None where the file is not written in full yet."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """None where the file is not written in full yet, or is there no more."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None  # The server ends, and the supervisor has removed its folder.
         if os.fstat(descriptor).st_size == SIZE:
             memory = mmap.mmap(descriptor, SIZE, access=mmap.ACCESS_READ)
             if memory[: len(MAGIC)] == MAGIC:
