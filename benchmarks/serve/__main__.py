@@ -151,7 +151,7 @@ def main(words: list[str]) -> int:
 def _against(row: Result, rate: float) -> Result:
     if row.rps is None or row.engine != INT8:
         return row
-    return replace(row, ratio=row.rps / rate, detail="ratio to the same variant in process")
+    return replace(row, ratio=row.rps / rate)
 
 
 def _workers(known: Sequence[Result], server: Server) -> int:

@@ -23,7 +23,7 @@ def features(ours: Server, effort: Effort, told: Told) -> list[Result]:
     whole = contenders[0]
     rows = []
     for one, row in zip(kept, results(WORKLOAD, kept, contenders), strict=True):
-        rows.append(replace(row, ratio=_ratio(one, whole), detail="ratio to the whole server") if row.rps else row)
+        rows.append(replace(row, ratio=_ratio(one, whole)) if row.rps else row)
     return rows
 
 

@@ -125,7 +125,8 @@ def results(
     error."""
     rows = []
     for one in kept:
-        plain = Result(workload, one.name, one.server.ours, workers=one.workers, engine=one.engine)
+        engine = one.engine if one.server.has_model else None
+        plain = Result(workload, one.name, one.server.ours, workers=one.workers, engine=engine)
         if not one.slices:
             rows.append(_with(plain, error=one.error or "was not measured"))
             continue
@@ -144,11 +145,17 @@ def results(
                     errors=sum(each.errors for each in found),
                     rounds=len(found),
                     rss_mb=statistics.median(one.rss_mb) if one.rss_mb else None,
-                    other_workers_rps=max((other.rate(count) for other in others), default=None),
+                    other_workers_rps=max((other.rate(count) for other in others if count in other.slices), default=None),
+                    detail=_lost(others),
                     error=one.error,
                 )
             )
     return rows
+
+
+def _lost(others: Sequence[Contender]) -> str:
+    """What became of the other number of workers, where it failed."""
+    return "; ".join(f"with {other.workers} workers: {other.error}" for other in others if other.error is not None)
 
 
 def _with(row: Result, **changes: object) -> Result:

@@ -49,7 +49,7 @@ class Result:
     errors: int | None = None
     """Answers with another status than 200, and broken connections."""
     ratio: float | None = None
-    """To what the row says in `detail`."""
+    """Of its answers per second: to the whole server's where a feature is off, to those in process for pictures."""
     target_ms: float | None = None
     capacity_rps: float | None = None
     refused: int | None = None

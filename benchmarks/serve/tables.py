@@ -122,7 +122,8 @@ def _table(rows: Sequence[Result], columns: Sequence[Column]) -> str:
         else:
             cells = [cell(row) for _, cell in columns]
         lines.append(_line(cells))
-    return "\n".join(lines)
+    notes = dict.fromkeys(f"- {_name(row)}: {row.detail}" for row in rows if row.detail)
+    return "\n".join(lines) + ("\n\n" + "\n".join(notes) if notes else "")
 
 
 def _name(row: Result) -> str:
@@ -132,7 +133,7 @@ def _name(row: Result) -> str:
 
 def _workers(row: Result) -> str:
     if row.workers is None:
-        return row.detail
+        return ""
     return f"{row.workers}" + (f" ({row.other_workers_rps:,.0f})" if row.other_workers_rps is not None else "")
 
 

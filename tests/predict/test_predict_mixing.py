@@ -54,6 +54,7 @@ def test_rows_that_do_not_know_of_each_other(dtype: str, rows: int, size: int) -
 
 
 @pytest.mark.parametrize("run", [by_range, by_mean, fails_of_one])
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning")
 @pytest.mark.parametrize("dtype", ["float32", "int64"])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_rows_that_show_in_each_other(run: Run, dtype: str, rows: int) -> None:

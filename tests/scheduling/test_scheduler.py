@@ -101,11 +101,18 @@ def test_short_runs_need_no_core() -> None:
 def test_a_queue_knows_its_share_and_when_a_core_is_free() -> None:
     a, b = queue("a", streams=2), queue("b", streams=2)
     scheduler = made(2, a, b)
-    fill(a, 5)
-    fill(b, 5)
-    assert scheduler.next(0.0) is not None and scheduler.next(0.0) is not None
-    assert (a.share, b.share) == (0.5, 0.5)
-    assert a.opens == b.opens == pytest.approx(0.01)
+    fill(a, 1000)
+    fill(b, 1000)
+    now = 0.0
+    for _ in range(300):
+        batches = [scheduler.next(now), scheduler.next(now)]
+        now += 0.01
+        for batch in batches:
+            assert batch is not None
+            scheduler.done(batch, now, 0.01)
+    assert (a.share, b.share) == (pytest.approx(0.5, rel=0.05), pytest.approx(0.5, rel=0.05))
+    assert scheduler.next(now) is not None and scheduler.next(now) is not None
+    assert a.opens == b.opens == pytest.approx(now + 0.01)
     assert a.turn == b.turn == pytest.approx(0.01)
     scheduler.remove(b)
     assert (a.share, a.opens, a.turn) == (1.0, 0.0, 0.0)

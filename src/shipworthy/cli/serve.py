@@ -31,7 +31,9 @@ def command(
     port: Annotated[int, typer.Option(help="Port to bind; 0 takes a free one.", min=0, max=65535)] = 8000,
     grpc_port: Annotated[
         int | None,
-        typer.Option(help="Port of gRPC (Open Inference Protocol); off by default, 0 takes a free one.", max=65535),
+        typer.Option(
+            help="Port of gRPC (Open Inference Protocol); off by default, 0 takes a free one.", min=0, max=65535
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that answer; one that dies is replaced.", min=1)] = 1,
     target_ms: Annotated[

@@ -17,7 +17,7 @@ from .bodies import JSON, parse, read_body
 from .engine import Ran
 from .head import Head
 from .lane import Joined, Lane, Place
-from .replies import Reply, timing
+from .replies import Reply, together
 
 T = TypeVar("T")
 Group = tuple[list[int], dict[str, Array]]
@@ -45,12 +45,14 @@ async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | 
     digits = head.digits
     with lane.admit(head.size(lane.settings.max_body_bytes), timeout_s) as place:
         body = await read_body(receive, lane.settings.max_body_bytes)
+        if not lane.inline:
+            head.leave_with_client()
         if lane.rows is not None and len(body) <= INLINE_BYTES and head.content_type == JSON:
             value = _json(body)
             numbers = lane.rows.take(value)
             if numbers is not None:
                 ran = await place.numbers(numbers, value)
-                return Reply(lane.predictor.encode(ran.answers, many=False, round=digits), timing(ran))
+                return Reply(lane.predictor.encode(ran.answers, many=False, round=digits), ran)
         return await _many(lane, head, body, place, digits)
 
 
@@ -69,7 +71,7 @@ async def _many(lane: Lane, head: Head, body: bytes, place: Place, digits: int |
     runs = await place.run_all([feeds for _, feeds in groups])
     heavy = sum(run.values for run in runs) > INLINE_VALUES
     content = await _beside(lane, heavy, lambda: _answers(lane, asked, groups, runs, digits))
-    return Reply(content, timing(*runs))
+    return Reply(content, together(runs))
 
 
 async def _beside(lane: Lane, heavy: bool, work: Callable[[], T]) -> T:

@@ -17,12 +17,14 @@ from .access import Access
 from .catalog import Catalog
 from .docs import docs_routes
 from .front import Front
-from .layers import Failures, Gate, Parting, RequestIds
+from .layers import Failures, Gate, Parting, Reports, RequestIds
 from .openapi import document
-from .problems import HANDLED, on_error
+from .problems import HANDLED
+from .reporting import Reporter
 from .settings import Settings
 from .status import metrics_routes, model_routes, status_routes
 from .v2 import v2_routes
+from .wording import on_error
 
 if TYPE_CHECKING:
     from ..predict import Predictor
@@ -39,7 +41,7 @@ def create_app(
     return assemble(catalog, Access(token, loopback=False))
 
 
-def assemble(catalog: Catalog, access: Access) -> Front:
+def assemble(catalog: Catalog, access: Access, reporter: Reporter | None = None) -> Front:
     """All that stands between a connection and a model: the hot routes in front, and behind them everything else, in
     the order in which a request meets it."""
     app = FastAPI(
@@ -51,6 +53,7 @@ def assemble(catalog: Catalog, access: Access) -> Front:
         lifespan=_lifespan(catalog),
         middleware=[
             Middleware(RequestIds),
+            *([Middleware(Reports, reporter=reporter)] if reporter is not None else []),
             Middleware(Failures, catalog=catalog),
             Middleware(Parting, catalog=catalog),
             Middleware(Gate, access=access),
@@ -64,7 +67,7 @@ def assemble(catalog: Catalog, access: Access) -> Front:
     app.include_router(metrics_routes(catalog))
     app.include_router(docs_routes(app.title))
     app.openapi = partial(document, app, catalog, secured=access.secured)  # type: ignore[method-assign]
-    return Front(app, catalog, access)
+    return Front(app, catalog, access, reporter)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

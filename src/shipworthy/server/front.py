@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,9 +20,12 @@ from .dispatch import StoppedError, clock
 from .head import Head
 from .lane import Lane
 from .observe.protocol import Route
-from .problems import INTERNAL, MEDIA_TYPE, METHOD_NOT_ALLOWED, ProblemError, as_problem, problem_body
-from .replies import JSON_TYPE, Reply
-from .v2 import as_error, error_content, infer
+from .observe.spans import Trace
+from .problems import INTERNAL, METHOD_NOT_ALLOWED, ProblemError
+from .replies import Reply, server_timing
+from .reporting import Reporter
+from .v2 import infer
+from .wording import worded
 
 Handler: TypeAlias = Callable[[Lane, Head, Receive], Awaitable[Reply]]
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
@@ -33,15 +36,14 @@ _HOT = re.compile(
     r"(?:/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?)?/predict"
     r"|/v2/models/(?P<named>[^/]+)(?:/versions/(?P<numbered>[^/]+))?/infer"
 )
-_PROBLEM_TYPE = MEDIA_TYPE.encode()
 
 
 class Front:
     """Answers the hot routes itself, and hands everything else to `app`."""
 
-    def __init__(self, app: ASGIApp, catalog: Catalog, access: Access) -> None:
+    def __init__(self, app: ASGIApp, catalog: Catalog, access: Access, reporter: Reporter | None = None) -> None:
         self.app = app
-        self._catalog, self._access = catalog, access
+        self._catalog, self._access, self._reporter = catalog, access, reporter
         self._routes: dict[str, Hot] = {}
         catalog.changed = self._routes.clear
 
@@ -53,6 +55,7 @@ class Front:
             return
         started = clock()
         head = Head(scope)
+        trace = None if self._reporter is None else self._reporter.begin(head)
         try:
             problem = self._access.check(scope["headers"], path, scope["method"], scope.get("client"))
             if problem is not None:
@@ -67,26 +70,29 @@ class Front:
             # A server that stops cancels the requests that it does not wait for any longer.
             if self._catalog.state != "draining":
                 raise
-            await self._refuse(StoppedError(), head, send, path, started)
+            await self._refuse(StoppedError(), head, trace, send, started)
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and the log the rest
-            await self._refuse(error, head, send, path, started)
+            await self._refuse(error, head, trace, send, started)
             return
-        await self._send(send, 200, reply.content_type, reply.body, head, reply.headers, reply.server_timing)
-        lane.metrics.answered(name, clock() - started)
+        further = (*reply.headers, (b"server-timing", server_timing(reply.spent)))
+        await self._send(send, 200, reply.content_type, reply.body, head, trace, further)
+        total_s = clock() - started
+        lane.metrics.answered(name, total_s)
+        if self._reporter is not None:
+            self._reporter.answered(head, trace, 200, total_s, route=name, lane=lane, spent=reply.spent)
 
     async def _send(
-        self, send: Send, status: int, media: bytes, body: bytes, head: Head, further: Headers, timing: bytes = b""
+        self, send: Send, status: int, media: bytes, body: bytes, head: Head, trace: Trace | None, further: Headers
     ) -> None:
         headers = [
             (b"content-type", media),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", head.id.encode()),
+            *further,
         ]
-        if timing:
-            headers.append((b"server-timing", timing))
-        if further:
-            headers += further
+        if trace is not None:
+            headers.append((b"traceparent", trace.traceparent.encode()))
         if self._catalog.parting:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -101,26 +107,21 @@ class Front:
         self._routes[path] = route
         return route
 
-    async def _refuse(self, error: Exception, head: Head, send: Send, path: str, started: float) -> None:
-        status, media, body, further = _worded(error, head.id, path)
-        if status == INTERNAL.status:
+    async def _refuse(self, error: Exception, head: Head, trace: Trace | None, send: Send, started: float) -> None:
+        path: str = head.scope["path"]
+        words = worded(error, path, head.id)
+        if words.status == INTERNAL.status:
             _LOG.error("request %s failed: POST %a", head.id, path, exc_info=error)
-        named = [(name.encode(), value.encode("latin-1")) for name, value in further.items()]
-        await self._send(send, status, media, body, head, named)
-        route = self._routes.get(path)
-        if route is None:
-            self._catalog.metrics.unrouted(status)
+        further = [(name.encode(), value.encode("latin-1")) for name, value in words.headers.items()]
+        await self._send(send, words.status, words.media, words.body, head, trace, further)
+        total_s = clock() - started
+        lane, _, route = self._routes.get(path, (None, None, None))
+        if lane is None or route is None:
+            self._catalog.metrics.unrouted(words.status)
         else:
-            route[0].metrics.failed(status, route[2], clock() - started)
-
-
-def _worded(error: Exception, request_id: str, path: str) -> tuple[int, bytes, bytes, Mapping[str, str]]:
-    """Status, content type, body and further headers, as the protocol of the path has them."""
-    if path.startswith("/v2/"):
-        status, words, headers = as_error(error)
-        return status, JSON_TYPE, error_content(words), headers
-    problem = as_problem(error)
-    return problem.type.status, _PROBLEM_TYPE, problem_body(problem, request_id), problem.headers
+            lane.metrics.failed(words.status, route, total_s)
+        if self._reporter is not None:
+            self._reporter.answered(head, trace, words.status, total_s, route=route, lane=lane)
 
 
 def is_hot(path: str) -> bool:

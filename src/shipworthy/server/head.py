@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -10,6 +11,8 @@ from ..predict.ids import new_id
 from .access import sane_id
 from .bodies import too_long
 
+GONE = "shipworthy.gone"
+"""The extension of a scope that takes a callback for when the client has left."""
 MAX_TIMEOUT_MS = 3_600_000
 MAX_DIGITS = 17
 
@@ -34,6 +37,13 @@ class Head:
         if not text.isdigit() or len(text) > 18 or int(text) > limit:
             raise too_long(limit)
         return int(text)
+
+    def leave_with_client(self) -> None:
+        """From now on, the running task is cancelled if the client leaves, where the web server tells of that."""
+        register = (self.scope.get("extensions") or {}).get(GONE)
+        task = asyncio.current_task()
+        if register is not None and task is not None:
+            register(task.cancel)
 
     @property
     def content_type(self) -> str:

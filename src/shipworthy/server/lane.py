@@ -168,6 +168,10 @@ class Place:
         self._announced = True
         self._parts: Sequence[Part] = ()
 
+    def within(self, timeout_s: float) -> None:
+        """The body asks for less time than the headers did."""
+        self._timeout_s = timeout_s if self._timeout_s is None else min(timeout_s, self._timeout_s)
+
     async def run(self, feeds: Arrays) -> Ran | Joined:
         """Outputs for inputs [n, ...] by name, which may run in several batches.
 

@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access import Access, request_id
 from .catalog import Catalog
-from .dispatch import StoppedError
-from .problems import as_problem, problem_response
+from .dispatch import StoppedError, clock
+from .head import Head
+from .reporting import Reporter
+from .wording import response_to
 
 _LOG = logging.getLogger("shipworthy.server")
 
@@ -35,6 +37,34 @@ class RequestIds:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
+
+
+class Reports:
+    """Tells of every request that is not hot, when it was answered."""
+
+    def __init__(self, app: ASGIApp, reporter: Reporter) -> None:
+        self._app, self._reporter = app, reporter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = clock()
+        head = Head(scope)
+        head.id = scope["state"]["request_id"]
+        trace = self._reporter.begin(head)
+        status = 0
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if trace is not None:
+                    MutableHeaders(scope=message)["traceparent"] = trace.traceparent
+            await send(message)
+
+        await self._app(scope, receive, send_and_note)
+        self._reporter.answered(head, trace, status, clock() - started)
 
 
 class Failures:
@@ -70,7 +100,7 @@ class Failures:
             if started:
                 raise
             failure = error
-        await problem_response(as_problem(failure), made)(scope, receive, send)
+        await response_to(failure, scope)(scope, receive, send)
 
 
 class Gate:
@@ -86,7 +116,7 @@ class Gate:
         if error is None:
             await self._app(scope, receive, send)
         else:
-            await problem_response(error, scope["state"]["request_id"])(scope, receive, send)
+            await response_to(error, scope)(scope, receive, send)
 
 
 class Parting:

@@ -10,8 +10,6 @@ from typing import Any
 
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
 
 from ..errors import InputError, MissingExtra, Problem
 from .dispatch import StoppedError
@@ -122,11 +120,6 @@ def problem_body(error: ProblemError, request_id: str) -> bytes:
     return to_json(body)
 
 
-def problem_response(error: ProblemError, request_id: str) -> Response:
-    headers = {**error.headers, "x-request-id": request_id}
-    return Response(problem_body(error, request_id), error.type.status, headers, MEDIA_TYPE)
-
-
 HANDLED: tuple[type[Exception], ...] = (
     ProblemError,
     InputError,
@@ -137,11 +130,6 @@ HANDLED: tuple[type[Exception], ...] = (
     HTTPException,
 )
 """What a route may raise. Anything else is a failure, which the layer `Failures` logs and answers."""
-
-
-async def on_error(request: Request, error: Exception) -> Response:
-    """The handler of every foreseen exception that leaves a route."""
-    return problem_response(as_problem(error), request.scope["state"]["request_id"])
 
 
 def _of_status(error: HTTPException) -> ProblemError:

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 JSON_TYPE = b"application/json"
+
+
+class Timed(Protocol):
+    """Something that waited for its turn and ran, in seconds."""
+
+    @property
+    def queue_s(self) -> float: ...
+
+    @property
+    def compute_s(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The times of a request that ran in several batches."""
+
+    queue_s: float
+    """The longest wait of a batch."""
+    compute_s: float
+    """What all of them took in the engine."""
 
 
 @dataclass(slots=True, eq=False)
@@ -13,20 +34,19 @@ class Reply:
     """The answer of a hot route."""
 
     body: bytes
-    server_timing: bytes
+    spent: Timed
     content_type: bytes = JSON_TYPE
     headers: tuple[tuple[bytes, bytes], ...] = ()
     """Further ones."""
 
 
-class Timed(Protocol):
-    queue_s: float
-    compute_s: float
-
-
-def timing(*runs: Timed) -> bytes:
-    """Milliseconds, as `server-timing`: the longest wait of the batches, and what they took in the engine together."""
+def together(runs: Sequence[Timed]) -> Timed:
+    """The times of all runs of a request."""
     if len(runs) == 1:
-        return b"queue;dur=%.3f, compute;dur=%.3f" % (runs[0].queue_s * 1e3, runs[0].compute_s * 1e3)
-    queue, compute = max(run.queue_s for run in runs), sum(run.compute_s for run in runs)
-    return b"queue;dur=%.3f, compute;dur=%.3f" % (queue * 1e3, compute * 1e3)
+        return runs[0]
+    return Spent(max(run.queue_s for run in runs), sum(run.compute_s for run in runs))
+
+
+def server_timing(spent: Timed) -> bytes:
+    """The header of that name, in milliseconds."""
+    return b"queue;dur=%.3f, compute;dur=%.3f" % (spent.queue_s * 1e3, spent.compute_s * 1e3)

@@ -44,6 +44,8 @@ async def run(lane: Lane, place: Place, request: InferRequest) -> Inferred:
     contract = lane.predictor.contract
     check_asked(request.asked, contract)
     check_rows(request.tensors, lane.settings.max_instances)
+    if request.timeout_s is not None:
+        place.within(request.timeout_s)
     async with _within(request.timeout_s):
         feeds = await _feeds(lane, request)
         if feeds is not None:

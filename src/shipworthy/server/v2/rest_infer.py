@@ -10,7 +10,7 @@ from starlette.types import Receive
 from ..bodies import read_body
 from ..head import Head
 from ..lane import Lane, Place
-from ..replies import JSON_TYPE, Reply, timing
+from ..replies import JSON_TYPE, Reply, Timed
 from .codings import MIN_BYTES, deflate, inflate, wanted
 from .datatypes import malformed
 from .feeds import whole_body
@@ -32,6 +32,8 @@ async def infer(lane: Lane, head: Head, receive: Receive) -> Reply:
     async with _within(timeout_s):
         with lane.admit(head.size(limit), timeout_s) as place:
             body = await read_body(receive, limit)
+            if not lane.inline:
+                head.leave_with_client()
             coding = head.headers.get(b"content-encoding")
             if coding is not None:
                 packed, name = body, coding.decode("latin-1")
@@ -49,7 +51,7 @@ async def _answer(lane: Lane, head: Head, place: Place, body: bytes) -> Reply:
         return write_answer(lane.model, version, request.id, outputs)
 
     content, header_length = await lane.beside(write) if heavy else write()
-    return await _packed(lane, head, content, header_length, timing(inferred))
+    return await _packed(lane, head, content, header_length, inferred)
 
 
 async def _read(lane: Lane, head: Head, body: bytes) -> InferRequest:
@@ -70,7 +72,7 @@ async def _read(lane: Lane, head: Head, body: bytes) -> InferRequest:
     return read_request(body, length, most)
 
 
-async def _packed(lane: Lane, head: Head, content: bytes, header_length: int | None, spent: bytes) -> Reply:
+async def _packed(lane: Lane, head: Head, content: bytes, header_length: int | None, spent: Timed) -> Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     media = JSON_TYPE
     if header_length is not None:
