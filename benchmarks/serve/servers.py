@@ -16,6 +16,7 @@ from .process import Failed
 ENVIRONMENTS = HERE.parent / ".envs"
 APPS = HERE / "apps"
 CORES = 2
+_NO_HASTE_MS = 2000
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,9 @@ def _shipworthy(job: Job) -> Command:
     else:
         words = [_program(environment, "shipworthy")]
     words += ["serve", str(job.model.package), "--port", str(job.port)]
+    if job.model is not IRIS:
+        # Under closed load nobody has a deadline, and a client that is refused would only ask again at once.
+        words += ["--target-ms", str(_NO_HASTE_MS if job.deadline_s is None else round(job.deadline_s * 1e3))]
     return Command([*words, *(["--workers", str(job.workers)] if job.workers > 1 else [])], {}, job.folder)
 
 

@@ -96,6 +96,18 @@ def test_short_runs_need_no_core() -> None:
     fill(heavy, 2)
     fill(light, 1)
     assert {batch.queue.name for batch in (scheduler.next(0.0), scheduler.next(0.0)) if batch} == {"h", "l"}
+    fill(light, 1)
+    assert scheduler.next(0.0) is None, "its only stream is busy"
+
+
+def test_what_needs_no_core_is_not_held_up_by_what_waits_for_one() -> None:
+    heavy, light = queue("h", streams=2), queue("l", 1e-4, cores=0.0)
+    scheduler = made(1, heavy, light)
+    fill(heavy, 5)
+    assert scheduler.next(0.0) is not None and scheduler.next(0.0) is None
+    fill(light, 1)
+    batch = scheduler.next(0.0)
+    assert batch is not None and batch.queue is light
 
 
 def test_a_queue_knows_its_share_and_when_a_core_is_free() -> None:

@@ -36,7 +36,7 @@ def test_poisson_arrivals_have_their_rate() -> None:
     assert len(times) == pytest.approx(100_000, rel=0.01)
     assert gaps.std() == pytest.approx(gaps.mean(), rel=0.02)
     bursts = list(Load(rate=1000.0, burst=10, start=1.0, stop=2.0).arrivals(100.0, Random(1)))
-    assert len(bursts) == 10 * len(set(bursts)) and 1.0 <= min(bursts) and max(bursts) < 2.0
+    assert len(bursts) == 10 * len(set(bursts)) and min(bursts) >= 1.0 and max(bursts) < 2.0
 
 
 def test_one_client_waits_for_the_engine_only() -> None:
@@ -63,7 +63,7 @@ def test_a_fixed_delay_is_waited_for() -> None:
     alone = run(FixedDelay(4, 0.005), Load(clients=1)).models["m"]
     assert alone.latencies == pytest.approx(0.015)
     full = run(FixedDelay(4, 0.005), Load(clients=4)).models["m"]
-    assert full.latencies == pytest.approx(0.034), "a full batch does not wait"
+    assert full.latencies == pytest.approx(0.034, rel=1e-3), "a full batch does not wait"
 
 
 def test_a_bounded_queue_refuses_and_an_endless_one_does_not() -> None:

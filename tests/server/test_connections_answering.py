@@ -147,11 +147,10 @@ def test_early_answer_reaches_who_still_sends() -> None:
 
 
 def test_discarding_has_an_end() -> None:
-    with listening(refusing, discard_bytes=2**20) as server:
-        with server.connect() as client, pytest.raises(OSError):
-            client.sendall(request("POST", "/", bytes(2**20)).replace(b"1048576", b"999999999"))
-            for _ in range(2_000):
-                client.sendall(bytes(65_536))
+    with listening(refusing, discard_bytes=2**20) as server, server.connect() as client, pytest.raises(OSError):
+        client.sendall(request("POST", "/", bytes(2**20)).replace(b"1048576", b"999999999"))
+        for _ in range(2_000):
+            client.sendall(bytes(65_536))
 
 
 def test_close_waits_for_those_in_line() -> None:

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def dripped(server: Listening, data: bytes, at_once: bytes = b"", pause: float =
     return got, took
 
 
-def test_slow_headers() -> None:
+def slow_headers() -> None:
     with listening(**QUICK) as server:
         got, took = dripped(server, request("GET", "/", b"", b"a: " + b"x" * 300))
         assert_refused(got, 408, "too-slow")
@@ -53,14 +54,20 @@ def test_slow_headers() -> None:
         assert server.app.seen == []
 
 
-def test_headers_that_stop() -> None:
+def headers_that_stop() -> None:
     with listening(**QUICK) as server:
         assert_refused(server.ask(b"GET / HTTP/1.1\r\nhost: loc"), 408, "too-slow")
 
 
-@pytest.mark.parametrize("head", [b"content-length: 100000", b"transfer-encoding: chunked"])
-def test_slow_body(head: bytes) -> None:
-    rest = b"x" * 300 if b"length" in head else b"1\r\nx\r\n" * 100
+def slow_body() -> None:
+    refuse_slow_body(b"content-length: 100000", b"x" * 300)
+
+
+def slow_chunks() -> None:
+    refuse_slow_body(b"transfer-encoding: chunked", b"1\r\nx\r\n" * 100)
+
+
+def refuse_slow_body(head: bytes, rest: bytes) -> None:
     with listening(**QUICK) as server:
         got, took = dripped(server, rest, request("POST", "/", b"", head))
         assert_refused(got, 408, "too-slow")
@@ -69,7 +76,7 @@ def test_slow_body(head: bytes) -> None:
         wait_until(lambda: not server.web.server_state.tasks)
 
 
-def test_slow_body_of_an_answered_request() -> None:
+def slow_body_of_an_answered_request() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, b"early")
 
@@ -79,7 +86,7 @@ def test_slow_body_of_an_answered_request() -> None:
         assert took < 15
 
 
-def test_body_that_waits_for_the_application_is_not_slow() -> None:
+def body_that_waits_for_the_application_is_not_slow() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(4)
         more = True
@@ -92,7 +99,7 @@ def test_body_that_waits_for_the_application_is_not_slow() -> None:
         assert split_answers(server.ask(big))[0][2] == b"read"
 
 
-def test_body_fast_enough_may_take_longer_than_the_grace() -> None:
+def body_fast_enough_may_take_longer_than_the_grace() -> None:
     with listening(**QUICK) as server:
         body = bytes(6_000)
         head = request("POST", "/", b"", b"content-length: 6000", b"connection: close")
@@ -100,7 +107,7 @@ def test_body_fast_enough_may_take_longer_than_the_grace() -> None:
         assert split_answers(server.ask(head, *pieces, pause=0.15))[0][2] == body
 
 
-def test_answer_that_nobody_reads() -> None:
+def answer_that_nobody_reads() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, bytes(32 * 2**20))
 
@@ -111,7 +118,7 @@ def test_answer_that_nobody_reads() -> None:
         assert server.watch.refused["unread"] == 1
 
 
-def test_answer_that_is_read_in_time() -> None:
+def answer_that_is_read_in_time() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, bytes(8 * 2**20), (b"connection", b"close"))
 
@@ -125,7 +132,7 @@ def test_answer_that_is_read_in_time() -> None:
         assert got > 8 * 2**20
 
 
-def test_idle_connections_are_closed() -> None:
+def idle_connections_are_closed() -> None:
     with listening(**QUICK) as server:
         with server.connect() as silent, server.connect() as quiet, server.connect() as lines:
             quiet.sendall(request("GET", "/"))
@@ -134,6 +141,32 @@ def test_idle_connections_are_closed() -> None:
             assert len(split_answers(read_all(quiet))) == 1
             assert read_all(lines) == b"", "empty lines keep no connection alive"
         assert server.watch.refused["idle"] == 3
+
+
+CASES = (
+    slow_headers,
+    headers_that_stop,
+    slow_body,
+    slow_chunks,
+    slow_body_of_an_answered_request,
+    body_that_waits_for_the_application_is_not_slow,
+    body_fast_enough_may_take_longer_than_the_grace,
+    answer_that_nobody_reads,
+    answer_that_is_read_in_time,
+    idle_connections_are_closed,
+)
+
+
+@pytest.fixture(scope="module")
+def begun() -> Iterator[dict[Callable[[], None], Future[None]]]:
+    """All cases at once, each with a server of its own: they mostly wait."""
+    with ThreadPoolExecutor(len(CASES)) as pool:
+        yield {case: pool.submit(case) for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_time_is_limited(begun: dict[Callable[[], None], Future[None]], case: Callable[[], None]) -> None:
+    begun[case].result()
 
 
 def test_more_connections_than_may_be_open() -> None:

@@ -75,7 +75,8 @@ VALID: list[tuple[str, bytes, dict[str, str]]] = [
 ]
 WORDS = [
     b"null", b"true", b"NaN", b"-Infinity", b"1e999", b"-0", b"1e-400", b"9" * 400, b'""', b"[]", b"{}", b'"\\ud800"',
-    b'"\\u0000"', b"\xff\xfe", b"\xed\xa0\x80", b"[" * 300, b'{"a":' * 300, b'"instances":', b'"row":', b",", b":", b"\0",
+    b'"\\u0000"', b"\xff\xfe", b"\xed\xa0\x80", b"[" * 300, b'{"a":' * 300, b'"instances":', b'"row":', b",", b":",
+    b"\0",
     b'"binary_data_size": -1', b'"binary_data_size": 1e9', b'"shape": [-1, 2]', b'"shape": [4611686018427387904, 4]',
     b'"datatype": "BYTES"', b"\r\n--b\r\n", b"--b--", b"IHDR", b"\x7f\xff\xff\xff", b"=" * 5, b"\xf0\x9f\x90\x88",
 ]  # fmt: skip
@@ -133,8 +134,7 @@ SCALARS = st.one_of(
     st.sampled_from(["FP32", "BYTES", "row", "image", text64(IMAGE)]),
 )
 KEYS = st.sampled_from(
-    ["row", "house", "rooms", "area", "image", "text", "ids", "mask", "instances", "inputs", "name", "shape", "data"]
-    + ["datatype", "parameters", "binary_data_size", "binary_data_output", "outputs", "id", ""]
+    ["row", "house", "rooms", "area", "image", "text", "ids", "mask", "instances", "inputs", "name", "shape", "data", "datatype", "parameters", "binary_data_size", "binary_data_output", "outputs", "id"]
 )
 VALUES = st.recursive(
     SCALARS,

@@ -1,4 +1,4 @@
-"""A server as others see it: its token, its name, its certificate, its silence about itself, and no way to its files."""
+"""A server as others see it: its token, its names, its certificate, its silence, and no way to its files."""
 
 from __future__ import annotations
 
@@ -156,8 +156,7 @@ def test_no_path_from_a_client_reaches_the_file_system(
             touched.on = False
     assert touched.names == []
     touched.on = True
-    with pytest.raises(OSError):
-        os.listdir(f"/{MARK}")
+    assert not list(Path("/").glob(f"{MARK}/*"))
     touched.on = False
     assert touched.names, "what reaches the file system would be seen"
 
@@ -238,10 +237,10 @@ def test_old_versions_of_tls_are_refused(encrypted: Server, certificate: tuple[T
 def test_limits_of_connections_hold_over_tls(encrypted: Server, certificate: tuple[Tls, ssl.SSLContext]) -> None:
     host, port = encrypted.url.removeprefix("https://").split(":")
     bomb = b"GET / HTTP/1.1\r\nhost: localhost\r\na: " + b"x" * 100_000
-    with socket.create_connection((host, int(port)), timeout=10) as plain:
-        with certificate[1].wrap_socket(plain, server_hostname=host) as client:
-            client.sendall(bomb)
-            assert_refused(client.recv(65_536), 431, "headers-too-large")
+    plain = socket.create_connection((host, int(port)), timeout=10)
+    with plain, certificate[1].wrap_socket(plain, server_hostname=host) as client:
+        client.sendall(bomb)
+        assert_refused(client.recv(65_536), 431, "headers-too-large")
 
 
 def test_limits_of_connections_hold(stored: Path) -> None:

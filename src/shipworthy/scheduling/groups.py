@@ -90,4 +90,5 @@ class Group:
         place = bisect_left(self.dues, by)
         if self.rows == len(self.parts):
             return min(place, rows)
-        return min(sum(part.rows for part in self.parts[:place]), rows)
+        # Every part has a row, so no more of them than that are looked at.
+        return min(sum(part.rows for part in self.parts[: min(place, rows)]), rows)

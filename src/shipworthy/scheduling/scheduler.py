@@ -106,14 +106,15 @@ class Scheduler:
         if only is not None:
             return only if only.rows and len(only.running) < only.streams else None
         ready = [queue for queue in self._queues if queue.rows and len(queue.running) < queue.streams]
-        return min(ready, key=lambda queue: max(queue.served, self._clock)) if ready else None
+        # What needs no core waits for none.
+        return min(ready, key=lambda queue: (queue.cores > 0.0, max(queue.served, self._clock)), default=None)
 
     def _longest(self, queue: Queue, now: float) -> float:
         """How long others can wait for a core; they should not miss their deadlines for a large batch."""
         patience = [
             other.plan.patience
             for other, usage in self._queues.items()
-            if other is not queue and (other.rows or other.running or usage.recent(now))
+            if other is not queue and other.cores and (other.rows or other.running or usage.recent(now))
         ]
         return min(patience, default=inf)
 

@@ -179,7 +179,7 @@ class Exchange:
             self._chunked = not self._plain
             if self._chunked:
                 head += (b"transfer-encoding", b": ", b"chunked", b"\r\n")
-        # A client that still waits for leave to send its body may send it or not: what it sends next is anybody's guess.
+        # A client that still waits for leave to send its body may send it or not: what comes next could be either.
         if self.expects or (closing and self._connection.last_in_line(self)):
             self.keep_alive = False
         if not self.keep_alive:

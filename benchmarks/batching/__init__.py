@@ -1,0 +1,1 @@
+"""Batching by deadline against batching by fixed delay, in the simulator."""
