@@ -74,6 +74,12 @@ def readable(client: socket.socket) -> bool:
         client.settimeout(10)
 
 
+def test_unfinished_headers_in_one_piece(server: Listening) -> None:
+    bomb = b"GET / HTTP/1.1\r\nhost: localhost\r\na: " + b"x" * 60_000
+    assert_refused(server.ask(bomb), 431, "headers-too-large")
+    assert_refused(server.ask(request("GET", "/") * 3 + bomb, b"x" * 60_000, pause=0.1), 431, "headers-too-large")
+
+
 def test_long_target(server: Listening) -> None:
     assert_refused(server.ask(request("GET", "/" + "x" * 9_000)), 414, "target-too-long")
     assert_refused(server.ask(b"GET /", b"x" * 45_000, b"x" * 45_000, pause=0.05), 414, "target-too-long")

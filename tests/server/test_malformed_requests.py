@@ -134,7 +134,8 @@ SCALARS = st.one_of(
     st.sampled_from(["FP32", "BYTES", "row", "image", text64(IMAGE)]),
 )
 KEYS = st.sampled_from(
-    ["row", "house", "rooms", "area", "image", "text", "ids", "mask", "instances", "inputs", "name", "shape", "data", "datatype", "parameters", "binary_data_size", "binary_data_output", "outputs", "id"]
+    ["row", "house", "rooms", "area", "image", "text", "ids", "mask", "instances", "", "name", "shape", "data", "id"]
+    + ["inputs", "outputs", "datatype", "parameters", "binary_data_size", "binary_data_output"]
 )
 VALUES = st.recursive(
     SCALARS,

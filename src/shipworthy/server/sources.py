@@ -43,20 +43,20 @@ class Sources:
         self._packages = tuple(map(Path, packages))
         self._repository = Path(repository) if repository is not None else None
         self._open = open_package
-        self._names: dict[str, None] = {}
+        self._known: dict[Path, str] = {}
         if self._repository is not None and not self._repository.is_dir():
             raise ServeError(f"repository {repository}", "is no folder", "name the folder that has the packages")
 
     def names(self) -> tuple[str, ...]:
         """The names that were found when packages were last looked for."""
-        return tuple(self._names)
+        return tuple(dict.fromkeys(self._known.values()))
 
     def add(self, package: Path) -> str:
         """Know another package from now on; gives its name. Raises PackageError where it has none."""
         name = read_label(package).name
         if package not in self._packages:
             self._packages = (*self._packages, package)
-        self._names[name] = None
+        self._known[package] = name
         return name
 
     def remove(self, package: Path) -> None:
@@ -79,7 +79,7 @@ class Sources:
         """The packages of one name, those opened whose version is not `served` yet.
 
         Raises ProblemError where there is none, and what refuses a package; then none stays open."""
-        found = [(path, label) for path, label in self._labelled() if label.name == name]
+        found = [(path, label) for path, label in self._labelled(name) if label.name == name]
         if not found:
             raise ProblemError(NOT_FOUND, f"the server has no package of the name {name[:80]!a}")
         with ExitStack() as opened:
@@ -89,11 +89,19 @@ class Sources:
             opened.pop_all()
         return Found(tuple(dict.fromkeys(label.version for _, label in found)), tuple(predictors))
 
-    def _labelled(self) -> list[tuple[Path, Label]]:
-        """The operator's own packages as they were named, then those of the folder, oldest first."""
-        own = [(path, read_label(path)) for path in self._packages]
+    def _labelled(self, wanted: str | None = None) -> list[tuple[Path, Label]]:
+        """The operator's own packages as they were named, then those of the folder, oldest first.
+
+        One of the operator's own that cannot be read is refused, unless it had another name than the `wanted` one."""
+        own = []
+        for path in self._packages:
+            try:
+                own.append((path, read_label(path)))
+            except PackageError:
+                if wanted is None or self._known.get(path, wanted) == wanted:
+                    raise
         labelled = [*own, *sorted(self._in_repository(), key=lambda item: (item[1].created, item[1].digest))]
-        self._names = dict.fromkeys([*self._names, *(label.name for _, label in labelled)])
+        self._known |= {path: label.name for path, label in labelled}
         return labelled
 
     def _in_repository(self) -> Iterator[tuple[Path, Label]]:

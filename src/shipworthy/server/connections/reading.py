@@ -61,7 +61,7 @@ class Reader(asyncio.Protocol):
         self._reading: Exchange | None = None
         """The request whose body is being read, or was read last."""
         self._read = self._raw = self._got = 0
-        """Bytes of this read; of this message, but for the read in which it began; of its body."""
+        """Bytes of this read; of this message, but not of a read that held others before it; of its body."""
         self._chunked = self._upgrading = False
         self._refusal: Refusal | None = None
         self.since = 0.0
@@ -90,7 +90,7 @@ class Reader(asyncio.Protocol):
     # ---- what httptools calls, and the event loop
 
     def data_received(self, data: bytes) -> None:
-        phase = self._phase
+        phase, reading = self._phase, self._reading
         if phase == DEAF:
             return
         self._read = len(data)
@@ -104,8 +104,12 @@ class Reader(asyncio.Protocol):
         except httptools.HttpParserError:
             self.refuse(self._refusal or refusals.UNREADABLE)
             return
-        if self._phase and phase:
-            self._weigh()
+        if self._phase:
+            if not phase and self._reading is reading:
+                # No request was complete in this read, so all of it belongs to the one that has begun.
+                self._raw = self._read
+            if self._raw:
+                self._weigh()
 
     def on_message_begin(self) -> None:
         self._target, self._headers = b"", []
