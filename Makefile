@@ -31,7 +31,7 @@ benchmarks/.envs/%/.ready: benchmarks/optimize/peers/%.txt
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
-# Everything, 2 quiet cores: about an hour and a half. ARGS='--quick --only iris' for a look.
+# Everything, 2 quiet cores: about an hour and a half. ARGS='--quick --only iris' for a look; see benchmarks/README.md.
 PEERS := asgi fastapi litserve bentoml mlserver ray torchserve shipworthy shipworthy-openvino
 bench-serve: $(READY) $(PEERS:%=benchmarks/.envs/%/.ready)
 	$(BIN)/python -m benchmarks.serve $(ARGS)

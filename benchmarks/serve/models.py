@@ -51,6 +51,11 @@ class Model:
     """In contracts/nets.py."""
 
     @property
+    def of_numbers(self) -> bool:
+        """Asked with a few numbers as JSON, not with pictures."""
+        return len(self.shape) == 1
+
+    @property
     def folder(self) -> Path:
         return CACHE / self.name
 
@@ -92,8 +97,11 @@ def prepare(model: Model, *, rebuild: bool) -> None:
     mark, key = model.folder / "made.json", _key(model)
     if not rebuild and mark.exists() and json.loads(mark.read_text()) == key:
         return
-    shutil.rmtree(model.folder, ignore_errors=True)
-    model.folder.mkdir(parents=True)
+    if rebuild:
+        shutil.rmtree(model.folder, ignore_errors=True)
+    # Otherwise what an earlier build has measured of the same contract is taken up again.
+    shutil.rmtree(model.package, ignore_errors=True)
+    model.folder.mkdir(parents=True, exist_ok=True)
     log = model.folder / "build.log"
     with log.open("wb") as out:
         command = [sys.executable, "-m", __name__, model.name]

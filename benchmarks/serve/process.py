@@ -28,7 +28,7 @@ class Failed(Exception):
 def last_words(log: Path) -> str:
     """The last line of a log that names an error, else the last; cut to a readable length."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Failed|Exit)\b", line)]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit): ", line)]
     return (named or lines or [""])[-1][:300]
 
 

@@ -145,7 +145,9 @@ def results(
                     errors=sum(each.errors for each in found),
                     rounds=len(found),
                     rss_mb=statistics.median(one.rss_mb) if one.rss_mb else None,
-                    other_workers_rps=max((other.rate(count) for other in others if count in other.slices), default=None),
+                    other_workers_rps=max(
+                        (other.rate(count) for other in others if count in other.slices), default=None
+                    ),
                     detail=_lost(others),
                     error=one.error,
                 )

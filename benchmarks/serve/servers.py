@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import dialects
 from .dialects import Dialect
-from .models import HERE, IRIS, Model
+from .models import HERE, Model
 from .process import Failed
 
 ENVIRONMENTS = HERE.parent / ".envs"
@@ -58,7 +58,7 @@ class Server:
 
     def dialect(self, model: Model) -> Dialect:
         """Raises Failed where it does not serve such models."""
-        found = self.records if model is IRIS else self.pictures
+        found = self.records if model.of_numbers else self.pictures
         if found is None:
             raise Failed(f"{self.name} serves no pictures")
         return found
@@ -81,7 +81,7 @@ def _program(environment: str, name: str) -> str:
 
 def told(job: Job, *, streams: int = 1, delay_s: float = 0.001, **more: object) -> dict[str, str]:
     """The variables of a peer: its model and how to run it, two threads for all workers together."""
-    small = job.model is IRIS
+    small = job.model.of_numbers
     threads = 1 if small else CORES // job.workers
     deadline = job.deadline_s
     parts = {
@@ -125,7 +125,11 @@ def _litserve(job: Job) -> Command:
 
 
 def _bentoml(job: Job) -> Command:
-    words = [_program("bentoml", "bentoml"), "serve", f"bentoml_app:{'Flowers' if job.model is IRIS else 'Pictures'}"]
+    words = [
+        _program("bentoml", "bentoml"),
+        "serve",
+        f"bentoml_app:{'Flowers' if job.model.of_numbers else 'Pictures'}",
+    ]
     words += ["--host", "127.0.0.1", "--port", str(job.port)]
     private = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(job.folder), "DO_NOT_TRACK": "1"}
     return Command(words, {**told(job), **private})
@@ -176,7 +180,7 @@ def _torchserve(job: Job) -> Command:
         "marName": "m.mar",
         "minWorkers": job.workers,
         "maxWorkers": job.workers,
-        "batchSize": 32 if job.model is IRIS else 8,
+        "batchSize": 32 if job.model.of_numbers else 8,
         "maxBatchDelay": 1,
         "responseTimeout": 60,
     }
@@ -199,13 +203,13 @@ def _torchserve(job: Job) -> Command:
 
 
 def _shipworthy(job: Job) -> Command:
-    environment = "shipworthy" if job.model is IRIS else "shipworthy-openvino"
+    environment = "shipworthy" if job.model.of_numbers else "shipworthy-openvino"
     if job.without is not None:
         words = [python(environment), str(APPS / "without.py"), job.without]
     else:
         words = [_program(environment, "shipworthy")]
     words += ["serve", str(job.model.package), "--port", str(job.port)]
-    if job.model is not IRIS:
+    if not job.model.of_numbers:
         # Under closed load nobody has a deadline, and a client that is refused would only ask again at once.
         words += ["--target-ms", str(_NO_HASTE_MS if job.deadline_s is None else round(job.deadline_s * 1e3))]
     return Command([*words, *(["--workers", str(job.workers)] if job.workers > 1 else [])], {}, job.folder)

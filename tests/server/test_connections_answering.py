@@ -118,6 +118,12 @@ def test_waiting_for_leave_to_send() -> None:
         assert [body for _, _, body in split_answers(read_all(client))] == [b"abc", b"/"]
 
 
+def test_old_clients_are_not_told_to_go_on() -> None:
+    with listening() as server:
+        head = request("POST", "/", b"", b"content-length: 3", b"expect: 100-continue", version="1.0")
+        assert server.ask(head + b"abc").startswith(b"HTTP/1.1 200 ")
+
+
 async def refusing(scope: Any, receive: Any, send: Any) -> None:
     """Answers before it has read the body."""
     closing = [(b"connection", b"close")] if scope["path"] == "/close" else []

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 from connection_cases import Listening, answer, assert_refused, listening, read_all, request, split_answers, wait_until
 
+from shipworthy.server.connections.watch import SPARE
+
 QUICK: dict[str, Any] = {"headers_s": 1, "grace_s": 1, "idle_s": 1.5, "linger_s": 1}
 
 
@@ -189,6 +191,10 @@ def test_more_connections_than_may_be_open() -> None:
         late.sendall(request("GET", "/wait"))
         wait_until(lambda: len(server.web.server_state.tasks) == 8)
         assert_refused(server.ask(), 503, "overloaded")
+        for _ in range(2 * SPARE):
+            stack.enter_context(server.connect())
+        wait_until(lambda: server.watch.refused["dropped"] > 0)
+        assert len(server.watch.open) <= 8 + SPARE + 1
         server.web.servers[0].get_loop().call_soon_threadsafe(go_on.set)
         assert split_answers(late.recv(4096))[0][0] == 200
 

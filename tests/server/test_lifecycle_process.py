@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import resource
 import signal
@@ -11,10 +13,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
 from lifecycle_cases import Load, closed, serving, spoil, until, version_of
+
+from shipworthy.server import Logs, Server
 
 COMMAND = [sys.executable, "-m", "shipworthy", "serve"]
 
@@ -173,3 +178,44 @@ def free_port() -> int:
     """One that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.full)])
+def test_requests_are_logged_where_that_is_asked_for(
+    stored: Path, workers: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(stored, "--access-log", "--log-format", "json", "--workers", workers) as server:
+        for number in range(8):
+            httpx.post(
+                server.url + "/predict", json={"features": [1, 2, 3, 4]}, headers={"x-request-id": f"id-{number}"}
+            )
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert {line["request_id"] for line in lines if "request_id" in line} == {f"id-{number}" for number in range(8)}
+
+
+class Collector(http.server.BaseHTTPRequestHandler):
+    """Takes whatever is posted."""
+
+    bodies: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        self.bodies.append(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *given: object) -> None:
+        """Nothing is to be seen."""
+
+
+def test_traces_are_sent_before_the_server_has_ended(stored: Path) -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    with http.server.HTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{collector.server_port}/v1/traces"
+        with Server(stored, port=0, logs=Logs(otel_endpoint=endpoint)) as server:
+            answer = httpx.post(server.url + "/predict", json={"features": [1, 2, 3, 4]})
+            trace_id = answer.headers["traceparent"].split("-")[1]
+        collector.shutdown()
+    assert any(bytes.fromhex(trace_id) in body for body in Collector.bodies)

@@ -133,10 +133,11 @@ SCALARS = st.one_of(
     st.text(max_size=8),
     st.sampled_from(["FP32", "BYTES", "row", "image", text64(IMAGE)]),
 )
-KEYS = st.sampled_from(
-    ["row", "house", "rooms", "area", "image", "text", "ids", "mask", "instances", "", "name", "shape", "data", "id"]
-    + ["inputs", "outputs", "datatype", "parameters", "binary_data_size", "binary_data_output"]
+WORDS_OF_PROTOCOLS = (
+    *("row", "house", "rooms", "area", "image", "text", "ids", "mask", "instances", "", "name", "shape", "data", "id"),
+    *("inputs", "outputs", "datatype", "parameters", "binary_data_size", "binary_data_output"),
 )
+KEYS = st.sampled_from(WORDS_OF_PROTOCOLS)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4)),

@@ -27,9 +27,9 @@ def _metrics() -> None:
 
 
 def _request_ids() -> None:
-    from shipworthy.server import front
+    from shipworthy.server import head
 
-    _replace(front, "request_id", lambda headers: "0")
+    _replace(head, "new_id", lambda: "0")
 
 
 def _access() -> None:
@@ -39,9 +39,9 @@ def _access() -> None:
 
 
 def _server_timing() -> None:
-    from shipworthy.server import answering
+    from shipworthy.server import front
 
-    _replace(answering, "timing", lambda *_: b"total")
+    _replace(front, "server_timing", lambda _: b"total")
 
 
 def _validation() -> None:

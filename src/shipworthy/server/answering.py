@@ -16,7 +16,8 @@ from ..predict.requests import Request as Instances
 from .bodies import JSON, parse, read_body
 from .engine import Ran
 from .head import Head
-from .lane import Joined, Lane, Place
+from .lane import Lane
+from .place import Joined, Place
 from .replies import Reply, together
 
 T = TypeVar("T")

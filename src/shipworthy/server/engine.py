@@ -29,7 +29,6 @@ class Work:
     def __init__(
         self,
         future: Future[Ran],
-        *,
         feeds: Arrays | None = None,
         numbers: list[Any] | None = None,
         instance: object = None,

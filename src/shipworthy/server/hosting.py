@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from ..predict import Predictor
+    from .observe import Log
     from .process import Loading, Process
 
 
@@ -140,10 +141,12 @@ class Server:
         self.grpc_address = self._place.grpc_address
         self.predictors: tuple[Predictor, ...] = ()
         """What was loaded at the start, once it is ready."""
+        self.log: Log | None = None
+        """Where requests are logged, if `logs` says so; `serve` sets it up."""
 
     @property
     def logs(self) -> Logs:
-        """What was asked of its log, which `serve` sets up; a server in a thread leaves logging as it is."""
+        """What was asked of its log. A server in a thread leaves logging as it is."""
         return self._place.plan.logs
 
     @property
@@ -239,7 +242,7 @@ class Server:
     async def _main(self, loading: Loading) -> None:
         from .process import Process
 
-        process = Process(self._place.plan, self._place.sockets[0], loading)
+        process = Process(self._place.plan, self._place.sockets[0], loading, self.log)
         with self._reachable(process), _signals(process):
             await process.run(self._ready)
 
@@ -279,7 +282,7 @@ def serve(
         raise ServeError("workers", f"is {workers}", "give a whole number above zero")
     if workers == 1:
         server = Server(packages, on_ready=on_ready, **options)
-        with _logging(server.logs):
+        with _logging(server.logs) as server.log:
             server.run()
         return
     from .supervisor import Supervisor
@@ -290,7 +293,7 @@ def serve(
 
 
 @contextmanager
-def _logging(logs: Logs) -> Iterator[None]:
+def _logging(logs: Logs) -> Iterator[Log]:
     """Send what is logged to the server's log while it runs, and then to where it went before."""
     from .observe.logs import LOGGERS, configure
 
@@ -298,7 +301,7 @@ def _logging(logs: Logs) -> Iterator[None]:
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     log = configure(logs.format, access=logs.access)
     try:
-        yield
+        yield log
     finally:
         log.close()
         for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):

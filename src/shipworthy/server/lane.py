@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import Future
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
-from ..contract import BATCH, Array, Arrays
+from ..contract import BATCH, Arrays
+from ..errors import InputError, Problem
 from ..runtime.feeds import Gate
 from ..scheduling import Bounds, Curve, Part, Queue, Refusal
 from .dispatch import Dispatcher, StoppedError, Streams, clock
-from .engine import Engine, Ran, Work
+from .engine import Engine
+from .place import Place
 from .settings import Settings
 
 if TYPE_CHECKING:
     from ..predict import Predictor
-    from ..predict.answers import Row
     from .observe.protocol import LaneRecorder
 
 T = TypeVar("T")
@@ -74,6 +72,7 @@ class Lane:
         self._mixes = predictor.mixes
         self._gate = Gate(predictor.manifest.signature)
         self._dynamic = any(dim.name != BATCH for dim in predictor.manifest.signature.dynamic())
+        self._typical = _typical(predictor)
         self._dispatcher = dispatcher
         self._decoders = decoders
         dispatcher.add(self.queue, Streams(Engine(predictor), metrics, 0 if inline else point.streams))
@@ -112,17 +111,22 @@ class Lane:
         self._dispatcher.kick()
 
     def check(self, feeds: Arrays) -> None:
-        """Raises InputError with every fault where the inputs do not fit the model."""
+        """Raises InputError with every fault where the inputs do not fit the model, or have no row."""
         self._gate.accept(feeds)
+        name, array = next(iter(feeds.items()))
+        if not len(array):
+            raise InputError([Problem(0, name, "has no rows")])
 
-    def key(self, feeds: Arrays) -> Hashable:
-        """What rows must have in common to share a batch: their shapes, padded where the contract allows that."""
+    def key(self, feeds: Arrays) -> tuple[Hashable, float]:
+        """What rows must have in common to share a batch: their shapes, padded where the contract allows that; and what
+        a row of these shapes may cost, in multiples of those that the batches were timed with."""
         if not self._mixes:
-            return object()
+            return object(), 1.0
         if not self._dynamic:
-            return None
+            return None, 1.0
         padding = self.predictor.padding
-        return tuple(array.shape[1:] for array in feeds.values()) if padding is None else padding.padded_key(feeds)
+        shapes = tuple(array.shape[1:] for array in feeds.values()) if padding is None else padding.padded_key(feeds)
+        return shapes, 1.0 if self._typical is None else sum(map(math.prod, shapes)) / self._typical
 
     def cut(self, rows: int, due: float, *, firm: bool) -> Iterator[tuple[int, int, float]]:
         """The parts of a request: from, to, and when each should be done.
@@ -154,108 +158,8 @@ class Lane:
         self.metrics.close()
 
 
-class Place:
-    """A request's place in a lane, from its headers to its answer. Leaving it early withdraws what still waits."""
-
-    __slots__ = ("_announced", "_lane", "_parts", "_size", "_timeout_s", "since")
-
-    def __init__(self, lane: Lane, size: int, since: float, timeout_s: float | None) -> None:
-        self.since = since
-        """When it was taken on."""
-        self._lane = lane
-        self._size = size
-        self._timeout_s = timeout_s
-        self._announced = True
-        self._parts: Sequence[Part] = ()
-
-    def within(self, timeout_s: float) -> None:
-        """The body asks for less time than the headers did."""
-        self._timeout_s = timeout_s if self._timeout_s is None else min(timeout_s, self._timeout_s)
-
-    async def run(self, feeds: Arrays) -> Ran | Joined:
-        """Outputs for inputs [n, ...] by name, which may run in several batches.
-
-        Raises InputError where they do not fit the model, what the engine raises, and StoppedError."""
-        return (await self.run_all([feeds]))[0]
-
-    async def run_all(self, groups: Sequence[Arrays]) -> list[Ran | Joined]:
-        """The same for several sets of inputs, each of one shape."""
-        lane = self._lane
-        loop = asyncio.get_running_loop()
-        made: list[list[Part]] = []
-        for feeds in groups:
-            lane.check(feeds)
-            due = self.since + (self._timeout_s or lane.target_s)
-            key = lane.key(feeds)
-            cuts = lane.cut(len(next(iter(feeds.values()))), due, firm=self._timeout_s is not None)
-            made.append([self._part(loop, feeds, key, *cut) for cut in cuts])
-        self._offer([part for parts in made for part in parts])
-        futures = [part.payload.future for part in self._parts]
-        try:
-            await asyncio.gather(*futures)
-        finally:
-            # Where one has failed, nobody asks for the others.
-            for future in futures:
-                future.cancel()
-        return [_joined([part.payload.future.result() for part in parts]) for parts in made]
-
-    def numbers(self, numbers: list[Any], instance: object) -> Future[Ran]:
-        """The outcome for the numbers of one instance, which are converted together with those of others."""
-        future: Future[Ran] = asyncio.get_running_loop().create_future()
-        due = self.since + (self._timeout_s or self._lane.target_s)
-        self._offer((Part(1, due, Work(future, numbers=numbers, instance=instance), expires=self._expires()),))
-        return future
-
-    def _part(
-        self, loop: asyncio.AbstractEventLoop, feeds: Arrays, key: Hashable, start: int, stop: int, due: float
-    ) -> Part:
-        rows = {name: array[start:stop] for name, array in feeds.items()}
-        count = min(stop - start, self._lane.queue.curve.largest)
-        return Part(count, due, Work(loop.create_future(), feeds=rows), key=key, expires=self._expires())
-
-    def _expires(self) -> float:
-        return self.since + self._timeout_s if self._timeout_s is not None else float("inf")
-
-    def _offer(self, parts: Sequence[Part]) -> None:
-        self._parts = parts
-        self._lane.queue.arrived()
-        self._announced = False
-        self._lane.send(parts)
-
-    def __enter__(self) -> Place:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        queue = self._lane.queue
-        if self._announced:
-            queue.arrived()
-        if kind is not None:
-            for part in self._parts:
-                queue.withdraw(part)
-        queue.leave(self._size)
-
-
-class Joined:
-    """What several batches gave for the rows of one request; as `Ran`."""
-
-    def __init__(self, runs: Sequence[Ran]) -> None:
-        self._runs = runs
-        self.queue_s = max(run.queue_s for run in runs)
-        self.compute_s = sum(run.compute_s for run in runs)
-
-    @property
-    def outputs(self) -> dict[str, Array]:
-        parts = [run.outputs for run in self._runs]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    @property
-    def values(self) -> int:
-        return sum(run.values for run in self._runs)
-
-    @property
-    def answers(self) -> list[Row]:
-        return [row for run in self._runs for row in run.answers]
-
-
-def _joined(runs: Sequence[Ran]) -> Ran | Joined:
-    return runs[0] if len(runs) == 1 else Joined(runs)
+def _typical(predictor: Predictor) -> int | None:
+    """Numbers in a row of the first golden case, with which the batches were timed; None where they were not."""
+    if predictor.costs is None:
+        return None
+    return max(1, sum(math.prod(array.shape[1:]) for array in predictor.package.golden.cases[0].inputs.values()))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..predict import Predictor
     from ..runtime.protocol import OperatingPoint
     from .catalog import Catalog
+    from .observe import Log, Tracer
+    from .reporting import Reporter
     from .sources import Sources
     from .v2.grpc_server import GrpcServer
 
@@ -77,7 +79,8 @@ class Loading:
 class Process:
     """Serves the models of a plan on a socket. Made and used on one event loop."""
 
-    def __init__(self, plan: Plan, listening: socket, loading: Loading) -> None:
+    def __init__(self, plan: Plan, listening: socket, loading: Loading, log: Log | None = None) -> None:
+        """Requests have a line in `log` where the plan says so. Raises MissingExtra where traces cannot be sent."""
         from .access import Access
         from .app import assemble
         from .catalog import Catalog
@@ -90,7 +93,9 @@ class Process:
         self._listening = listening
         self._loading = loading
         self._access = Access(plan.token, loopback=plan.loopback)
-        self._web = _web_server(assemble(self.catalog, self._access), plan)
+        self._tracer = _tracer(plan.logs.otel_endpoint)
+        reporter = _reporter(log if plan.logs.access else None, self._tracer)
+        self._web = _web_server(assemble(self.catalog, self._access, reporter), plan)
         self._grpc: GrpcServer | None = None
         self._grpc_left: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
@@ -258,6 +263,8 @@ class Process:
         if self._grpc_left is not None:
             await self._grpc_left
         await self.catalog.close()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
 
 
 def served(predictor: Predictor) -> Served:
@@ -335,6 +342,23 @@ def _problems_as_errors(name: str) -> Iterator[None]:
 
 async def _first(*awaited: asyncio.Future[Any] | None) -> None:
     await asyncio.wait([one for one in awaited if one is not None], return_when=FIRST_COMPLETED)
+
+
+def _tracer(endpoint: str | None) -> Tracer | None:
+    if endpoint is None:
+        return None
+    from .observe.tracing import Tracer
+
+    return Tracer(endpoint)
+
+
+def _reporter(log: Log | None, tracer: Tracer | None) -> Reporter | None:
+    """None where nobody listens, which costs requests nothing."""
+    if log is None and tracer is None:
+        return None
+    from .reporting import Reporter
+
+    return Reporter(log, tracer)
 
 
 def _web_server(app: Any, plan: Plan) -> uvicorn.Server:

@@ -177,10 +177,10 @@ async def _begin(begin: Begin, listening: socket.socket, channel: Channel) -> bo
     from .observe.logs import configure
 
     logs = begin.plan.logs
-    configure(logs.format, access=logs.access, root=True)
+    log = configure(logs.format, access=logs.access, root=True)
     loading = Loading(begin.plan)
     try:
-        worker = Worker(Process(begin.plan, listening, loading), channel)
+        worker = Worker(Process(begin.plan, listening, loading, log), channel)
         # An operator may end one worker; another takes its place.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.leave)
         await worker.run(listen_at_once=begin.listen_at_once)

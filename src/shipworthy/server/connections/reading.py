@@ -178,7 +178,7 @@ class Reader(asyncio.Protocol):
             self.end(refusals.VERSION)
         if self._target[:1] != b"/" and not authority_fits(self._target, host):
             self.end(refusals.HOSTS)
-        return expects
+        return expects and version == "1.1"
 
     def _measure_head(self) -> None:
         if len(self._target) > self.watch.limits.target_bytes:

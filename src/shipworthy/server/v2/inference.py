@@ -14,8 +14,8 @@ from .outputs import Output, check_asked, outputs_of
 from .request import InferRequest
 
 if TYPE_CHECKING:
-    from ..lane import Lane, Place
-
+    from ..lane import Lane
+from ..place import Place
 
 INLINE_PIXELS = 2**19
 """More pixels become the model's numbers beside the event loop; these take a millisecond."""

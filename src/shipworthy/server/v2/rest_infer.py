@@ -9,7 +9,8 @@ from starlette.types import Receive
 
 from ..bodies import read_body
 from ..head import Head
-from ..lane import Lane, Place
+from ..lane import Lane
+from ..place import Place
 from ..replies import JSON_TYPE, Reply, Timed
 from .codings import MIN_BYTES, deflate, inflate, wanted
 from .datatypes import malformed

@@ -1,0 +1,143 @@
+"""A request's place in a lane, from its headers to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections.abc import Hashable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..contract import Array, Arrays
+from ..scheduling import Part
+from .dispatch import clock
+from .engine import Ran, Work
+
+if TYPE_CHECKING:
+    from ..predict.answers import Row
+    from .lane import Lane
+
+
+class Place:
+    """A request's place in a lane, from its headers to its answer. Leaving it early withdraws what still waits."""
+
+    __slots__ = ("_announced", "_lane", "_parts", "_size", "_timeout_s", "since")
+
+    def __init__(self, lane: Lane, size: int, since: float, timeout_s: float | None) -> None:
+        self.since = since
+        """When it was taken on."""
+        self._lane = lane
+        self._size = size
+        self._timeout_s = timeout_s
+        self._announced = True
+        self._parts: Sequence[Part] = ()
+
+    def within(self, timeout_s: float) -> None:
+        """The body asks for less time than the headers did."""
+        self._timeout_s = timeout_s if self._timeout_s is None else min(timeout_s, self._timeout_s)
+
+    async def run(self, feeds: Arrays) -> Ran | Joined:
+        """Outputs for inputs [n, ...] by name, which may run in several batches.
+
+        Raises InputError where they do not fit the model, what the engine raises, and StoppedError."""
+        return (await self.run_all([feeds]))[0]
+
+    async def run_all(self, groups: Sequence[Arrays]) -> list[Ran | Joined]:
+        """The same for several sets of inputs, each of one shape."""
+        lane = self._lane
+        loop = asyncio.get_running_loop()
+        made: list[list[Part]] = []
+        for feeds in groups:
+            lane.check(feeds)
+            key, scale = lane.key(feeds)
+            cuts = lane.cut(len(next(iter(feeds.values()))), self._due(), firm=self._timeout_s is not None)
+            made.append([self._part(loop, feeds, key, scale, *cut) for cut in cuts])
+        self._offer([part for parts in made for part in parts])
+        futures = [part.payload.future for part in self._parts]
+        try:
+            await asyncio.gather(*futures)
+        finally:
+            # Where one has failed, nobody asks for the others.
+            for future in futures:
+                future.cancel()
+        return [_joined([part.payload.future.result() for part in parts]) for parts in made]
+
+    def numbers(self, numbers: list[Any], instance: object) -> Future[Ran]:
+        """The outcome for the numbers of one instance, which are converted together with those of others."""
+        future: Future[Ran] = asyncio.get_running_loop().create_future()
+        part = Part(1, self._due(), Work(future, None, numbers, instance))
+        if self._timeout_s is not None:
+            part.expires = part.due
+        self._offer((part,))
+        return future
+
+    def _part(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        feeds: Arrays,
+        key: Hashable,
+        scale: float,
+        start: int,
+        stop: int,
+        due: float,
+    ) -> Part:
+        rows = {name: array[start:stop] for name, array in feeds.items()}
+        count = min(stop - start, self._lane.queue.curve.largest)
+        part = Part(count, due, Work(loop.create_future(), rows), key=key, scale=scale)
+        if self._timeout_s is not None:
+            part.expires = due
+        return part
+
+    def _due(self) -> float:
+        """When the answer is to be given. Where the caller set no time, one whose body took long to come has at least
+        half of the target from then on: it shall not push aside those that were quick."""
+        if self._timeout_s is not None:
+            return self.since + self._timeout_s
+        target_s = self._lane.target_s
+        return max(self.since + target_s, clock() + target_s / 2)
+
+    def _offer(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._lane.queue.arrived()
+        self._announced = False
+        self._lane.send(parts)
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        queue = self._lane.queue
+        if self._announced:
+            queue.arrived()
+        if kind is not None:
+            for part in self._parts:
+                queue.withdraw(part)
+        queue.leave(self._size)
+
+
+class Joined:
+    """What several batches gave for the rows of one request; as `Ran`."""
+
+    def __init__(self, runs: Sequence[Ran]) -> None:
+        self._runs = runs
+        self.queue_s = max(run.queue_s for run in runs)
+        self.compute_s = sum(run.compute_s for run in runs)
+
+    @property
+    def outputs(self) -> dict[str, Array]:
+        parts = [run.outputs for run in self._runs]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @property
+    def values(self) -> int:
+        return sum(run.values for run in self._runs)
+
+    @property
+    def answers(self) -> list[Row]:
+        return [row for run in self._runs for row in run.answers]
+
+
+def _joined(runs: Sequence[Ran]) -> Ran | Joined:
+    return runs[0] if len(runs) == 1 else Joined(runs)
