@@ -33,7 +33,7 @@ def test_stopping_finishes_what_is_in_flight(stored: Path, monkeypatch: pytest.M
         return {"price": feeds["row"].sum(axis=1, keepdims=True)}
 
     model = predictor(PRICES, run)
-    monkeypatch.setattr("shipworthy.server.process.open_package", lambda plan, path: model)
+    monkeypatch.setattr("shipworthy.server.loading.open_package", lambda plan, path: model)
     answers: list[httpx.Response] = []
     server = Server(stored, port=0)
     server.start()
@@ -82,7 +82,7 @@ def test_stopped_while_loading(stored: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert go_on.wait(30)
         return model
 
-    monkeypatch.setattr("shipworthy.server.process.open_package", slow)
+    monkeypatch.setattr("shipworthy.server.loading.open_package", slow)
     ready: list[object] = []
     server = Server([stored, stored.with_suffix("")], port=0, on_ready=ready.append)
     failures: list[BaseException] = []
@@ -120,13 +120,13 @@ def closed(url: str) -> bool:
 
 
 LOADING = """
-import sys, time, shipworthy.server.process
+import sys, time, shipworthy.server.loading
 from shipworthy.server import serve
 def load(plan, path):
     print("loading", flush=True)
     time.sleep(float(sys.argv[1]))
     raise SystemExit("it was loaded in vain")
-shipworthy.server.process.open_package = load
+shipworthy.server.loading.open_package = load
 serve(sys.argv[2:], port=0, on_ready=lambda server: print("ready", flush=True))
 """
 
@@ -156,14 +156,14 @@ def test_second_interrupt_does_not_wait_for_loading(stored: Path) -> None:
 BUSY = """
 import sys, time, httpx, threading
 sys.path.insert(0, sys.argv[1])
-import shipworthy.server.process
+import shipworthy.server.loading
 from server_cases import PRICES, predictor
 from shipworthy.server import serve
 def run(feeds):
     print("running", flush=True)
     time.sleep(2)
     return {"price": feeds["row"].sum(axis=1, keepdims=True)}
-shipworthy.server.process.open_package = lambda plan, path: predictor(PRICES, run)
+shipworthy.server.loading.open_package = lambda plan, path: predictor(PRICES, run)
 serve(sys.argv[2], port=0, on_ready=lambda server: print(server.url, flush=True))
 """
 

@@ -32,8 +32,8 @@ from shipworthy.server.control import (
     fault_of,
     read_message,
 )
+from shipworthy.server.loading import fitting_point
 from shipworthy.server.plan import Logs, Plan, Served, Share
-from shipworthy.server.process import fitting_point
 from shipworthy.server.settings import Settings
 from shipworthy.server.sockets import Tls, bind, bind_all, let_no_more_in, reserve
 from shipworthy.server.supervisor import _pause

@@ -34,12 +34,10 @@ from typing import TypeAlias
 from urllib.parse import unquote
 
 from ..predict.ids import new_id
-from .problems import MISDIRECTED, UNAUTHORIZED, ProblemError, ProblemType
+from .problems import FORBIDDEN, MISDIRECTED, UNAUTHORIZED, ProblemError
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
-
-FORBIDDEN = ProblemType("forbidden", 403, "This caller may not do that")
 
 OPEN_PATHS = frozenset(("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"))
 """What a supervisor asks without a token."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 JSON = "application/json"
 IMAGES = ("image/png", "image/jpeg")
 FORM = "multipart/form-data"
+MAX_VALUES = 4_000_000
+"""JSON with more values is refused before it is parsed."""
+_BEFORE_VALUES = (b",", b"[", b"{")
 
 
 class ClientGone(Exception):
@@ -80,10 +83,20 @@ def too_long(limit: int) -> ProblemError:
     return ProblemError(TOO_LARGE, f"a body may have {limit} bytes", headers={"connection": "close"})
 
 
+def read_json(body: bytes) -> object:
+    """Strict JSON in UTF-8: no NaN, no endless nesting, no number that is longer than any dtype can hold.
+
+    ValueError where it is none, ProblemError where it has more values than a request needs: each takes many times the
+    memory of its text."""
+    if len(body) > MAX_VALUES and sum(map(body.count, _BEFORE_VALUES)) > MAX_VALUES:
+        raise ProblemError(TOO_LARGE, f"JSON may have {MAX_VALUES} values; send large tensors as bytes")
+    value: object = from_json(body, allow_inf_nan=False)
+    return value
+
+
 def _from_json(body: bytes, predictor: Predictor) -> Instances:
-    """Strict JSON in UTF-8: no NaN, no endless nesting, no number that is longer than any dtype can hold."""
     try:
-        value = from_json(body, allow_inf_nan=False)
+        value = read_json(body)
     except ValueError as error:
         raise ProblemError(MALFORMED, f"the body is no JSON: {error}") from error
     if not isinstance(value, dict):

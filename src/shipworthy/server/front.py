@@ -122,6 +122,8 @@ class Front:
             lane.metrics.failed(words.status, route, total_s)
         if self._reporter is not None:
             self._reporter.answered(head, trace, words.status, total_s, route=route, lane=lane)
+        # The frames of the request would hold it, and it them, until the next collection of garbage.
+        error.__traceback__ = None
 
 
 def is_hot(path: str) -> bool:

@@ -14,19 +14,39 @@ from .head import MAX_TIMEOUT_MS
 from .lane import Lane
 from .problems import (
     DEADLINE,
+    FORBIDDEN,
+    HEADERS_TOO_LARGE,
+    INTERNAL,
     INVALID_INPUT,
     MALFORMED,
     MEDIA_TYPE,
+    MISDIRECTED,
     NOT_READY,
     PROBLEM_TYPES,
+    TARGET_TOO_LONG,
     TOO_LARGE,
+    TOO_SLOW,
     UNAUTHORIZED,
     UNSUPPORTED,
 )
 from .schemas import Schema, instance_example, instance_schema, many_schema, tensor_schema
 from .v2 import document_infer
 
-_ANSWERED = (MALFORMED, TOO_LARGE, UNSUPPORTED, INVALID_INPUT, NOT_READY, DEADLINE)
+_ANSWERED = (
+    MALFORMED,
+    UNAUTHORIZED,
+    FORBIDDEN,
+    TOO_SLOW,
+    TOO_LARGE,
+    TARGET_TOO_LONG,
+    UNSUPPORTED,
+    MISDIRECTED,
+    INVALID_INPUT,
+    HEADERS_TOO_LARGE,
+    INTERNAL,
+    NOT_READY,
+    DEADLINE,
+)
 _PARAMETERS = [
     {
         "name": "round",
@@ -148,7 +168,7 @@ def _operation(name: str, lane: Lane, operation_id: str) -> dict[str, Any]:
                 "headers": _HEADERS,
                 "content": {JSON: {"schema": {"oneOf": [answer, many]}}},
             },
-            **{str(problem.status): _refusal(problem.title) for problem in (*_ANSWERED, UNAUTHORIZED)},
+            **{str(problem.status): _refusal(problem.title) for problem in _ANSWERED},
         },
     }
 

@@ -17,6 +17,8 @@ from .lane import RefusedError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = {"retry-after": "1"}
+MAX_FAULTS = 10_000
+"""So many faults of a request are named; one for each instance that it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,16 @@ class ProblemType:
 
 MALFORMED = ProblemType("malformed", 400, "The request cannot be read")
 UNAUTHORIZED = ProblemType("unauthorized", 401, "A token is needed")
+FORBIDDEN = ProblemType("forbidden", 403, "This caller may not do that")
 NOT_FOUND = ProblemType("not-found", 404, "There is no such resource")
 METHOD_NOT_ALLOWED = ProblemType("method-not-allowed", 405, "The resource does not take this method")
+TOO_SLOW = ProblemType("too-slow", 408, "The request did not arrive in time")
 TOO_LARGE = ProblemType("too-large", 413, "The request is too large")
+TARGET_TOO_LONG = ProblemType("target-too-long", 414, "The path and query are too long")
 MISDIRECTED = ProblemType("misdirected", 421, "The server does not go by this name")
 UNSUPPORTED = ProblemType("unsupported-media-type", 415, "The model does not take this content type")
 INVALID_INPUT = ProblemType("invalid-input", 422, "The input does not fit the model")
+HEADERS_TOO_LARGE = ProblemType("headers-too-large", 431, "The headers are too large")
 INTERNAL = ProblemType("internal", 500, "The server failed")
 OVERLOADED = ProblemType("overloaded", 503, "Too many requests are waiting")
 NOT_READY = ProblemType("not-ready", 503, "The server is starting or stopping")
@@ -48,12 +54,16 @@ DEADLINE = ProblemType("deadline-exceeded", 504, "The deadline of the request ha
 PROBLEM_TYPES = (
     MALFORMED,
     UNAUTHORIZED,
+    FORBIDDEN,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
+    TOO_SLOW,
     TOO_LARGE,
+    TARGET_TOO_LONG,
     UNSUPPORTED,
     MISDIRECTED,
     INVALID_INPUT,
+    HEADERS_TOO_LARGE,
     INTERNAL,
     OVERLOADED,
     NOT_READY,
@@ -84,7 +94,8 @@ def as_problem(error: Exception) -> ProblemError:
     if isinstance(error, InputError):
         count = len(error.problems)
         detail = "1 fault" if count == 1 else f"{count} faults"
-        return ProblemError(INVALID_INPUT, f"{detail}, see errors", errors=error.problems)
+        shown = "errors" if count <= MAX_FAULTS else f"the first {MAX_FAULTS} in errors"
+        return ProblemError(INVALID_INPUT, f"{detail}, see {shown}", errors=error.problems[:MAX_FAULTS])
     if isinstance(error, MissingExtra):
         return ProblemError(UNSUPPORTED, f"this server was installed without the extra {error.extra!r}")
     if isinstance(error, RefusedError):

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from socket import socket
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ServeError, ShipworthyError
+from .loading import Loading, served
 from .plan import Plan, Served
 from .sockets import SPREADS, let_no_more_in
 
 if TYPE_CHECKING:
-    import uvicorn
-
-    from ..package import Variant
     from ..predict import Predictor
-    from ..runtime.protocol import OperatingPoint
     from .catalog import Catalog
     from .observe import Log, Tracer
     from .reporting import Reporter
-    from .sources import Sources
     from .v2.grpc_server import GrpcServer
-
-T = TypeVar("T")
 
 PARTING_S = 0.2
 """So long a server that is told to stop still takes connections, and so long again requests on those that it has. One
@@ -39,41 +30,6 @@ SETTLING_S = 0.05
 """So long connections that have begun may take to be complete, when no others begin."""
 
 _LOG = logging.getLogger("shipworthy.server")
-
-
-class Loading:
-    """The packages of a plan, being read and proven in a thread while the web server is imported and comes up."""
-
-    def __init__(self, plan: Plan) -> None:
-        """Raises ServeError where the repository is no folder."""
-        from .sources import Sources
-
-        self._plan = plan
-        self._unwanted = threading.Event()
-        self.sources: Sources = Sources(
-            plan.packages, repository=plan.repository, open_package=partial(open_package, plan)
-        )
-        self.outcome: Future[list[Predictor]] = _in_background(self._open)
-
-    def give_up(self) -> None:
-        """Open no further package."""
-        self._unwanted.set()
-
-    def close(self) -> None:
-        """Wait for the package that is being opened, and close what was. An engine cannot be interrupted safely."""
-        self.give_up()
-        if self.outcome.exception() is None:
-            for predictor in self.outcome.result():
-                predictor.close()
-
-    def _open(self) -> list[Predictor]:
-        if self._plan.share is None or self._plan.share.models is None:
-            return self.sources.open_all(self._unwanted.is_set)
-        opened: list[Predictor] = []
-        for name in self._plan.share.models:
-            if not self._unwanted.is_set():
-                opened += self.sources.open(name, served=()).opened
-        return opened
 
 
 class Process:
@@ -85,6 +41,7 @@ class Process:
         from .app import assemble
         from .catalog import Catalog
         from .observe.metrics import Metrics
+        from .web import web_server
 
         share = plan.share
         metrics = Metrics(Path(share.counters), share.slot) if share is not None else Metrics()
@@ -95,7 +52,7 @@ class Process:
         self._access = Access(plan.token, loopback=plan.loopback)
         self._tracer = _tracer(plan.logs.otel_endpoint)
         reporter = _reporter(log if plan.logs.access else None, self._tracer)
-        self._web = _web_server(assemble(self.catalog, self._access, reporter), plan)
+        self._web = web_server(assemble(self.catalog, self._access, reporter), plan)
         self._grpc: GrpcServer | None = None
         self._grpc_left: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
@@ -252,7 +209,7 @@ class Process:
         await asyncio.sleep(PARTING_S)
 
     async def _dismiss(self) -> None:
-        """Give up the requests that were not waited for, and close the catalog."""
+        """Give up the requests that were not waited for, and close the catalog and what it serves."""
         self.catalog.drain()
         for task in (given_up := list(self._web.server_state.tasks)):
             task.cancel()
@@ -263,70 +220,10 @@ class Process:
         if self._grpc_left is not None:
             await self._grpc_left
         await self.catalog.close()
+        lanes = [lane for model in self.catalog.models.values() for lane in model.versions.values()]
+        await asyncio.to_thread(lambda: [lane.predictor.close() for lane in lanes])
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.close)
-
-
-def served(predictor: Predictor) -> Served:
-    return Served(
-        predictor.manifest.name,
-        predictor.version,
-        predictor.variant.id,
-        predictor.passed_over,
-        predictor.notes,
-    )
-
-
-def open_package(plan: Plan, path: Path) -> Predictor:
-    """A package as a process of this plan uses it, and what its batches cost here.
-
-    A worker takes its share of the cores, so that several do not hinder each other."""
-    from ..package import choose_variant, read_package
-    from ..predict import calibrate, load
-    from ..runtime.host import this_host
-
-    point = None
-    if plan.share is not None:
-        host = this_host()
-        with read_package(path) as package:
-            variant = choose_variant(package, host, allow_code=plan.allow_code).variant
-        point = fitting_point(variant, max(1, host.cores // plan.share.workers))
-    predictor = load(path, allow_code=plan.allow_code, point=point)
-    try:
-        calibrate(predictor)
-    except BaseException:
-        predictor.close()
-        raise
-    return predictor
-
-
-def fitting_point(variant: Variant, cores: int) -> OperatingPoint:
-    """The best measured operating point that uses no more than `cores`; else the best one, with fewer threads."""
-    from ..runtime.protocol import OperatingPoint
-
-    points = variant.points or (OperatingPoint(),)
-    fits = next((point for point in points if max(point.threads, point.streams) <= cores), None)
-    if fits is not None:
-        return fits
-    best = points[0]
-    return OperatingPoint(streams=min(best.streams, cores), threads=min(best.threads, cores), batch=best.batch)
-
-
-def _in_background(work: Callable[[], T]) -> Future[T]:
-    """The outcome of `work`, done in a thread that does not keep the process from ending."""
-    future: Future[T] = Future()
-    # From now on, it cannot be cancelled by who stops waiting for it.
-    future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        # Whatever it is, it is raised again where the result is asked for.
-        except BaseException as error:  # noqa: BLE001
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="shipworthy-load", daemon=True).start()
-    return future
 
 
 @contextmanager
@@ -359,41 +256,3 @@ def _reporter(log: Log | None, tracer: Tracer | None) -> Reporter | None:
     from .reporting import Reporter
 
     return Reporter(log, tracer)
-
-
-def _web_server(app: Any, plan: Plan) -> uvicorn.Server:
-    import uvicorn
-
-    from .connections import bounded
-
-    # It warns of every malformed form, which is its sender's doing.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    # What it says of its start and end is said by those who see all of it.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-
-    tls = plan.tls
-
-    class WebServer(uvicorn.Server):
-        """Leaves signals to those who know what is to be drained."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    return WebServer(
-        uvicorn.Config(
-            app,
-            loop="none",
-            http=bounded(),
-            ws="none",
-            # The catalog is closed by `_dismiss`, also when the web server is made to leave at once.
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # Who manages the server is told by the address of the connection, which no header may change.
-            proxy_headers=False,
-            timeout_graceful_shutdown=plan.settings.drain_s,
-            ssl_context_factory=(lambda config, default: tls.context()) if tls is not None else None,
-        )
-    )

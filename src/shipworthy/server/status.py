@@ -14,6 +14,7 @@ from ..contract.spec import Precision, TaskKind
 from ..runtime.protocol import OperatingPoint
 from .catalog import Catalog, State
 from .lane import Lane
+from .problems import MEDIA_TYPE, NOT_FOUND
 
 
 class Liveness(BaseModel):
@@ -98,6 +99,14 @@ def status_routes(catalog: Catalog) -> APIRouter:
     return router
 
 
+_NO_MODEL: dict[int | str, dict[str, Any]] = {
+    404: {
+        "description": NOT_FOUND.title,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+
+
 def model_routes(catalog: Catalog) -> APIRouter:
     router = APIRouter(tags=["models"])
 
@@ -106,7 +115,7 @@ def model_routes(catalog: Catalog) -> APIRouter:
         """The models that are served."""
         return ModelList(models=[_summary(name, lane) for name, lane in catalog.lanes.items()])
 
-    @router.get("/models/{model}")
+    @router.get("/models/{model}", responses=_NO_MODEL)
     async def model(model: str) -> ModelDescription:
         """What a model takes and gives, and how it is run."""
         return _description(model, catalog.lane(model))

@@ -25,7 +25,8 @@ from .workers import Child
 if TYPE_CHECKING:
     from socket import socket
 
-    from .hosting import Place, Serving
+    from .hosting import Serving
+    from .place import Place
 
 STARTS = 3
 """So often a worker may die before it is ready, when the server has never been ready, until the server gives up."""

@@ -33,7 +33,8 @@ from .control import (
     error_of,
     fault_of,
 )
-from .process import Loading, Process
+from .loading import Loading
+from .process import Process
 
 if TYPE_CHECKING:
     from .problems import ProblemError

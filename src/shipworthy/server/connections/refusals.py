@@ -6,11 +6,16 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from ..problems import INTERNAL, MALFORMED, MEDIA_TYPE, OVERLOADED, ProblemType
-
-TARGET_TOO_LONG = ProblemType("target-too-long", 414, "The path and query are too long")
-HEADERS_TOO_LARGE = ProblemType("headers-too-large", 431, "The headers are too large")
-TOO_SLOW = ProblemType("too-slow", 408, "The request did not arrive in time")
+from ..problems import (
+    HEADERS_TOO_LARGE,
+    INTERNAL,
+    MALFORMED,
+    MEDIA_TYPE,
+    OVERLOADED,
+    TARGET_TOO_LONG,
+    TOO_SLOW,
+    ProblemType,
+)
 
 
 @dataclass(frozen=True, slots=True)

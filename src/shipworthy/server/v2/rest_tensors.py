@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from ...encode.faults import brief
+from ..bodies import read_json
 from .datatypes import dtype_of, from_list, from_raw, malformed, to_list, to_raw
 from .outputs import Output
 from .request import (
@@ -39,7 +40,7 @@ def read_request(body: bytes, header_length: int | None, most: int) -> InferRequ
             raise malformed("Inference-Header-Content-Length is more than the body has")
         header = body[:header_length]
     try:
-        value = from_json(header, allow_inf_nan=False)
+        value = read_json(header)
     except ValueError as error:
         raise malformed(f"the body is no JSON: {error}") from error
     if not isinstance(value, dict):
