@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -102,8 +102,8 @@ class _Connection(asyncio.Protocol):
         self._read = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # What uvloop gives is one, but no subclass.
+        self._transport = cast(asyncio.Transport, transport)
 
     def send(self, number: int) -> None:
         self._number = number

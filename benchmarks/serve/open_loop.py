@@ -118,7 +118,8 @@ def offered(visit: Visit, rate: float, seconds: float, *, seed: int) -> dict[str
             timeout=seconds + 60,
         )
     if ended.returncode != 0:
-        raise Failed(f"the load generator ended with status {ended.returncode}: {ended.stderr.strip()[-200:]}")
+        last = (ended.stderr.strip().splitlines() or [""])[-1]
+        raise Failed(f"the load generator ended with status {ended.returncode}: {last}")
     found: dict[str, Any] = json.loads(ended.stdout)
     return found
 

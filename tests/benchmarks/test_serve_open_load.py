@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -72,7 +73,8 @@ def under(answer: Callable[[int], bytes | None], times: list[float], *, grace_s:
         server.close()
         return load
 
-    return asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
 
 
 def test_good_and_refused_answers_are_counted_apart() -> None:

@@ -10,6 +10,8 @@ import mlp
 import numpy as np
 import pytest
 
+from shipworthy.contract import Array
+
 RELOADS = """
 import os, sys
 from shipworthy.predict import load
@@ -30,6 +32,14 @@ HIDDEN = 200_000
 """Units that make weights of 6.4 MB: a package that stays in memory cannot be overlooked."""
 
 
+def eager(features: Array) -> Array:
+    """As mlp's own, without the threads of a BLAS: those may hang in a process whose other tests have forked it."""
+    w1, b1, w2, b2 = mlp.weights()
+    hidden = np.maximum(np.einsum("bi,ih->bh", features, w1) + b1, np.float32(0))
+    logits: Array = np.einsum("bh,hc->bc", hidden, w2) + b2
+    return logits
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxruntime")
@@ -39,6 +49,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = tuple(random.normal(0, 0.01, size).astype(np.float32) for size in ((4, HIDDEN), HIDDEN, (HIDDEN, 3), 3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mlp, "weights", lambda: weights)
+        patch.setattr(mlp, "eager", eager)
         graph = mlp.write_onnx(folder / "onnx")
         both = [("onnxruntime", graph), ("openvino", mlp.write_openvino(folder / "openvino", graph))]
         variants = [(mlp.variant(engine, tolerance={"logits": 0.01}), path) for engine, path in both]

@@ -42,4 +42,5 @@ def _drawn(values: Array, shape: tuple[int, ...], random: np.random.Generator) -
     if values.dtype.kind != "f":
         return drawn
     with np.errstate(over="ignore"):
-        return drawn * values.dtype.type(FACTOR)
+        larger: Array = drawn * values.dtype.type(FACTOR)
+    return larger

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from ..errors import ServeError
-from .place import Options, Place
+from .binding import Binding, Options
 from .plan import Logs, Served
 from .sockets import allow_many_files
 
@@ -56,7 +56,7 @@ class Server:
         **options: Unpack[Options],
     ) -> None:
         """Raises ServeError where the address cannot be bound, or may not be without a token."""
-        self._place = Place(packages, 1, options)
+        self._bound = Binding(packages, 1, options)
         self._on_ready = on_ready
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -64,8 +64,8 @@ class Server:
         self._told = threading.Event()
         self._guard = threading.Lock()
         self._running: tuple[asyncio.AbstractEventLoop, Process] | None = None
-        self.url = self._place.url
-        self.grpc_address = self._place.grpc_address
+        self.url = self._bound.url
+        self.grpc_address = self._bound.grpc_address
         self.predictors: tuple[Predictor, ...] = ()
         """What was loaded at the start, once it is ready."""
         self.log: Log | None = None
@@ -74,7 +74,7 @@ class Server:
     @property
     def logs(self) -> Logs:
         """What was asked of its log. A server in a thread leaves logging as it is."""
-        return self._place.plan.logs
+        return self._bound.plan.logs
 
     @property
     def served(self) -> tuple[Served, ...]:
@@ -92,17 +92,18 @@ class Server:
 
         allow_many_files()
         try:
-            # Packages are read and proven while the web server is imported and comes up.
-            loading = Loading(self._place.plan)
-            import uvloop
+            with _early_signals(self._told):
+                # Packages are read and proven while the web server is imported and comes up.
+                loading = Loading(self._bound.plan)
+                import uvloop
 
-            try:
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    runner.run(self._main(loading))
-            finally:
-                loading.close()
+                try:
+                    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                        runner.run(self._main(loading))
+                finally:
+                    loading.close()
         finally:
-            self._place.close()
+            self._bound.close()
 
     def start(self) -> None:
         """Serve in a thread; returns when every model is ready. Raises what refuses a package, and ServeError where
@@ -169,9 +170,39 @@ class Server:
     async def _main(self, loading: Loading) -> None:
         from .process import Process
 
-        process = Process(self._place.plan, self._place.sockets[0], loading, self.log)
-        with self._reachable(process), _signals(process):
-            await process.run(self._ready)
+        with self._signals():
+            process = Process(self._bound.plan, self._bound.sockets[0], loading, self.log)
+            with self._reachable(process):
+                await process.run(self._ready)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGTERM or SIGINT drains; a second one does not wait for requests in flight. SIGHUP reloads."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop, reloads = asyncio.get_running_loop(), set[asyncio.Task[object]]()
+
+        def leave() -> None:
+            process = self._running[1] if self._running is not None else None
+            if process is not None:
+                (process.hurry if process.leaving else process.leave)()
+            self._told.set()
+
+        def reload() -> None:
+            if self._running is not None:
+                task: asyncio.Task[object] = loop.create_task(self._running[1].reload())
+                reloads.add(task)
+                task.add_done_callback(reloads.discard)
+
+        handlers = {signal.SIGTERM: leave, signal.SIGINT: leave, signal.SIGHUP: reload}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
 
     @contextmanager
     def _reachable(self, process: Process) -> Iterator[None]:
@@ -214,9 +245,9 @@ def serve(
         return
     from .supervisor import Supervisor
 
-    place = Place(packages, workers, options)
-    with _logging(place.plan.logs):
-        Supervisor(place, on_ready=on_ready).run()
+    bound = Binding(packages, workers, options)
+    with _logging(bound.plan.logs):
+        Supervisor(bound, on_ready=on_ready).run()
 
 
 @contextmanager
@@ -237,28 +268,22 @@ def _logging(logs: Logs) -> Iterator[Log]:
 
 
 @contextmanager
-def _signals(process: Process) -> Iterator[None]:
-    """The first SIGTERM or SIGINT drains; a second one does not wait for requests in flight. SIGHUP reloads."""
+def _early_signals(told: threading.Event) -> Iterator[None]:
+    """Before there is an event loop, the first SIGTERM or SIGINT is noted; the second one ends the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    loop, reloads = asyncio.get_running_loop(), set[asyncio.Task[object]]()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def leave() -> None:
-        if process.leaving:
-            process.hurry()
-        process.leave()
+    def note(*given: object) -> None:
+        told.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def reload() -> None:
-        task: asyncio.Task[object] = loop.create_task(process.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    handlers = {signal.SIGTERM: leave, signal.SIGINT: leave, signal.SIGHUP: reload}
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,107 +1,143 @@
-"""What a server has before it loads anything: its plan, and the sockets of its address."""
+"""A request's place in a lane, from its headers to its answer."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+import asyncio
+from asyncio import Future
+from collections.abc import Hashable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingExtra, ServeError
-from .plan import Logs, Plan
-from .settings import Settings
-from .sockets import SPREADS, Tls, address, bind_all, is_loopback, read_token, reserve, share, url
+import numpy as np
+
+from ..contract import Array, Arrays
+from ..scheduling import Part
+from .dispatch import clock
+from .engine import Ran, Work
 
 if TYPE_CHECKING:
-    from socket import socket
-
-
-class Options(TypedDict, total=False):
-    """What may be said of a server besides its packages."""
-
-    host: str
-    """The address to bind; by default 127.0.0.1, which only this machine reaches. Another one needs `token_file`, or
-    `no_auth`."""
-    port: int
-    """By default 8000; 0 takes a free one."""
-    repository: str | Path | None
-    """A folder whose entries are packages, which are served too, and among which `load` finds new ones."""
-    allow_code: bool
-    """Whether variants that carry executable code may be served."""
-    token_file: str | Path | None
-    """A file with the token that callers must send as `Authorization: Bearer <token>`."""
-    no_auth: bool
-    """Whether another address than loopback may be bound without a token."""
-    tls: Tls | None
-    """The certificate and its key, for HTTPS and gRPC."""
-    grpc_port: int | None
-    """The port of the Open Inference Protocol over gRPC; 0 takes a free one. By default there is none."""
-    settings: Settings | None
-    """Bounds of what the server takes on."""
-    logs: Logs | None
-    """What it says of its work."""
+    from ..predict.answers import Row
+    from .lane import Lane
 
 
 class Place:
-    """What a server has before it loads anything: its plan, the sockets of its address, and that of gRPC."""
+    """A request's place in a lane, from its headers to its answer. Leaving it early withdraws what still waits."""
 
-    def __init__(self, packages: str | Path | Sequence[str | Path], workers: int, given: Options) -> None:
-        """Raises ServeError where the address cannot be bound, may not be without a token, or a file is unusable."""
-        host, port, tls = given.get("host", "127.0.0.1"), given.get("port", 8000), given.get("tls")
-        file, repository = given.get("token_file"), given.get("repository")
-        token = read_token(file) if file is not None else None
-        if token is None and not given.get("no_auth", False) and not is_loopback(host):
-            raise ServeError(
-                f"host {host}",
-                "can be reached by others, and no token is set",
-                "give token_file, or no_auth to serve anybody",
-            )
-        if tls is not None:
-            tls.check()
-        logs = given.get("logs") or Logs()
-        _check_extras(grpc=given.get("grpc_port") is not None, otel=logs.otel_endpoint is not None)
-        named = [packages] if isinstance(packages, str | Path) else packages
-        with ExitStack() as bound:
-            self.sockets = [bound.enter_context(one) for one in bind_all(host, port, workers)]
-            self.grpc = _grpc_socket(host, given.get("grpc_port"), workers)
-            bound.pop_all()
-        self.url = url(host, self.sockets[0], scheme="http" if tls is None else "https")
-        self.grpc_address = address(host or "0.0.0.0", self.grpc) if self.grpc is not None else None
-        if self.grpc is not None and not SPREADS:
-            # Here an address has one socket only, which will be that of gRPC.
-            self.grpc.close()
-        self.plan = Plan(
-            packages=tuple(map(str, named)),
-            repository=str(repository) if repository is not None else None,
-            allow_code=given.get("allow_code", False),
-            token=token,
-            loopback=is_loopback(host),
-            tls=tls,
-            grpc=self.grpc_address,
-            settings=given.get("settings") or Settings(),
-            logs=logs,
-        )
+    __slots__ = ("_announced", "_lane", "_parts", "_size", "_timeout_s", "since")
 
-    def close(self) -> None:
-        for one in (*self.sockets, *([self.grpc] if self.grpc is not None else [])):
-            one.close()
+    def __init__(self, lane: Lane, size: int, since: float, timeout_s: float | None) -> None:
+        self.since = since
+        """When it was taken on."""
+        self._lane = lane
+        self._size = size
+        self._timeout_s = timeout_s
+        self._announced = True
+        self._parts: Sequence[Part] = ()
+
+    def within(self, timeout_s: float) -> None:
+        """The body asks for less time than the headers did."""
+        self._timeout_s = timeout_s if self._timeout_s is None else min(timeout_s, self._timeout_s)
+
+    async def run(self, feeds: Arrays) -> Ran | Joined:
+        """Outputs for inputs [n, ...] by name, which may run in several batches.
+
+        Raises InputError where they do not fit the model, what the engine raises, and StoppedError."""
+        return (await self.run_all([feeds]))[0]
+
+    async def run_all(self, groups: Sequence[Arrays]) -> list[Ran | Joined]:
+        """The same for several sets of inputs, each of one shape."""
+        lane = self._lane
+        loop = asyncio.get_running_loop()
+        made: list[list[Part]] = []
+        for feeds in groups:
+            lane.check(feeds)
+            key, scale = lane.key(feeds)
+            cuts = lane.cut(len(next(iter(feeds.values()))), self._due(), firm=self._timeout_s is not None)
+            made.append([self._part(loop, feeds, key, scale, *cut) for cut in cuts])
+        self._offer([part for parts in made for part in parts])
+        futures = [part.payload.future for part in self._parts]
+        try:
+            await asyncio.gather(*futures)
+        finally:
+            # Where one has failed, nobody asks for the others.
+            for future in futures:
+                future.cancel()
+        return [_joined([part.payload.future.result() for part in parts]) for parts in made]
+
+    def numbers(self, numbers: list[Any], instance: object) -> Future[Ran]:
+        """The outcome for the numbers of one instance, which are converted together with those of others."""
+        future: Future[Ran] = asyncio.get_running_loop().create_future()
+        part = Part(1, self._due(), Work(future, None, numbers, instance))
+        if self._timeout_s is not None:
+            part.expires = part.due
+        self._offer((part,))
+        return future
+
+    def _part(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        feeds: Arrays,
+        key: Hashable,
+        scale: float,
+        start: int,
+        stop: int,
+        due: float,
+    ) -> Part:
+        rows = {name: array[start:stop] for name, array in feeds.items()}
+        count = min(stop - start, self._lane.queue.curve.largest)
+        part = Part(count, due, Work(loop.create_future(), rows), key=key, scale=scale)
+        if self._timeout_s is not None:
+            part.expires = due
+        return part
+
+    def _due(self) -> float:
+        """When the answer is to be given. Where the caller set no time, one whose body took long to come has at least
+        half of the target from then on: it shall not push aside those that were quick."""
+        if self._timeout_s is not None:
+            return self.since + self._timeout_s
+        target_s = self._lane.target_s
+        return max(self.since + target_s, clock() + target_s / 2)
+
+    def _offer(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._lane.queue.arrived()
+        self._announced = False
+        self._lane.send(parts)
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        queue = self._lane.queue
+        if self._announced:
+            queue.arrived()
+        if kind is not None:
+            for part in self._parts:
+                queue.withdraw(part)
+        queue.leave(self._size)
 
 
-def _grpc_socket(host: str, port: int | None, workers: int) -> socket | None:
-    """Holds the port of gRPC for the servers that will bind it beside this socket."""
-    if port is None:
-        return None
-    if workers > 1 and not SPREADS:
-        raise ServeError("gRPC", "cannot be served by several workers on this system", "serve it with one worker")
-    taken = reserve(host, port)
-    share(taken)
-    return taken
+class Joined:
+    """What several batches gave for the rows of one request; as `Ran`."""
+
+    def __init__(self, runs: Sequence[Ran]) -> None:
+        self._runs = runs
+        self.queue_s = max(run.queue_s for run in runs)
+        self.compute_s = sum(run.compute_s for run in runs)
+
+    @property
+    def outputs(self) -> dict[str, Array]:
+        parts = [run.outputs for run in self._runs]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    @property
+    def values(self) -> int:
+        return sum(run.values for run in self._runs)
+
+    @property
+    def answers(self) -> list[Row]:
+        return [row for run in self._runs for row in run.answers]
 
 
-def _check_extras(*, grpc: bool, otel: bool) -> None:
-    """Raises MissingExtra now, and not when every package is loaded."""
-    needed = ((grpc, "gRPC", "grpc", "grpc"), (otel, "the export of traces", "opentelemetry", "otel"))
-    for wanted, use, module, extra in needed:
-        if wanted and importlib.util.find_spec(module) is None:
-            raise MissingExtra(use, module, extra)
+def _joined(runs: Sequence[Ran]) -> Ran | Joined:
+    return runs[0] if len(runs) == 1 else Joined(runs)

@@ -221,7 +221,8 @@ class Process:
             await self._grpc_left
         await self.catalog.close()
         lanes = [lane for model in self.catalog.models.values() for lane in model.versions.values()]
-        await asyncio.to_thread(lambda: [lane.predictor.close() for lane in lanes])
+        for lane in lanes:
+            await asyncio.to_thread(lane.predictor.close)
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.close)
 

@@ -25,8 +25,8 @@ from .workers import Child
 if TYPE_CHECKING:
     from socket import socket
 
+    from .binding import Binding
     from .hosting import Serving
-    from .place import Place
 
 STARTS = 3
 """So often a worker may die before it is ready, when the server has never been ready, until the server gives up."""
@@ -56,19 +56,19 @@ class Slot:
 class Supervisor:
     """Keeps as many workers as it was given sockets for."""
 
-    def __init__(self, place: Place, *, on_ready: Callable[[Serving], None] | None = None) -> None:
-        self.url = place.url
-        self.grpc_address = place.grpc_address
+    def __init__(self, bound: Binding, *, on_ready: Callable[[Serving], None] | None = None) -> None:
+        self.url = bound.url
+        self.grpc_address = bound.grpc_address
         self.served: tuple[Served, ...] = ()
         """What was loaded at the start."""
-        self._place = place
+        self._bound = bound
         self._on_ready = on_ready
         self._ready = False
         self._leaving = asyncio.Event()
         self._failure: ShipworthyError | None = None
-        self._slots = [Slot(number, listening) for number, listening in enumerate(place.sockets)]
+        self._slots = [Slot(number, listening) for number, listening in enumerate(bound.sockets)]
         # Has the address for a slot that gave its socket up, even where all of them did.
-        self._anchor = beside(place.sockets[0]) if SPREADS else place.sockets[0].dup()
+        self._anchor = beside(bound.sockets[0]) if SPREADS else bound.sockets[0].dup()
         self._numbers = itertools.count(1)
         self._commanding = asyncio.Lock()
         self._models: tuple[str, ...] | None = None
@@ -87,7 +87,7 @@ class Supervisor:
                 asyncio.run(self._main(counters))
         finally:
             self._anchor.close()
-            self._place.close()
+            self._bound.close()
         if self._failure is not None:
             raise self._failure
 
@@ -121,7 +121,7 @@ class Supervisor:
         finally:
             if slot.listening is None:
                 listening.close()
-        child.say(Begin(replace(self._place.plan, share=share), listen_at_once=not self._ready))
+        child.say(Begin(replace(self._bound.plan, share=share), listen_at_once=not self._ready))
         if self._leaving.is_set():
             child.leave(self._patience_s)
         return child
@@ -201,11 +201,11 @@ class Supervisor:
                 slot.child.leave(HURRY_S if hurry else self._patience_s, hurry=hurry)
         # From now on the workers alone decide when the last connection has come.
         self._anchor.close()
-        self._place.close()
+        self._bound.close()
 
     @property
     def _patience_s(self) -> float:
-        return self._place.plan.settings.drain_s + GRACE_S
+        return self._bound.plan.settings.drain_s + GRACE_S
 
     def _reload(self) -> None:
         if self._ready and not self._leaving.is_set():
