@@ -7,10 +7,19 @@ import numpy as np
 import ray
 from engine import described, from_environment
 from ray import serve
+from ray._private import services
 from starlette.requests import Request
 from starlette.responses import Response
 
 said = described()
+
+
+def stay_local() -> None:
+    """In every worker, before it serves: a replica would listen on all addresses."""
+    from ray._private import tls_utils
+
+    plain = tls_utils.add_port_to_grpc_server
+    tls_utils.add_port_to_grpc_server = lambda server, address: plain(server, address.replace("[::]", "127.0.0.1"))
 
 
 @serve.deployment(
@@ -37,7 +46,15 @@ class Served:
 
 
 if __name__ == "__main__":
-    ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    # It would put the machine's own address in the place of the loopback's, and then listen to everybody.
+    services.resolve_ip_for_localhost = lambda host: host
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+        runtime_env={"worker_process_setup_hook": stay_local},
+    )
     serve.start(http_options={"host": "127.0.0.1", "port": said["port"]}, logging_config={"enable_access_log": False})
     serve.run(Served.bind(), route_prefix="/")
     while True:

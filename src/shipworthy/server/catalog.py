@@ -52,7 +52,15 @@ class Entry:
 class Catalog:
     """Models by name. Used on one event loop; packages are read and proven in threads."""
 
-    def __init__(self, settings: Settings, *, metrics: Recorder | None = None, sources: Sources | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        metrics: Recorder | None = None,
+        sources: Sources | None = None,
+        cores: float | None = None,
+    ) -> None:
+        """`cores` are those that this process may use; by default all of the host."""
         self.settings = settings
         self.metrics: Recorder = metrics or Metrics()
         self.sources = sources
@@ -62,14 +70,15 @@ class Catalog:
         self.models: dict[str, Model] = {}
         self.command: Callable[[Literal["load", "unload"], str], Awaitable[None]] = self._carry_out
         """What management routes call; a supervisor puts its own here, which reaches every worker."""
-        self._dispatcher = Dispatcher(this_host().cores)
+        self._dispatcher = Dispatcher(this_host().cores if cores is None else cores)
         self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="shipworthy-decode")
         self.metrics.ready = lambda: self.ready
         self.metrics.models_loaded = lambda: sum(len(model.versions) for model in list(self.models.values()))
         self.changed: Callable[[], None] = lambda: None
         """Called when other lanes are served; whoever keeps them by path forgets them."""
         self._failed: set[str] = set()
-        self._loading: dict[str, asyncio.Lock] = {}
+        self._lock = asyncio.Lock()
+        self._loading: str | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -115,13 +124,16 @@ class Catalog:
         refuses a package; then all stays as it was."""
         if self.sources is None:
             raise ProblemError(NOT_FOUND, "this server was given its models, and knows of no packages")
-        async with self._loading.setdefault(name, asyncio.Lock()):
+        async with self._lock:
+            self._loading = name
             served = self.models[name].versions if name in self.models else {}
             try:
                 found = await asyncio.to_thread(self.sources.open, name, served=served)
             except ShipworthyError:
                 self._failed.add(name)
                 raise
+            finally:
+                self._loading = None
             self._failed.discard(name)
             return self._replace(name, found)
 
@@ -137,8 +149,7 @@ class Catalog:
         """Every version that is served, and every model that could not be loaded or was taken out."""
         entries = [Entry(name, version, "READY") for name, model in self.models.items() for version in model.versions]
         for name in self.sources.names() if self.sources is not None else ():
-            lock = self._loading.get(name)
-            if lock is not None and lock.locked():
+            if name == self._loading:
                 entries.append(Entry(name, "", "LOADING"))
             elif name in self._failed:
                 # The reason is in the server's log: it may name files of the host.

@@ -82,12 +82,21 @@ class Sources:
         found = [(path, label) for path, label in self._labelled(name) if label.name == name]
         if not found:
             raise ProblemError(NOT_FOUND, f"the server has no package of the name {name[:80]!a}")
+        versions: dict[str, Predictor | None] = {}
         with ExitStack() as opened:
-            predictors = [
-                opened.enter_context(self._open(path)) for path, label in found if label.version not in served
-            ]
+            for path, label in found:
+                if label.version in served:
+                    versions[label.version] = None
+                elif label.version not in versions:
+                    predictor = opened.enter_context(self._open(path))
+                    # The file may have been replaced since its label was read.
+                    if (
+                        predictor.version in served
+                        or versions.setdefault(predictor.version, predictor) is not predictor
+                    ):
+                        predictor.close()
             opened.pop_all()
-        return Found(tuple(dict.fromkeys(label.version for _, label in found)), tuple(predictors))
+        return Found(tuple(versions), tuple(predictor for predictor in versions.values() if predictor is not None))
 
     def _labelled(self, wanted: str | None = None) -> list[tuple[Path, Label]]:
         """The operator's own packages as they were named, then those of the folder, oldest first.
