@@ -16,9 +16,10 @@ from .cold import starts
 from .features import WORKLOAD as FEATURES
 from .features import features
 from .in_process import InProcess
-from .models import CACHE, FLOAT32, HERE, INT8, IRIS, ONNX, UINT8, Model, prepare
+from .models import CACHE, FLOAT32, HERE, INT8, IRIS, ONNX, UINT8, Model
 from .open_loop import CONNECTIONS, LOADS, QUICK_LOADS, best_peers, capacity, climb
 from .open_loop import WORKLOAD as OPEN
+from .prepare import prepare
 from .process import Failed
 from .race import Contender, Effort, Told, race
 from .race import results as rows_of

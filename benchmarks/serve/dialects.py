@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from .models import Model, Tensor
+from .models import Model
+from .samples import Tensor
 
 JSON = "application/json"
 BYTES = "application/octet-stream"

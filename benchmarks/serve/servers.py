@@ -188,6 +188,8 @@ def _torchserve(job: Job) -> Command:
         "inference_address": f"http://127.0.0.1:{job.port}",
         "management_address": f"http://127.0.0.1:{free_port()}",
         "metrics_address": f"http://127.0.0.1:{free_port()}",
+        "grpc_inference_port": str(free_port()),
+        "grpc_management_port": str(free_port()),
         "disable_token_authorization": "true",
         "enable_envvars_config": "false",
         "disable_system_metrics": "true",

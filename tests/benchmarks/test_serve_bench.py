@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.serve import dialects, models, picture, results, servers, tables  # noqa: E402
+from benchmarks.serve import dialects, models, picture, results, samples, servers, tables  # noqa: E402
 from benchmarks.serve.__main__ import ORDER, WORKLOADS  # noqa: E402
 from benchmarks.serve.apps.without import PARTS  # noqa: E402
 from benchmarks.serve.closed import Slice, _read  # noqa: E402
@@ -49,7 +49,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         patch.setattr(models, "CACHE", tmp_path_factory.mktemp("serve"))
         patch.setattr("benchmarks.serve.visit.CACHE", models.CACHE)
         rows = np.random.default_rng(0).random((models.SAMPLES, 3)).astype(np.float32)
-        patch.setitem(models._FEEDS, "tiny", lambda count: rows[:count])
+        patch.setitem(samples.FEEDS, "tiny", lambda count: rows[:count])
         patch.setattr(servers, "python", lambda environment: sys.executable)
         graph = helper.make_graph(
             [helper.make_node("Add", ["features", "features"], ["probabilities"])],
@@ -276,14 +276,14 @@ def test_every_server_has_pinned_versions_and_only_one_is_empty() -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_contracts_say_what_is_sent(model: Model) -> None:
-    contract = read_contract(models.CONTRACTS / f"{model.name}.toml")
+    contract = read_contract(samples.CONTRACTS / f"{model.name}.toml")
     (name, spec), *_ = contract.inputs.items()
     assert (contract.name, name, spec.dtype) == (model.name, model.input, model.dtype)
     assert tuple(spec.shape[1:]) == model.shape and list(contract.outputs) == [model.output]
 
 
 def test_pixels_become_the_pictures_that_the_other_model_is_fed() -> None:
-    found = models.pixels(2)
+    found = samples.pixels(2)
     assert found.dtype == np.uint8 and found.shape == (2, 3, 224, 224) and 20 < found.std() < 120
     assert FLOAT32.shape == UINT8.shape and FLOAT32.weights == UINT8.weights
 

@@ -16,7 +16,7 @@ said = described()
 
 def stay_local() -> None:
     """In every worker, before it serves: a replica would listen on all addresses."""
-    from ray._private import tls_utils
+    from ray._common import tls_utils
 
     plain = tls_utils.add_port_to_grpc_server
     tls_utils.add_port_to_grpc_server = lambda server, address: plain(server, address.replace("[::]", "127.0.0.1"))

@@ -126,24 +126,25 @@ def _unscorable(scores: Array) -> Array:
     """Rows with NaN or +inf, or with nothing but -inf; a class that is masked out with -inf is well defined."""
     if scores.dtype.kind != "f":
         return np.zeros(len(scores), bool)
-    return ~np.isfinite(scores if scores.ndim == 1 else scores.max(axis=-1))
+    return ~np.isfinite(scores if scores.ndim == 1 else np.maximum.reduce(scores, axis=-1))
 
 
 def _classification(contract: Contract, outputs: Arrays) -> list[Row]:
     scores, name = _scored(contract, outputs)
     kind = contract.outputs[name].kind
     bad = _unscorable(scores)
-    refused = bool(bad.any())
+    refused = True in bad.tolist()
     if refused:
         scores = scores.copy()
         scores[bad] = 0
     classes = predicted_classes(scores, kind).tolist()
     probabilities = class_probabilities(scores, kind)
     columns = [None] * len(classes) if probabilities is None else probabilities.tolist()
+    named = contract.task.labels or ()
     rows: list[Row] = [
         {
             "predicted_class": best,
-            "label": _label(contract, best),
+            "label": named[best] if best < len(named) else str(best),
             "confidence": None if column is None else column[best],
             "probabilities": column,
         }

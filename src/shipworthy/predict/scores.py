@@ -14,9 +14,10 @@ from ..contract.spec import Kind
 def softmax(logits: Array) -> Array:
     """exp(x - max x) / Σ exp(x - max x) over the last axis; float64."""
     shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=-1, keepdims=True)
+    # The ufuncs' own reductions: those of arrays go through Python, which costs more than small batches do.
+    shifted -= np.maximum.reduce(shifted, axis=-1, keepdims=True)
     np.exp(shifted, out=shifted)
-    shifted /= shifted.sum(axis=-1, keepdims=True)
+    shifted /= np.add.reduce(shifted, axis=-1, keepdims=True)
     return shifted
 
 

@@ -46,6 +46,10 @@ class Demand:
         """Rows that a request brought, in multiples of what the curve's rows cost."""
         self._parts += work
 
+    def rows(self) -> float:
+        """Of a usual request, in multiples of what the curve's rows cost."""
+        return self._parts / self._requests if self._parts and self._requests else 1.0
+
     def work(self, since: float, most: float) -> float:
         """Rows that come, of requests that were admitted after `since`; a body that takes longer is not waited for.
 
@@ -54,4 +58,4 @@ class Demand:
         if not coming:
             return 0.0
         count = len(coming) - (bisect_left(coming, since) if coming[0] < since else 0)
-        return count * min(most, self._parts / self._requests) if self._parts else float(count)
+        return count * min(most, self.rows())

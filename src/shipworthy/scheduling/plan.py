@@ -20,7 +20,7 @@ IMPATIENT = 1.2
 class Plan:
     """What a queue runs when it is busy; made anew now and then from the curve and from what callers ask for."""
 
-    __slots__ = ("bucket", "curve", "patience", "seconds", "short", "streams")
+    __slots__ = ("bucket", "curve", "patience", "seconds", "short", "streams", "usual")
 
     def __init__(self, curve: Curve, streams: int) -> None:
         self.curve = curve
@@ -30,6 +30,8 @@ class Plan:
         """That a run of it takes when all streams are busy."""
         self.short = inf
         """Seconds that impatient callers leave."""
+        self.usual = 0.0
+        """Seconds that nearly all callers leave."""
         self.patience = inf
         """Seconds that a typical request can wait for a core."""
 
@@ -40,7 +42,8 @@ class Plan:
         self.bucket = best(self.curve, ordered, self.streams * share, self.bucket)
         self.refresh()
         if ordered:
-            self.short = IMPATIENT * ordered[len(ordered) // 8]
+            self.usual = ordered[len(ordered) // 8]
+            self.short = IMPATIENT * self.usual
             self.patience = ordered[len(ordered) // 2] - self.seconds
 
     def refresh(self) -> None:

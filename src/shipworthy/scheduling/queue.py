@@ -18,6 +18,8 @@ PACE = 3.0
 PATIENT = 0.5
 """Of the time that a request leaves beyond that of impatient ones, this part counts at its admission: others will come
 later and go first."""
+EASY = 0.5
+"""Where what waits takes less than this share of the usual time, a request is taken on without a closer look."""
 BODY = 4.0
 """A body that takes longer than so many batches is not waited for."""
 
@@ -57,6 +59,7 @@ class Queue:
         self._waiting = Waiting(self.plan)
         self._ends = [0.0] * streams
         self._overdue = inf
+        self._usual = self._each = self._easy = 0.0
         self._batches = 0
         self._renew()
 
@@ -79,7 +82,14 @@ class Queue:
                 return Refusal("requests", self.plan.seconds)
             if self.bytes + size > self.bounds.bytes:
                 return Refusal("bytes", self.plan.seconds)
-            if self._waiting.rows or demand.coming or len(self.running) >= self.streams:
+            coming = demand.coming
+            if (
+                self._waiting.cost + len(coming) * self._each < self._easy
+                and slack >= self._usual
+                and self._overdue >= now
+            ):
+                self._margin.decided(False)
+            elif self._waiting.rows or coming or len(self.running) >= self.streams:
                 late = self.predict(now, 1, due) + self.margin - due
                 if slack > self.plan.short:
                     late += (slack - self.plan.short) * PATIENT
@@ -191,8 +201,13 @@ class Queue:
         self._judge(batch, now)
 
     def _renew(self) -> None:
-        self.plan.renew(self._demand.slacks, self.share)
-        self.margin = self._margin.factor * self.plan.seconds
+        plan = self.plan
+        plan.renew(self._demand.slacks, self.share)
+        self.margin = self._margin.factor * plan.seconds
+        self._usual = plan.usual
+        self._each = self._demand.rows() * plan.seconds / plan.bucket
+        spare = plan.usual * EASY - self.margin - 2.0 * plan.seconds
+        self._easy = self.streams * spare if self.share == 1.0 and self.opens == 0.0 else 0.0
 
     def _judge(self, batch: Batch, now: float) -> None:
         """Learn from those that had little to spare."""

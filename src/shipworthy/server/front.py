@@ -17,12 +17,12 @@ from .answering import predict
 from .bodies import ClientGone
 from .catalog import Catalog
 from .dispatch import StoppedError, clock
-from .head import Head
+from .head import ANSWER, Head
 from .lane import Lane
 from .observe.protocol import Route
 from .observe.spans import Trace
 from .problems import INTERNAL, METHOD_NOT_ALLOWED, ProblemError
-from .replies import Reply, server_timing
+from .replies import Reply, Timed, server_timing
 from .reporting import Reporter
 from .v2 import infer
 from .wording import worded
@@ -75,25 +75,36 @@ class Front:
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and the log the rest
             await self._refuse(error, head, trace, send, started)
             return
-        further = (*reply.headers, (b"server-timing", server_timing(reply.spent)))
-        await self._send(send, 200, reply.content_type, reply.body, head, trace, further)
+        await self._send(send, 200, reply.content_type, reply.body, head, trace, reply.headers, reply.spent)
         total_s = clock() - started
         lane.metrics.answered(name, total_s)
         if self._reporter is not None:
             self._reporter.answered(head, trace, 200, total_s, route=name, lane=lane, spent=reply.spent)
 
     async def _send(
-        self, send: Send, status: int, media: bytes, body: bytes, head: Head, trace: Trace | None, further: Headers
+        self,
+        send: Send,
+        status: int,
+        media: bytes,
+        body: bytes,
+        head: Head,
+        trace: Trace | None,
+        further: Headers,
+        spent: Timed | None = None,
     ) -> None:
-        headers = [
-            (b"content-type", media),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", head.id.encode()),
-            *further,
-        ]
+        lines = b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n" % (media, len(body), head.id.encode())
+        if spent is not None:
+            lines += b"server-timing: %b\r\n" % server_timing(spent)
+        if further:
+            lines += b"".join([b"%b: %b\r\n" % header for header in further])
         if trace is not None:
-            headers.append((b"traceparent", trace.traceparent.encode()))
-        if self._catalog.parting:
+            lines += b"traceparent: %b\r\n" % trace.traceparent.encode()
+        close = self._catalog.parting
+        answer = head.extensions.get(ANSWER)
+        if answer is not None and answer(status, lines, body, close=close):
+            return
+        headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
+        if close:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,6 +14,8 @@ from .bodies import too_long
 
 GONE = "shipworthy.gone"
 """The extension of a scope that takes a callback for when the client has left."""
+ANSWER = "shipworthy.answer"
+"""The one that takes a whole answer at once."""
 MAX_TIMEOUT_MS = 3_600_000
 MAX_DIGITS = 17
 
@@ -40,10 +43,15 @@ class Head:
 
     def leave_with_client(self) -> None:
         """From now on, the running task is cancelled if the client leaves, where the web server tells of that."""
-        register = (self.scope.get("extensions") or {}).get(GONE)
+        register = self.extensions.get(GONE)
         task = asyncio.current_task()
         if register is not None and task is not None:
             register(task.cancel)
+
+    @property
+    def extensions(self) -> Mapping[str, Any]:
+        """What the web server offers beyond ASGI."""
+        return self.scope.get("extensions") or {}
 
     @property
     def content_type(self) -> str:

@@ -21,6 +21,8 @@ from .watch import SPARE, Watch
 
 GONE = "shipworthy.gone"
 """The extension of a scope under which `Exchange.when_gone` stands."""
+ANSWER = "shipworthy.answer"
+"""That under which `Exchange.answer` stands."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -169,7 +171,7 @@ class Connection(Reader):
             "query_string": target.query,
             "headers": headers,
             "state": self._state.copy(),
-            "extensions": {GONE: exchange.when_gone},
+            "extensions": {GONE: exchange.when_gone, ANSWER: exchange.answer},
         }
         if self._active is None:
             self._start(exchange, scope)
