@@ -71,7 +71,7 @@ def test_a_graph_that_does_not_open_is_named(copy: Path, reseal: Callable[..., N
 def test_threads_and_streams_are_no_more_than_this_host_has() -> None:
     host = this_host()
     many = mlp.variant("onnxruntime", points=(OperatingPoint(streams=512, threads=1024, batch=16),))
-    assert best_point(many, host) == OperatingPoint(streams=host.cores, threads=host.cores, batch=16)
+    assert best_point(many, host.cores) == OperatingPoint(streams=host.cores, threads=host.cores, batch=16)
     few = mlp.variant("onnxruntime", points=(OperatingPoint(streams=1, threads=1, batch=16),))
-    assert best_point(few, host) == OperatingPoint(streams=1, threads=1, batch=16)
-    assert best_point(mlp.variant("onnxruntime", points=()), host) == OperatingPoint()
+    assert best_point(few, host.cores) == OperatingPoint(streams=1, threads=1, batch=16)
+    assert best_point(mlp.variant("onnxruntime", points=()), host.cores) == OperatingPoint()

@@ -12,7 +12,7 @@ import pytest
 
 from shipworthy import errors
 from shipworthy.errors import InputError, MissingExtra, PackageError, Problem, ServeError, ShipworthyError
-from shipworthy.package import Requirements, Variant
+from shipworthy.package import Requirements, Variant, best_point
 from shipworthy.runtime.protocol import OperatingPoint
 from shipworthy.server.control import (
     Answered,
@@ -32,7 +32,6 @@ from shipworthy.server.control import (
     fault_of,
     read_message,
 )
-from shipworthy.server.loading import fitting_point
 from shipworthy.server.plan import Logs, Plan, Served, Share
 from shipworthy.server.settings import Settings
 from shipworthy.server.sockets import Tls, bind, bind_all, let_no_more_in, reserve
@@ -146,11 +145,11 @@ def test_a_worker_takes_the_best_point_that_fits_its_share() -> None:
     half = OperatingPoint(streams=2, threads=2, batch=4)
     single = OperatingPoint(streams=1, threads=1, batch=1)
     measured = variant(whole, single, half)
-    assert fitting_point(measured, 4) == whole
-    assert fitting_point(measured, 3) == single
-    assert fitting_point(variant(whole, half), 3) == half
-    assert fitting_point(variant(whole), 1) == OperatingPoint(streams=1, threads=1, batch=8)
-    assert fitting_point(variant(), 1) == OperatingPoint()
+    assert best_point(measured, 4) == whole
+    assert best_point(measured, 3) == single
+    assert best_point(variant(whole, half), 3) == half
+    assert best_point(variant(whole), 1) == OperatingPoint(streams=1, threads=1, batch=8)
+    assert best_point(variant(), 1) == OperatingPoint()
 
 
 @LINUX

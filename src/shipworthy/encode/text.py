@@ -16,6 +16,9 @@ from .faults import FieldError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+MAX_CHARACTERS = 1_000_000
+"""A longer text is refused: its tokens take a hundred times its memory before they are cut."""
+
 _PADDINGS = ("[PAD]", "<pad>", "<|pad|>")
 
 
@@ -45,6 +48,8 @@ class TextCodec:
     def encode(self, value: Any) -> dict[str, Array]:
         """Arrays by input name. MissingExtra without `tokenizers`, ContractError where its file is unreadable."""
         tokenizer = self.open()
+        if len(value) > MAX_CHARACTERS:
+            raise FieldError(f"the text has {len(value)} characters; at most {MAX_CHARACTERS} are read")
         try:
             encoding = tokenizer.encode(value)
         except (TypeError, UnicodeEncodeError) as error:

@@ -91,7 +91,7 @@ def _row(
 
 
 def _replay(package: Package, variant: Variant, host: Host) -> ReplayReport:
-    runner = open_runner(artifact_of(package, variant), best_point(variant, host))
+    runner = open_runner(artifact_of(package, variant), best_point(variant, host.cores))
     try:
         return replay(runner, variant, package.golden)
     finally:
@@ -109,9 +109,11 @@ def artifact_of(package: Package, variant: Variant) -> Artifact:
     )
 
 
-def best_point(variant: Variant, host: Host) -> OperatingPoint:
-    """The best measured operating point, with no more threads and streams than this host has cores."""
-    best = variant.points[0] if variant.points else OperatingPoint()
-    return OperatingPoint(
-        streams=min(best.streams, host.cores), threads=min(best.threads, host.cores), batch=best.batch
-    )
+def best_point(variant: Variant, cores: int) -> OperatingPoint:
+    """The best measured operating point that uses no more than `cores`; else the best one, with fewer threads."""
+    points = variant.points or (OperatingPoint(),)
+    fits = next((point for point in points if max(point.threads, point.streams) <= cores), None)
+    if fits is not None:
+        return fits
+    best = points[0]
+    return OperatingPoint(streams=min(best.streams, cores), threads=min(best.threads, cores), batch=best.batch)

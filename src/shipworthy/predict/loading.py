@@ -40,18 +40,21 @@ def load(
     variant: str | None = None,
     point: OperatingPoint | None = None,
     version: str | None = None,
+    cores: int | None = None,
 ) -> Predictor:
     """Open a package (a folder or a `.ship` file) for use.
 
     The package is audited whole, and its encoders are opened; then each variant in the package's order that may and can
     run here is opened, and must reproduce the golden answers; the first that does is warmed and taken. `variant` allows
-    only that one. `point` is used instead of the best measured operating point. Raises TamperedPackage, UnknownFormat
+    only that one. `point` is used instead of the best measured operating point that fits into `cores`, by default
+    all of the host. Raises TamperedPackage, UnknownFormat
     or PackageError where the package is refused, and NoUsableVariant, with the reason of each, where none serves."""
     package = read_package(path)
     try:
         codec = open_codec(package.contract, package.root, str(package.path))
         with blocks_apart():
-            return _first_ready(package, codec, this_host(), allow_code, variant, point, version)
+            host = this_host()
+            return _first_ready(package, codec, host, allow_code, variant, point, version, cores or host.cores)
     except BaseException:
         package.close()
         give_back()
@@ -66,13 +69,14 @@ def _first_ready(
     wanted: str | None,
     point: OperatingPoint | None,
     version: str | None,
+    cores: int,
 ) -> Predictor:
     passed: list[tuple[str, str]] = []
     for variant in _wanted(package, wanted):
         reason = obstacle(variant, host, allow_code=allow_code)
         if reason is None:
             try:
-                return _ready(package, codec, variant, point or best_point(variant, host), passed, version)
+                return _ready(package, codec, variant, point or best_point(variant, cores), passed, version)
             except ShipworthyError as error:
                 reason = str(error)
         passed.append((variant.id, reason))

@@ -70,8 +70,10 @@ class Predictor:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What callers cannot send here, and why: the library for a text or an image is not installed."""
-        return self.codec.notes
+        """What callers cannot send here, and why, such as a library that is not installed; and what slows them."""
+        if self.mixes or not self._in_chunks:
+            return self.codec.notes
+        return (*self.codec.notes, "requests do not share batches: in this variant the rows of a batch show in one another")
 
     def run(self, feeds: Arrays) -> dict[str, Array]:
         """Outputs by name for inputs [batch, ...] by name; a batch beyond the largest measured one is run in chunks.

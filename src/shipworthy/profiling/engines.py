@@ -79,7 +79,7 @@ def profile_package(
         if (why := _not_told(variant, engines)) or (why := obstacle(variant, host)):
             untold.append(Untold(name=variant.id, why=why))
             continue
-        point = best_point(variant, host)
+        point = best_point(variant, host.cores)
         point = point if batch is None else point.model_copy(update={"batch": batch})
         feeds = {name: resized(array, point.batch) for name, array in case.inputs.items()}
         found.append(_timed(variant.id, artifact_of(package, variant), point, feeds, seconds))

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from .plan import Plan, Served
 
 if TYPE_CHECKING:
-    from ..package import Variant
     from ..predict import Predictor
-    from ..runtime.protocol import OperatingPoint
     from .sources import Sources
 
 T = TypeVar("T")
@@ -69,17 +67,9 @@ def open_package(plan: Plan, path: Path) -> Predictor:
     """A package as a process of this plan uses it, and what its batches cost here.
 
     A worker takes its share of the cores, so that several do not hinder each other."""
-    from ..package import choose_variant, read_package
     from ..predict import calibrate, load
-    from ..runtime.host import this_host
 
-    point = None
-    if plan.share is not None:
-        host = this_host()
-        with read_package(path) as package:
-            variant = choose_variant(package, host, allow_code=plan.allow_code).variant
-        point = fitting_point(variant, max(1, host.cores // plan.share.workers))
-    predictor = load(path, allow_code=plan.allow_code, point=point)
+    predictor = load(path, allow_code=plan.allow_code, cores=share_of_cores(plan))
     try:
         calibrate(predictor)
     except BaseException:
@@ -88,16 +78,12 @@ def open_package(plan: Plan, path: Path) -> Predictor:
     return predictor
 
 
-def fitting_point(variant: Variant, cores: int) -> OperatingPoint:
-    """The best measured operating point that uses no more than `cores`; else the best one, with fewer threads."""
-    from ..runtime.protocol import OperatingPoint
+def share_of_cores(plan: Plan) -> int:
+    """Cores that a process of this plan may use."""
+    from ..runtime.host import this_host
 
-    points = variant.points or (OperatingPoint(),)
-    fits = next((point for point in points if max(point.threads, point.streams) <= cores), None)
-    if fits is not None:
-        return fits
-    best = points[0]
-    return OperatingPoint(streams=min(best.streams, cores), threads=min(best.threads, cores), batch=best.batch)
+    cores = this_host().cores
+    return cores if plan.share is None else max(1, cores // plan.share.workers)
 
 
 def _in_background(work: Callable[[], T]) -> Future[T]:

@@ -12,7 +12,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServeError, ShipworthyError
-from .loading import Loading, served
+from .loading import Loading, served, share_of_cores
 from .plan import Plan, Served
 from .sockets import SPREADS, let_no_more_in
 
@@ -45,7 +45,9 @@ class Process:
 
         share = plan.share
         metrics = Metrics(Path(share.counters), share.slot) if share is not None else Metrics()
-        self.catalog: Catalog = Catalog(plan.settings, metrics=metrics, sources=loading.sources)
+        self.catalog: Catalog = Catalog(
+            plan.settings, metrics=metrics, sources=loading.sources, cores=share_of_cores(plan)
+        )
         self._plan = plan
         self._listening = listening
         self._loading = loading

@@ -69,6 +69,12 @@ class ModelDescription(ModelSummary):
     precision: Precision
     engine: str
     operating_point: OperatingPoint
+    target_ms: float
+    """Within so many milliseconds requests are to be answered."""
+    batch_ms: dict[int, float]
+    """What a batch of each size costs in the engine, by now."""
+    notes: list[str]
+    """What cannot be sent here, and why."""
     passed_over: list[PassedOver]
     """Variants that were preferred, and could not or may not be run here."""
     created: str
@@ -164,6 +170,9 @@ def _description(name: str, lane: Lane) -> ModelDescription:
         precision=predictor.variant.precision,
         engine=predictor.variant.requires.engine,
         operating_point=predictor.point,
+        target_ms=lane.target_s * 1e3,
+        batch_ms={size: lane.queue.curve.mean(size) * 1e3 for size in lane.queue.curve.buckets},
+        notes=list(predictor.notes),
         passed_over=[PassedOver(variant=variant, reason=reason) for variant, reason in predictor.passed_over],
         created=predictor.manifest.created,
         package_format=predictor.manifest.format,
