@@ -6,7 +6,7 @@ import http.client
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,33 @@ def visited(
     deadline_s: float | None = None,
     without: str | None = None,
 ) -> Iterator[Visit]:
-    """A server that answers, ended when the block ends. Raises Failed with its last words where it does not."""
+    """A server that answers, ended when the block ends. Raises Failed with its last words where it does not.
+
+    One that lost the race for a port that it chose itself is started once more."""
+    with ExitStack() as stack:
+
+        def up() -> Visit:
+            return stack.enter_context(_up(server, model, engine, workers, expected, deadline_s, without))
+
+        try:
+            visit = up()
+        except Failed as error:
+            if "in use" not in str(error):
+                raise
+            visit = up()
+        yield visit
+
+
+@contextmanager
+def _up(
+    server: Server,
+    model: Model,
+    engine: str,
+    workers: int,
+    expected: Answer,
+    deadline_s: float | None,
+    without: str | None,
+) -> Iterator[Visit]:
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="server-", dir=CACHE))
     log = CACHE / "logs" / f"{server.name}-{model.name}-{engine}-{workers}.log".replace(" ", "-")

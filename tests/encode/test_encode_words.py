@@ -13,6 +13,7 @@ from encode_cases import contract
 
 from shipworthy.contract import Contract
 from shipworthy.encode import Codec
+from shipworthy.encode.text import MAX_CHARACTERS
 from shipworthy.errors import ContractError, InputError, MissingExtra
 
 
@@ -86,6 +87,14 @@ def test_text_must_be_a_string(value: object, tokenizer_folder: Path) -> None:
 
 def test_half_a_surrogate_pair_is_refused(tokenizer_folder: Path) -> None:
     assert "surrogate" in problems(Codec(text_contract(tokenizer_folder)), {"text": "cat \ud800"})[0][1]
+
+
+def test_text_that_would_take_too_much_memory_is_refused(tokenizer_folder: Path) -> None:
+    codec = Codec(text_contract(tokenizer_folder, max_length=4))
+    assert codec.instance({"text": "cat " * (MAX_CHARACTERS // 4)})["input_ids"].shape == (4,)
+    assert problems(codec, {"text": "x" * (MAX_CHARACTERS + 1)}) == [
+        ("text", f"the text has {MAX_CHARACTERS + 1} characters; at most {MAX_CHARACTERS} are read")
+    ]
 
 
 def test_missing_or_broken_tokenizer_file(tmp_path: Path) -> None:
