@@ -78,6 +78,17 @@ def test_strides_do_not_matter_and_inputs_stay_as_they_are(artifact: Ready, runn
         np.testing.assert_array_equal(strided[name], array)
 
 
+def test_inputs_may_be_read_only(artifact: Ready, runner: Runner) -> None:
+    feeds = artifact.specimen.feeds(2)
+    received = {
+        name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in feeds.items()
+    }
+    assert not any(array.flags.writeable for array in received.values())
+    answer = runner.run(received)
+    for name, array in runner.run(feeds).items():
+        np.testing.assert_array_equal(answer[name], array)
+
+
 def test_answers_belong_to_the_caller(artifact: Ready, runner: Runner) -> None:
     first = runner.run(artifact.specimen.feeds(2))
     kept = {name: array.copy() for name, array in first.items()}

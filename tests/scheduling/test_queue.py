@@ -195,6 +195,18 @@ def test_what_was_withdrawn_never_runs() -> None:
     assert line.rows == 0 and not line.running and line.take(0.0) is None
 
 
+def test_those_that_left_leave_nothing_behind() -> None:
+    """Requests of much time and of a shape of their own, which are given up while others wait."""
+    line = queue()
+    first = ask(line, 0.0, 1.0)
+    for number in range(5_000):
+        line.withdraw(ask(line, 0.0, 3600.0 - number / 10, key=number))
+        line.leave(10)
+    assert len(line._waiting._order) < 200
+    second = ask(line, 0.0, 0.5, key="other")
+    assert [taken(line, 0.0).parts for _ in range(2)] == [[second], [first]]
+
+
 def test_a_failed_batch_teaches_nothing() -> None:
     line = queue()
     ask(line, 0.0, 0.05)

@@ -22,7 +22,7 @@ from connection_cases import (
     wait_until,
 )
 
-from shipworthy.server.connections import GONE
+from shipworthy.server.connections import ANSWER, GONE
 
 LAST = b"connection: close"
 
@@ -122,6 +122,54 @@ def test_old_clients_are_not_told_to_go_on() -> None:
     with listening() as server:
         head = request("POST", "/", b"", b"content-length: 3", b"expect: 100-continue", version="1.0")
         assert server.ask(head + b"abc").startswith(b"HTTP/1.1 200 ")
+
+
+def test_no_leave_to_send_within_an_answer() -> None:
+    """What is written after the head of an answer is its body."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        listening = asyncio.create_task(receive())
+        await asyncio.sleep(0.01)
+        await send({"type": "http.response.body", "body": b"def"})
+        await listening
+
+    with listening(app) as server:
+        got = server.ask(request("POST", "/", b"", b"content-length: 3", b"expect: 100-continue"))
+        assert [(status, body) for status, _, body in split_answers(got)] == [(200, b"abcdef")]
+
+
+async def at_once(scope: Any, receive: Any, send: Any) -> None:
+    """Gives its answer in one call, where that is taken."""
+    body = scope["path"].encode()
+    lines = b"content-length: %d\r\n" % len(body)
+    if not scope["extensions"][ANSWER](200, lines, body, close=scope["path"] == "/close"):
+        await answer(send, body)
+
+
+def test_answers_in_one_call_are_framed_like_others() -> None:
+    """Who asks for a head alone would take a body for the next answer."""
+    with listening(at_once) as server:
+        got = server.ask(request("HEAD", "/head"), request("GET", "/a"), request("GET", "/close"), pause=0.02)
+        head, _, rest = got.partition(b"\r\n\r\n")
+        assert b"content-length: 5" in head
+        assert [body for _, _, body in split_answers(rest)] == [b"/a", b"/close"]
+        assert server.ask(request("GET", "/old", version="1.0")).endswith(b"\r\n\r\n/old")
+
+
+def test_answers_in_one_call_wait_for_who_does_not_read() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body = bytes(2**20)
+        taken.append(scope["extensions"][ANSWER](200, b"content-length: %d\r\n" % len(body), body, close=False))
+        if not taken[-1]:
+            await answer(send, body)
+
+    taken: list[bool] = []
+    with listening(app) as server, server.connect() as client:
+        client.sendall(request("GET", "/") * 32 + request("GET", "/", b"", LAST))
+        wait_until(lambda: False in taken)
+        assert [len(body) for _, _, body in split_answers(read_all(client))] == [2**20] * 33
 
 
 async def refusing(scope: Any, receive: Any, send: Any) -> None:
@@ -240,6 +288,18 @@ def test_stopping_answers_what_was_asked() -> None:
         assert [body for _, _, body in split_answers(read_all(busy))] == [b"/1", b"/2"]
         for client in (idle, half, busy):
             client.close()
+
+
+def test_stopping_leaves_an_answer_to_who_still_reads_it() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, bytes(16 * 2**20), (b"connection", b"close"))
+
+    with listening(app) as server, server.connect() as client:
+        client.sendall(request("GET", "/"))
+        wait_until(lambda: server.web.server_state.total_requests)
+        server.web.should_exit = True
+        wait_until(lambda: not server.web.servers[0].is_serving())
+        assert len(split_answers(read_all(client))[0][2]) == 16 * 2**20
 
 
 def test_cancelled_requests_leave_no_open_connection(caplog: pytest.LogCaptureFixture) -> None:

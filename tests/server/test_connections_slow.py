@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from connection_cases import Listening, answer, assert_refused, listening, read_all, request, split_answers, wait_until
 
+from shipworthy.server.connections import Limits, Watch
 from shipworthy.server.connections.watch import SPARE
 
 QUICK: dict[str, Any] = {"headers_s": 1, "grace_s": 1, "idle_s": 1.5, "linger_s": 1}
@@ -197,6 +198,30 @@ def test_more_connections_than_may_be_open() -> None:
         assert len(server.watch.open) <= 8 + SPARE + 1
         server.web.servers[0].get_loop().call_soon_threadsafe(go_on.set)
         assert split_answers(late.recv(4096))[0][0] == 200
+
+
+def test_room_is_made_for_those_who_come_and_no_more() -> None:
+    """Also where many come before the first of those that were closed for them is gone."""
+    closed = []
+
+    class Idle:
+        idle, since, loop = True, 0.0, asyncio.new_event_loop()
+
+        def leave(self) -> None:
+            closed.append(self)
+            self.idle = False
+
+    watch = Watch(Limits(connections=128))
+    watch.most = 128
+    try:
+        for _ in range(128 + 10):
+            assert watch.add(Idle())  # type: ignore[arg-type]  # as much of a connection as is looked at
+        assert len(closed) == 10, "two at a time, as one in 64 goes"
+        for gone in closed:
+            watch.remove(gone)
+        assert len(watch.open) == 128 and watch.add(Idle()) and len(closed) == 12
+    finally:
+        Idle.loop.close()
 
 
 ALONE = """

@@ -79,6 +79,16 @@ class Codec:
             raise InputError(problems)
         return [reading.arrays for reading in readings]
 
+    def unfolded(self, values: Iterable[object]) -> int:
+        """Bytes of the arrays that the images of these instances become. Nothing of them is read."""
+        return sum(
+            form.nbytes
+            for value in values
+            if isinstance(value, Mapping)
+            for name, form in self._images.items()
+            if form.takes(value.get(name))
+        )
+
     def image(self, name: str, data: bytes) -> Array:
         """The array of input `name`, without the batch axis, from the bytes of a PNG or JPEG file.
 

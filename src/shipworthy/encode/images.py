@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 import re
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ class ImageCodec:
         self._first = accept.layout == "CHW"
         channels = len(self._values)
         self._shape = (channels, *accept.size) if self._first else (*accept.size, channels)
+        self.nbytes = math.prod(self._shape) * spec.numpy.itemsize
+        """Of the array that an image becomes, however small its file is."""
 
     def takes(self, value: object) -> bool:
         return isinstance(value, str | bytes)

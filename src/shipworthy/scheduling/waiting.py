@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
@@ -14,6 +14,8 @@ from .plan import Plan
 
 KEYS = 256
 """So many keys' costs are remembered."""
+STALE = 4
+"""So many notes are kept for each group that waits."""
 
 
 class Waiting:
@@ -38,7 +40,7 @@ class Waiting:
             factor = part.scale if key is None else self._factors.get(key, part.scale)
             group = self.groups[key] = Group(key, factor)
         if group.put(part):
-            heappush(self._order, (part.due, next(self._numbers), group))
+            self._line_up(group)
         self.rows += part.rows
         if part.due > self.latest:
             self.latest = part.due
@@ -101,6 +103,15 @@ class Waiting:
                 self.latest = -inf
                 self._order.clear()
         elif first:
+            self._line_up(group)
+
+    def _line_up(self, group: Group) -> None:
+        """Note when the first of a group is due. Earlier notes of it are passed over when their turn comes, which may
+        be long after its parts have left: where most are such, all are made anew."""
+        if len(self._order) >= STALE * (len(self.groups) + 16):
+            self._order = [(one.dues[0], next(self._numbers), one) for one in self.groups.values()]
+            heapify(self._order)
+        else:
             heappush(self._order, (group.dues[0], next(self._numbers), group))
 
     def _recost(self, group: Group) -> None:

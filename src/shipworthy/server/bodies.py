@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from email.message import Message
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from .problems import MALFORMED, TOO_LARGE, UNSUPPORTED, ProblemError
 if TYPE_CHECKING:
     from python_multipart.multipart import Field, File
 
+    from ..encode import Codec
     from ..predict import Predictor
 
 JSON = "application/json"
@@ -23,6 +25,8 @@ IMAGES = ("image/png", "image/jpeg")
 FORM = "multipart/form-data"
 MAX_VALUES = 4_000_000
 """JSON with more values is refused before it is parsed."""
+MAX_UNFOLDED = 256 * 2**20
+"""So many bytes may the images of a request become: files of some hundred bytes unfold to any number of pixels."""
 _BEFORE_VALUES = (b",", b"[", b"{")
 
 
@@ -75,7 +79,17 @@ def parse(body: bytes, content_type: str, predictor: Predictor, max_instances: i
         raise InputError([Problem(0, MANY, "there is none")])
     if len(asked.instances) > max_instances:
         raise ProblemError(TOO_LARGE, f"a request may have {max_instances} instances, got {len(asked.instances)}")
+    check_images(asked.instances, predictor.codec)
     return asked
+
+
+def check_images(instances: Sequence[object], codec: Codec) -> None:
+    """ProblemError where images would take too much memory. They are not decoded for that."""
+    size = codec.unfolded(instances)
+    if size > MAX_UNFOLDED:
+        raise ProblemError(
+            TOO_LARGE, f"the images of a request may become {MAX_UNFOLDED} bytes, got {len(instances)} that make {size}"
+        )
 
 
 def too_long(limit: int) -> ProblemError:

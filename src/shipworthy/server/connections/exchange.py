@@ -122,7 +122,8 @@ class Exchange:
 
     async def receive(self) -> Message:
         """The next piece of the body; `http.disconnect` where the client is gone or has its answer."""
-        if self.expects and not self.gone and not self.complete:
+        # Not within an answer that has begun: there it would be taken for a part of it.
+        if self.expects and self._head is None and not (self.gone or self.complete):
             self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.expects = False
         while not (self.gone or self.complete):
@@ -156,13 +157,14 @@ class Exchange:
             self._continue(message.get("body", b""), message.get("more_body", False))
 
     def answer(self, status: int, lines: bytes, body: bytes, *, close: bool) -> bool:
-        """Write a whole answer at once; False, and nothing is written, where the client has to read others first.
+        """Write a whole answer at once; False, and nothing is written, where it has to be sent as messages: because the
+        client has to read others first, speaks HTTP/1.0, or asked for the head alone.
 
         `lines` are header lines that are known to be sound, content-length among them. What an application does with
         two awaited messages this does with one call, which small answers are quick enough to notice."""
         if self.gone or self.complete:
             return True
-        if self._connection.write_paused or self._head is not None or self._plain:
+        if self._connection.write_paused or self._head is not None or self._plain or self._method == "HEAD":
             return False
         if self.expects or (close and self._connection.last_in_line(self)):
             self.keep_alive = False

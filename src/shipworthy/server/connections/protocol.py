@@ -116,7 +116,9 @@ class Connection(Reader):
             last = self._queue[-1][0] if self._queue else self._active
             last.keep_alive = False
         elif self._phase == DEAF:
-            self.transport.abort()
+            # It leaves already; what is still to be read of its last answer is not taken from it.
+            if not self.transport.get_write_buffer_size():
+                self.transport.abort()
         else:
             self.leave()
 

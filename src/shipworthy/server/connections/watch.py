@@ -37,18 +37,21 @@ class Watch:
         self._default_head = (b"", 0)
         self._timer: asyncio.TimerHandle | None = None
         self._full = False
+        self._leaving: set[Connection] = set()
+        """Those that were closed to make room, and are not gone yet."""
 
     def add(self, connection: Connection) -> bool:
         """Watch a connection; False where there are so many that it must go."""
         if self._timer is None:
             self.now = connection.loop.time()
             self._timer = connection.loop.call_later(PERIOD_S, self._begin, connection.loop)
-        fits = len(self.open) < self.most or self._make_room()
+        fits = len(self.open) - len(self._leaving) < self.most or self._make_room()
         self.open[connection] = None
         return fits
 
     def remove(self, connection: Connection) -> None:
         self.open.pop(connection, None)
+        self._leaving.discard(connection)
         if not self.open and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -67,6 +70,7 @@ class Watch:
         idle = [connection for connection in self.open if connection.idle]
         for connection in heapq.nsmallest(max(1, self.most // 64), idle, key=lambda one: one.since):
             self.refused["idle"] += 1
+            self._leaving.add(connection)
             connection.leave()
         # Where none was found, none is looked for again before the next period.
         self._full = not idle

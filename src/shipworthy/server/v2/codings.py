@@ -9,11 +9,20 @@ from ..problems import TOO_LARGE, UNSUPPORTED, ProblemError
 from .datatypes import malformed
 
 _WBITS: Final = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_PLAIN = ("", "identity")
 CODINGS = ("gzip", "deflate")
 MIN_BYTES = 1024
 """A smaller answer is not compressed."""
 LEVEL = 1
 """Numbers hardly compress better with more effort."""
+RATIO = 1032
+"""No byte becomes more when it is unpacked: two bits of DEFLATE repeat at most 258 bytes."""
+
+
+def most_bytes(size: int, coding: str, limit: int) -> int:
+    """How large a body of `size` bytes can be when it is unpacked, at most `limit`: what it is to be counted as before
+    it is read."""
+    return size if coding.strip().lower() in _PLAIN else min(size * RATIO, limit)
 
 
 def inflate(body: bytes, coding: str, limit: int) -> bytes:
@@ -21,7 +30,7 @@ def inflate(body: bytes, coding: str, limit: int) -> bytes:
 
     No more than `limit` bytes are ever unpacked, however well they are packed."""
     name = coding.strip().lower()
-    if name in ("", "identity"):
+    if name in _PLAIN:
         return body
     if name not in _WBITS:
         raise ProblemError(UNSUPPORTED, f"expected Content-Encoding {' or '.join(CODINGS)}")

@@ -14,6 +14,7 @@ import numpy as np
 from ...contract import Array, Arrays, Contract, TextEncode
 from ...encode import stack
 from ...encode.faults import brief
+from ..bodies import check_images
 from ..problems import TOO_LARGE, ProblemError
 from .datatypes import NAMES, from_raw, malformed
 from .request import Tensor
@@ -73,6 +74,7 @@ def encoded(tensors: Sequence[Tensor], predictor: Predictor) -> Groups:
     if not rows:
         raise malformed("there are no rows")
     instances = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    check_images(instances, predictor.codec)
     return stack(predictor.codec.instances(instances))
 
 

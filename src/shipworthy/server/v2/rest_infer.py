@@ -12,7 +12,7 @@ from ..head import Head
 from ..lane import Lane
 from ..place import Place
 from ..replies import JSON_TYPE, Reply, Timed
-from .codings import MIN_BYTES, deflate, inflate, wanted
+from .codings import MIN_BYTES, deflate, inflate, most_bytes, wanted
 from .datatypes import malformed
 from .feeds import whole_body
 from .inference import run
@@ -31,14 +31,14 @@ async def infer(lane: Lane, head: Head, receive: Receive) -> Reply:
     Raises ProblemError, InputError, TimeoutError, and what the lane raises; `as_error` words them."""
     timeout_s, limit = head.timeout_s, lane.settings.max_body_bytes
     async with _within(timeout_s):
-        with lane.admit(head.size(limit), timeout_s) as place:
+        size, coding = head.size(limit), head.headers.get(b"content-encoding", b"").decode("latin-1")
+        with lane.admit(most_bytes(size, coding, limit), timeout_s) as place:
             body = await read_body(receive, limit)
             if not lane.inline:
                 head.leave_with_client()
-            coding = head.headers.get(b"content-encoding")
-            if coding is not None:
-                packed, name = body, coding.decode("latin-1")
-                body = await lane.beside(lambda: inflate(packed, name, limit))
+            if coding:
+                packed = body
+                body = await lane.beside(lambda: inflate(packed, coding, limit))
             return await _answer(lane, head, place, body)
 
 
