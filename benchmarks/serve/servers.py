@@ -120,8 +120,8 @@ def _fastapi(job: Job) -> Command:
 
 
 def _litserve(job: Job) -> Command:
-    # On iris, ZeroMQ between its processes was the faster queue here with one worker as with two.
-    return Command([python("litserve"), "litserve_app.py"], told(job, fast_queue=True))
+    # ZeroMQ between its processes was the faster queue here with two workers, and not with one.
+    return Command([python("litserve"), "litserve_app.py"], told(job, fast_queue=job.workers > 1))
 
 
 def _bentoml(job: Job) -> Command:
