@@ -66,9 +66,16 @@ class Served:
         return self.process.pid
 
     def workers(self) -> list[int]:
-        """Process ids of the children, the oldest first."""
-        children = Path(f"/proc/{self.pid}/task").glob("*/children")
-        return sorted(int(pid) for file in children for pid in file.read_text().split())
+        """Process ids of those that serve or will soon, the oldest first."""
+        return sorted(filter(has_event_loop, self._children()))
+
+    def spare(self) -> int | None:
+        """The process that waits to be a worker, if there is one."""
+        return next((pid for pid in self._children() if alive(pid) and not has_event_loop(pid)), None)
+
+    def _children(self) -> list[int]:
+        files = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return [int(pid) for file in files for pid in file.read_text().split()]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -195,6 +202,13 @@ def alive(pid: int) -> bool:
     """Whether a process runs; one that nobody has waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def has_event_loop(pid: int) -> bool:
+    try:
+        return any(str(file.readlink()) == "anon_inode:[eventpoll]" for file in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from server_cases import DIGITS, PRICES, digits_run, predictor
 
 from shipworthy.contract import Arrays
@@ -85,6 +86,20 @@ def test_part_that_breaks_the_engine_fails_alone() -> None:
     assert isinstance(outcome.results[1], EngineError)
     assert values(outcome.results[2]) == [7.0]
     assert [len(rows) for rows in seen] == [4, 1, 1, 1]
+    assert outcome.seconds is None
+
+
+@pytest.mark.parametrize("works", [[numbers(1, 2), numbers(3, 4)], [arrays([1, 2]), arrays([3, 4])]])
+def test_want_of_memory_is_told_to_all_and_ends_no_thread(works: list[Work], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = prices()
+
+    def fails(*given: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(engine, "_joined", fails)
+    monkeypatch.setattr(engine, "_converted", fails)
+    outcome = engine.run(batch(4, *works))
+    assert [type(result) for result in outcome.results] == [MemoryError, MemoryError]
     assert outcome.seconds is None
 
 

@@ -122,6 +122,21 @@ async def test_bounds_of_what_waits(bounds: dict[str, int], reason: str) -> None
         assert await ask(lane, rows(1)) == [2.0]
 
 
+async def test_body_in_chunks_counts_as_the_longest_until_it_is_there() -> None:
+    model = Held()
+    async with served(model, max_waiting_bytes=2000) as lane:
+        first = asyncio.create_task(ask(lane, rows(1), 30))
+        await running(model)
+        with lane.admit(1500, 30) as place:
+            with pytest.raises(RefusedError):
+                lane.admit(1500, 30)
+            place.weigh(20)
+            with lane.admit(1500, 30):
+                assert lane.queue.bytes == 8 + 20 + 1500
+        model.go.set()
+        assert await first == [2.0]
+
+
 async def test_caller_that_leaves_frees_its_place_and_is_not_run() -> None:
     model = Held()
     async with served(model) as lane:
@@ -160,9 +175,10 @@ async def test_inputs_are_checked_before_they_wait() -> None:
             await place.run({"row": np.zeros((1, 2))})
 
 
-async def test_nothing_is_taken_after_the_end() -> None:
-    model = Held()
+async def test_nothing_is_taken_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, refused = Held(), list[str]()
     async with served(model) as lane:
+        monkeypatch.setattr(lane.metrics, "refused", refused.append)
         first = asyncio.create_task(ask(lane, rows(1), 30))
         await running(model)
         waiting = asyncio.create_task(ask(lane, rows(*range(8)), 30))
@@ -172,6 +188,7 @@ async def test_nothing_is_taken_after_the_end() -> None:
             await waiting
         with pytest.raises(StoppedError):
             lane.admit(8)
+        assert refused == ["draining"]
         model.go.set()
         assert await first == [2.0]
         await closing

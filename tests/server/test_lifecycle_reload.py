@@ -70,11 +70,26 @@ def test_what_is_refused_leaves_what_is_served(server: Server, place: Path, stor
     assert version(server) != before
 
 
+def test_a_path_that_is_refused_stays_known_where_it_was_before(
+    server: Server, place: Path, stored: Path, tmp_path: Path
+) -> None:
+    before = version(server)
+    spoil(spoilt := version_of(stored, tmp_path / "spoilt", 3))
+    replace_package(place, spoilt)
+    with pytest.raises(TamperedPackage):
+        server.load(place)
+    replace_package(place, version_of(stored, tmp_path / "mended", 4))
+    server.load("iris")
+    assert version(server) != before
+
+
 def test_a_package_at_another_path_becomes_the_current_version(server: Server, versions: list[Path]) -> None:
     before = version(server)
     server.load(versions[1])
     assert version(server) != before
     assert [served.model for served in server.served] == ["iris", "iris"]
+    described = httpx.get(server.url + "/models/iris").json()
+    assert described["versions"] == [before, version(server)] and described["version"] == version(server)
     old = httpx.post(f"{server.url}/models/iris/versions/{before}/predict", content=BODY, headers=JSON)
     assert old.json()["version"] == before
 
@@ -90,6 +105,7 @@ def test_unload_and_load(server: Server) -> None:
     assert server.served == ()
     assert httpx.get(server.url + "/readyz").status_code == 200
     assert httpx.post(server.url + "/models/iris/predict", content=BODY, headers=JSON).status_code == 404
+    assert httpx.post(server.url + "/predict", content=BODY, headers=JSON).json()["detail"] == "there is no model"
     with pytest.raises(ServeError, match="no model 'iris'"):
         server.unload("iris")
     server.load("iris")

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_cases import digits, pixels, png, prices, sentiment, text64
 
-from shipworthy.server import create_app
+from shipworthy.server import bodies, create_app
 
 IMAGE = png(pixels())
 FORM = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + IMAGE + b"\r\n--b--\r\n"
@@ -301,6 +301,20 @@ def test_bombs(asker: Asker, bomb: str) -> None:
     path, body = BOMBS[bomb]()
     asyncio.run(asker.ask(path, body, {"content-type": JSON}))
     assert all(400 <= status < 500 for _, status in asker.seen) == (bomb != "one name often")
+
+
+def test_images_are_counted_before_they_are_decoded(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a hundred bytes becomes as many numbers as any."""
+    monkeypatch.setattr(bodies, "MAX_UNFOLDED", 4 * 64 * 4)
+    image = text64(IMAGE)
+    for count in (4, 5):
+        body = json.dumps({"instances": [{"image": image}] * count}).encode()
+        asyncio.run(asker.ask("/models/digits/predict", body, {"content-type": JSON}))
+        body = v2("image", "BYTES", [count], [image] * count).replace(b"price", b"logits")
+        asyncio.run(asker.ask("/v2/models/digits/infer", body, {"content-type": JSON}))
+    assert asker.seen == {
+        (path, status): 1 for path in ("/models/digits/predict", "/v2/models/digits/infer") for status in (200, 413)
+    }
 
 
 def conversation(server: Listening, data: bytes) -> bytes:

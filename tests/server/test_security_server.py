@@ -43,6 +43,13 @@ def routes(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.anyio
+async def test_the_page_stands_in_no_other_page() -> None:
+    """A click on what lies over it would be a click on it."""
+    async with over_asgi(create_app({"prices": prices()})) as http:
+        assert (await http.get("/docs")).headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.anyio
 async def test_every_route_but_health_needs_the_token() -> None:
     app = create_app({"prices": prices(), "digits": digits()}, token=TOKEN)
     async with over_asgi(app) as http:

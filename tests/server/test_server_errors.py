@@ -188,6 +188,26 @@ async def test_stream_is_left_where_it_passes_the_limit() -> None:
     assert sent == 11
 
 
+async def test_bodies_in_chunks_do_not_fill_the_queue() -> None:
+    """Nobody knows their length before they are read; then it is known."""
+    go = threading.Event()
+
+    def run(feeds: Arrays) -> dict[str, np.ndarray]:
+        assert go.wait(30)
+        return {"price": feeds["row"].sum(axis=1, keepdims=True)}
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'{"row": [1, 2]}'
+
+    headers = {**JSON, "x-request-timeout-ms": "30000"}
+    async with client(predictor(PRICES, run), settings=Settings(max_body_bytes=1000, max_waiting_bytes=2500)) as http:
+        asked = [asyncio.create_task(http.post("/predict", content=chunks(), headers=headers)) for _ in range(6)]
+        for _ in range(50):
+            await asyncio.sleep(0)
+        go.set()
+        assert [response.status_code for response in await asyncio.gather(*asked)] == [200] * 6
+
+
 async def test_too_many_instances() -> None:
     async with client(prices(), settings=Settings(max_instances=2)) as http:
         assert_problem(await http.post("/predict", json={"instances": [{"row": [1, 2]}] * 3}), 413, "too-large")

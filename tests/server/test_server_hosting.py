@@ -71,6 +71,16 @@ def test_chunked_body_beyond_the_limit(server: Server) -> None:
     assert json.loads(body)["type"].endswith("too-large")
 
 
+def test_who_sends_too_much_is_told_to_leave_and_left(server: Server) -> None:
+    port = int(server.url.rsplit(":", 1)[1])
+    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(head + b"content-length: 10001\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.count(b"connection: close\r\n") == 1
+
+
 @pytest.mark.parametrize(
     ("length", "statuses"),
     [(b"5", {400}), (b"9999", {0}), (b"-1", {400}), (b"x", {400}), (b"1\r\ncontent-length: 50", {400})],

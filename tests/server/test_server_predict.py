@@ -185,9 +185,15 @@ async def test_tensor_task_answers_every_output() -> None:
     ]
 
 
-@pytest.mark.parametrize(("count", "beside"), [(16, False), (4096, True)])
+ONE = {"row": [1, 2]}
+TWO = {"instances": [ONE, ONE]}
+
+
+@pytest.mark.parametrize(
+    ("count", "body", "beside"), [(16, TWO, False), (4096, TWO, True), (4096, ONE, False), (70_000, ONE, True)]
+)
 async def test_answers_of_many_numbers_are_made_beside_the_event_loop(
-    count: int, beside: bool, monkeypatch: pytest.MonkeyPatch
+    count: int, body: dict[str, Any], beside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {**PRICES, "outputs": {"price": {"dtype": "float32", "shape": ("batch", count)}}}
     model = predictor(given, lambda feeds: {"price": np.repeat(feeds["row"][:, :1], count, axis=1)})
@@ -199,6 +205,6 @@ async def test_answers_of_many_numbers_are_made_beside_the_event_loop(
 
     monkeypatch.setattr(model, "encode", noted)
     async with client(model) as http:
-        response = await http.post("/predict", json={"instances": [{"row": [1, 2]}] * 2})
+        response = await http.post("/predict", json=body)
     assert response.status_code == 200
     assert [thread != threading.get_ident() for thread in threads] == [beside]

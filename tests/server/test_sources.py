@@ -113,6 +113,46 @@ def test_a_broken_package_stops_only_its_own_name(stored: Path, tmp_path: Path) 
         sources.open("other", served=())
 
 
+def test_a_file_that_becomes_a_version_that_is_served_keeps_that(copies: Path) -> None:
+    """It was replaced between the look at its label and its opening."""
+    opened = Opened()
+
+    class Other(SimpleNamespace):
+        def __enter__(self) -> Other:
+            return self
+
+        def __exit__(self, *given: object) -> None: ...
+
+        def close(self) -> None:
+            opened.closed.append(copies)
+
+    other: Any = Other(version="served")
+    sources = Sources([], repository=copies, open_package=lambda path: other)
+    found = sources.open("iris", served={"served"})
+    assert (found.versions, found.opened, opened.closed) == (("served",), (), [copies])
+
+
+def test_what_was_taken_from_the_folder_is_known_no_longer(stored: Path, copies: Path) -> None:
+    own = copies.parent / "own.ship"
+    shutil.copy(stored, own)
+    sources = Sources([own], repository=copies, open_package=Opened())
+    sources.open_all(lambda: False)
+    sources._known[copies / "any-name.ship"] = sources._known[copies / "gone.ship"] = "roses"
+    sources.open("iris", served=())
+    assert sources.names() == ("iris",)
+    own.write_bytes(b"broken")
+    sources._known[own] = "lilies"
+    sources.open("iris", served=())
+    assert sources.names() == ("lilies", "iris"), "one of the operator's own keeps the name that it had"
+
+
+def test_a_folder_that_has_gone_is_said(copies: Path) -> None:
+    sources = Sources([], repository=copies, open_package=Opened())
+    copies.rename(copies.with_name("elsewhere"))
+    with pytest.raises(ServeError, match="cannot be read"):
+        sources.open("iris", served=())
+
+
 def test_a_repository_that_is_no_folder() -> None:
     with pytest.raises(ServeError, match="is no folder"):
         Sources([], repository="/nowhere/at/all", open_package=Opened())

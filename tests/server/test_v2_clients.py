@@ -7,6 +7,7 @@ import queue
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from server_cases import digits, digits_run, pixels, png, prices, sentiment
@@ -164,6 +165,26 @@ def test_text_as_json(served: Served) -> None:
         tensor = http_client.InferInput("text", [1], "BYTES")
         tensor.set_data_from_numpy(np.array(["the cat sat"], dtype=object), binary_data=False)
         assert client.infer("sentiment", [tensor]).as_numpy("score")[0, 1] == 6.0
+
+
+def test_records_as_objects_of_json(asking: tuple[Any, Any], served: Served) -> None:
+    module, client = asking
+    houses = np.array(['{"rooms": 3, "area": 0.5}', '{"area": 1, "rooms": 2.5}'], dtype=object)
+    prices = client.infer("prices", [sent(module, "house", houses, "BYTES")]).as_numpy("price")
+    assert prices.ravel().tolist() == [3.5, 3.5]
+    given = {"name": "house", "datatype": "BYTES", "shape": [1], "data": [houses[0]]}
+    answer = httpx.post(f"http://{served.http}/v2/models/prices/infer", json={"inputs": [given]}).json()
+    assert answer["outputs"][0]["data"] == [3.5]
+    for element, words in (
+        (b"{", "no JSON|object of JSON"),
+        (b"3", "house: cannot be a number"),
+        (b'{"rooms": 3}', "house.area: missing"),
+        (b"\xff", "object of JSON"),
+    ):
+        with pytest.raises(InferenceServerException, match=words):
+            client.infer("prices", [sent(module, "house", np.array([element], dtype=object), "BYTES")])
+    with pytest.raises(InferenceServerException, match="is a record"):
+        client.infer("prices", [sent(module, "house", np.ones((1, 2), np.float32), "FP32")])
 
 
 def test_deadline_passes(asking: tuple[Any, Any]) -> None:

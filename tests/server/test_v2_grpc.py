@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from v2_cases import Served, echo, serving, slow
 
 from shipworthy.errors import MissingExtra, ServeError
 from shipworthy.server import Settings
+from shipworthy.server.observe import Trace, Visit, tracecontext
+from shipworthy.server.reporting import Reporter
 from shipworthy.server.v2 import messages
 from shipworthy.server.v2.grpc_tensors import FIELDS
 from shipworthy.server.v2.messages import HEALTH, INFERENCE, message, methods
@@ -207,7 +209,7 @@ def test_a_cancelled_stream_gives_its_places_back(channel: Any, served: Served) 
 
 
 def test_a_stream_reads_no_further_than_its_window(channel: Any, served: Served) -> None:
-    from shipworthy.server.v2.grpc_server import STREAM_WINDOW
+    from shipworthy.server.v2.grpc_calls import STREAM_WINDOW
 
     stream = channel.stream_stream(f"/{INFERENCE}/ModelStreamInfer", request_serializer=_bytes)
     answers = list(stream(iter([infer_request()] * (3 * STREAM_WINDOW)), timeout=20))
@@ -245,6 +247,62 @@ def test_a_token_is_asked_for() -> None:
         refused("UNAUTHENTICATED", "", channel, "RepositoryModelUnload", {"model_name": "prices"})
         call(channel, "RepositoryModelUnload", {"model_name": "prices"}, metadata=bearer)
         assert served.commands == [("unload", "prices")]
+
+
+class Listener:
+    """Stands for the log and for the traces."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+        self.visits: list[tuple[Trace, Visit]] = []
+
+    def request(self, **fields: Any) -> None:
+        self.lines.append(fields)
+
+    def begin(self, parent: str | None, states: Sequence[str]) -> Trace:
+        found = tracecontext.parse(parent, states)
+        return Trace(tracecontext.begin(True) if found is None else found.child(), found)
+
+    def finish(self, trace: Trace, visit: Visit) -> None:
+        self.visits.append((trace, visit))
+
+
+def test_calls_have_an_id_a_line_and_a_trace() -> None:
+    heard: Any = Listener()
+    trace = "ab" * 16
+    metadata = (("x-request-id", "mine"), ("traceparent", f"00-{trace}-{'cd' * 8}-01"))
+    method, kinds = f"/{INFERENCE}/ModelInfer", methods(INFERENCE)["ModelInfer"]
+    with (
+        serving(prices(), token=TOKEN, reporter=Reporter(heard, heard)) as served,
+        grpc.insecure_channel(served.grpc) as channel,
+    ):
+        ask = channel.unary_unary(method, request_serializer=_bytes, response_deserializer=kinds[1].FromString)
+        bearer = (("authorization", f"Bearer {TOKEN}"), *metadata)
+        back = dict(ask.with_call(infer_request(), metadata=bearer, timeout=10)[1].trailing_metadata())
+        assert back["x-request-id"] == "mine" and back["traceparent"].startswith(f"00-{trace}-")
+        error = refused("UNAUTHENTICATED", "", channel, "ModelInfer", infer_request(), metadata=metadata)
+        assert dict(error.trailing_metadata())["x-request-id"] == "mine"
+        sane = (bearer[0], ("x-request-id", "not sane"))
+        error = refused("NOT_FOUND", "", channel, "ModelInfer", infer_request("other"), metadata=sane)
+        assert dict(error.trailing_metadata())["x-request-id"] not in ("", "not sane")
+        stream = channel.stream_stream(f"/{INFERENCE}/ModelStreamInfer", request_serializer=_bytes)
+        answers = stream(iter([infer_request(), infer_request(rows=0)]), timeout=10, metadata=bearer)
+        assert len(list(answers)) == 2 and dict(answers.trailing_metadata())["x-request-id"] == "mine"
+        counted, _ = served.catalog.metrics.render()
+    keys = ("method", "path", "status", "route", "model")
+    first, *others = heard.lines
+    assert [first[key] for key in keys] == ["POST", method, 200, "grpc", "prices"]
+    assert first["request_id"] == "mine" and first["trace_id"] == trace
+    assert 0 < first["compute_s"] + first["queue_s"] <= first["total_s"]
+    told = [(line["status"], line.get("model")) for line in others]
+    assert told[:2] == [(401, None), (404, None)]
+    assert set(told[2:]) == {(200, "prices"), (400, "prices")}, "those of a stream run at once"
+    assert [(visit.route, visit.status) for _, visit in heard.visits] == [
+        ("grpc", line["status"]) for line in heard.lines
+    ]
+    assert all(made.parent is not None for made, visit in heard.visits if visit.request_id == "mine")
+    for status in (b"401", b"404"):
+        assert b'shipworthy_requests_unrouted_total{status="%b"} 1.0' % status in counted
 
 
 def test_what_is_shed_says_when_to_come_back() -> None:

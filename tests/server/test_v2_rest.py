@@ -6,11 +6,13 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from connection_cases import wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server_cases import digits, digits_run, prices
@@ -18,7 +20,7 @@ from v2_cases import Served, echo, serving, slow
 
 from shipworthy.server import Settings
 from shipworthy.server.v2 import document_infer
-from shipworthy.server.v2.codings import inflate
+from shipworthy.server.v2.codings import RATIO, inflate, most_bytes
 
 LIMIT = 200_000
 ROW = {"inputs": [{"name": "row", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
@@ -91,6 +93,20 @@ def test_a_bomb_is_not_unpacked(http: httpx.Client) -> None:
         assert len(bomb) < LIMIT
         answer = http.post("/v2/models/digits/infer", content=bomb, headers={"content-encoding": coding})
         refused(answer, 413, "unpacked")
+
+
+def test_packed_bodies_count_as_what_they_may_become() -> None:
+    """Else a thousand small ones, which unfold while they wait, would take all memory."""
+    zeros = bytes(50_000_000)
+    assert len(zeros) <= RATIO * len(zlib.compress(zeros, 9))
+    assert [most_bytes(10, coding, 9_000) for coding in ("gzip", "", "Identity")] == [9_000, 10, 10]
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
+    packed = gzip.compress(json.dumps(body).encode())
+    with serving(slow(), grpc=False) as served, ThreadPoolExecutor(1) as pool:
+        url, headers = f"http://{served.http}/v2/models/slow/infer", {"content-encoding": "gzip"}
+        answer = pool.submit(httpx.post, url, content=packed, headers=headers)
+        wait_until(lambda: served.catalog.lane("slow").queue.bytes == len(packed) * RATIO)
+        assert answer.result().status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,44 @@ def test_workers_that_are_told_to_stop_under_load_lose_nothing(stored: Path, eff
             assert not any(map(alive, server.workers()))
 
 
+def test_a_process_waits_to_replace_one_that_dies(stored: Path) -> None:
+    with serving(stored, "--workers", 2) as server:
+        until(lambda: waits(server.spare()))
+        spare, workers = server.spare(), server.workers()
+        assert spare is not None
+        os.kill(workers[0], signal.SIGKILL)
+        until(lambda: spare in server.workers())
+        until(lambda: len(answering(server)) == 2)
+        # And another one waits for the next.
+        until(lambda: waits(server.spare()))
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_a_process_that_waits_and_dies_does_no_harm(stored: Path) -> None:
+    with serving(stored, "--workers", 2) as server:
+        until(lambda: waits(server.spare()))
+        os.kill(server.spare() or 0, signal.SIGKILL)
+        until(lambda: server.spare() is None)
+        os.kill(server.workers()[0], signal.SIGKILL)
+        until(lambda: len(answering(server)) == 2)
+
+
+def waits(pid: int | None) -> bool:
+    """Whether a process has imported everything; the engine comes last."""
+    try:
+        return "onnxruntime" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
+
+
 def test_workers_end_with_their_supervisor(stored: Path) -> None:
     with serving(stored, "--workers", 2) as server:
         workers = server.workers()
+        until(lambda: waits(server.spare()))
+        workers.append(server.spare() or 0)
         folders = {temporary_folder(pid) for pid in workers}
-        assert len(folders) == 2
+        assert len(folders) == 3
         server.process.kill()
         until(lambda: not any(map(alive, workers)))
         until(lambda: not any(folder.exists() for folder in folders))

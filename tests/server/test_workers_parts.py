@@ -15,6 +15,7 @@ from shipworthy.errors import InputError, MissingExtra, PackageError, Problem, S
 from shipworthy.package import Requirements, Variant, best_point
 from shipworthy.runtime.protocol import OperatingPoint
 from shipworthy.server.control import (
+    LONGEST_LINE,
     Answered,
     Ask,
     Begin,
@@ -57,7 +58,9 @@ MESSAGES: list[Message] = [
     Do(1, "reload"),
     Answered(2, FAULT),
     Leave(hurry=True, last=False),
-    Loaded((Served("iris", "1", "onnxruntime-fp32", (("openvino-fp32", "not installed"),), ("no images",)),)),
+    Loaded(
+        (Served("iris", "1", "onnxruntime-fp32", "onnxruntime", (("openvino-fp32", "not installed"),), ("no images",)),)
+    ),
     Opened(),
     Failed(FAULT),
     Ask(3, "unload", "iris"),
@@ -92,6 +95,22 @@ def test_the_other_end_that_has_gone_says_nothing() -> None:
         return message
 
     assert asyncio.run(heard()) is None
+
+
+def test_a_line_without_an_end_is_refused() -> None:
+    async def heard() -> Message | None:
+        ours, theirs = socket.socketpair()
+        channel = await Channel.over(ours)
+        speaker = await Channel.over(theirs)
+        speaker._writer.write(b" " * (LONGEST_LINE + 1))
+        try:
+            return await channel.hear()
+        finally:
+            await channel.close()
+            await speaker.close()
+
+    with pytest.raises(ServeError, match="more than 1048576 bytes"):
+        asyncio.run(heard())
 
 
 @pytest.mark.parametrize(

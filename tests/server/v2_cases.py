@@ -21,6 +21,7 @@ from shipworthy.server.access import Access
 from shipworthy.server.app import assemble
 from shipworthy.server.catalog import Catalog
 from shipworthy.server.connections import bounded
+from shipworthy.server.reporting import Reporter
 from shipworthy.server.v2.grpc_server import GrpcServer, start
 
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -76,7 +77,11 @@ class Served:
 
 @contextmanager
 def serving(
-    *predictors: Predictor, settings: Settings | None = None, token: str | None = None, grpc: bool = True
+    *predictors: Predictor,
+    settings: Settings | None = None,
+    token: str | None = None,
+    grpc: bool = True,
+    reporter: Reporter | None = None,
 ) -> Iterator[Served]:
     """The models over HTTP and gRPC, in a thread with an event loop of its own."""
     served, up, down = Served(), threading.Event(), threading.Event()
@@ -88,7 +93,7 @@ def serving(
         server, running = await _listen(catalog, access)
         served.http = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         if grpc:
-            asking = served.grpc_server = await start(catalog, "127.0.0.1:0", access=access)
+            asking = served.grpc_server = await start(catalog, "127.0.0.1:0", access=access, reporter=reporter)
             served.grpc = f"127.0.0.1:{asking.port}"
         loop = asyncio.get_running_loop()
         served.call = lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(20)

@@ -27,6 +27,8 @@ INLINE_BYTES = 16_384
 """A larger body, and any that may hold an image, is parsed and encoded beside the event loop, not on it."""
 INLINE_VALUES = 4096
 """Answers of more numbers are written beside the event loop."""
+INLINE_BATCH = 16 * INLINE_VALUES
+"""So are those of a batch with more, of which a request has one row: the first that asks makes them all."""
 
 
 def predict(lane: Lane, head: Head, receive: Receive) -> Awaitable[Reply]:
@@ -44,8 +46,11 @@ async def _within(timeout_s: float, answer: Awaitable[Reply]) -> Reply:
 
 async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | None) -> Reply:
     digits = head.digits
-    with lane.admit(head.size(lane.settings.max_body_bytes), timeout_s) as place:
+    size = head.size(lane.settings.max_body_bytes)
+    with lane.admit(size, timeout_s) as place:
         body = await read_body(receive, lane.settings.max_body_bytes)
+        if len(body) != size:
+            place.weigh(len(body))
         if not lane.inline:
             head.leave_with_client()
         if lane.rows is not None and len(body) <= INLINE_BYTES and head.content_type == JSON:
@@ -53,8 +58,14 @@ async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | 
             numbers = lane.rows.take(value)
             if numbers is not None:
                 ran = await place.numbers(numbers, value)
-                return Reply(lane.predictor.encode(ran.answers, many=False, round=digits), ran)
+                if ran.values > INLINE_BATCH:
+                    return Reply(await lane.beside(lambda: _answer(lane, ran, digits)), ran)
+                return Reply(_answer(lane, ran, digits), ran)
         return await _many(lane, head, body, place, digits)
+
+
+def _answer(lane: Lane, ran: Ran, digits: int | None) -> bytes:
+    return lane.predictor.encode(ran.answers, many=False, round=digits)
 
 
 def _json(body: bytes) -> object:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from ..errors import ServeError, ShipworthyError
 from ..runtime.host import this_host
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .observe.protocol import Recorder
     from .sources import Found, Sources
 
+T = TypeVar("T")
 State: TypeAlias = Literal["starting", "healthy", "draining"]
 ModelState: TypeAlias = Literal["READY", "LOADING", "UNAVAILABLE"]
 
@@ -79,7 +80,8 @@ class Catalog:
         self._failed: set[str] = set()
         self._lock = asyncio.Lock()
         self._loading: str | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        """Packages that are being loaded, and lanes that end."""
 
     @property
     def ready(self) -> bool:
@@ -124,26 +126,19 @@ class Catalog:
         refuses a package; then all stays as it was."""
         if self.sources is None:
             raise ProblemError(NOT_FOUND, "this server was given its models, and knows of no packages")
-        async with self._lock:
-            self._loading = name
-            served = self.models[name].versions if name in self.models else {}
-            try:
-                found = await asyncio.to_thread(self.sources.open, name, served=served)
-            except ShipworthyError:
-                self._failed.add(name)
-                raise
-            finally:
-                self._loading = None
-            self._failed.discard(name)
-            return self._replace(name, found)
+        # What was opened has to be served or closed, also where the one who asked for it has left.
+        return await asyncio.shield(self._begin(self._load(name, self.sources)))
 
     async def unload(self, name: str) -> None:
         """Take the model out, finish what it was asked, and free it. ProblemError where there is none."""
-        if name not in self.models:
-            self._found(name)
-        model = self.models.pop(name)
-        self.changed()
-        await asyncio.gather(*map(self._retire, model.versions.values()))
+        async with self._lock:
+            if name not in self.models:
+                self._found(name)
+            model = self.models.pop(name)
+            self.changed()
+            retiring = [self._begin(self._retire(lane)) for lane in model.versions.values()]
+        for retired in retiring:
+            await asyncio.shield(retired)
 
     def index(self) -> list[Entry]:
         """Every version that is served, and every model that could not be loaded or was taken out."""
@@ -169,7 +164,8 @@ class Catalog:
     async def close(self) -> None:
         """Give up what waits, finish what runs, and take no more. The predictors stay open."""
         self.state = "draining"
-        await asyncio.gather(*self._retiring)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         await asyncio.gather(*(lane.close() for model in self.models.values() for lane in model.versions.values()))
         await asyncio.to_thread(self._decoders.shutdown)
 
@@ -178,6 +174,24 @@ class Catalog:
             await self.load(name)
         else:
             await self.unload(name)
+
+    async def _load(self, name: str, sources: Sources) -> Lane:
+        async with self._lock:
+            self._loading = name
+            served = self.models[name].versions if name in self.models else {}
+            try:
+                found = await asyncio.to_thread(sources.open, name, served=served)
+            except ShipworthyError:
+                self._failed.add(name)
+                raise
+            finally:
+                self._loading = None
+            self._failed.discard(name)
+            if self.state == "draining":
+                for predictor in found.opened:
+                    await asyncio.to_thread(predictor.close)
+                raise ProblemError(NOT_READY, "the server is stopping", headers=RETRY_AFTER)
+            return self._replace(name, found)
 
     def _replace(self, name: str, found: Found) -> Lane:
         """Let the versions that were found be those that are served, between two batches."""
@@ -191,13 +205,14 @@ class Catalog:
         self.changed()
         for version, lane in before.versions.items():
             if version not in after.versions:
-                self._later(self._retire(lane))
+                self._begin(self._retire(lane))
         return after.current
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _lane(self, name: str, predictor: Predictor) -> Lane:
         metrics = self.metrics.lane(name, predictor.version)
@@ -212,8 +227,9 @@ class Catalog:
         if self.state == "starting":
             raise ProblemError(NOT_READY, "the models are being loaded", headers=RETRY_AFTER)
         known = ", ".join(map(repr, self.models))
-        if name is not None:
-            raise ProblemError(NOT_FOUND, f"there is no model {name[:80]!a}; there is {known}")
+        if name is not None or not self.models:
+            named = f"no model {name[:80]!a}" if name is not None else "no model"
+            raise ProblemError(NOT_FOUND, f"there is {named}" + (f"; there is {known}" if known else ""))
         if len(self.models) != 1:
             raise ProblemError(NOT_FOUND, f"several models are served; use /models/{{model}}/predict: {known}")
         return next(iter(self.models.values()))

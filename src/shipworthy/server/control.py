@@ -160,6 +160,8 @@ class Channel:
             line = await self._reader.readline()
         except ConnectionError:
             return None
+        except ValueError:
+            raise _misunderstood(f"a line has more than {LONGEST_LINE} bytes") from None
         # The other side may end in the middle of a line.
         return read_message(line) if line.endswith(b"\n") else None
 

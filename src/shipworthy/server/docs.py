@@ -22,7 +22,7 @@ def docs_routes(title: str) -> APIRouter:
 
     @router.get("/docs")
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url="openapi.json",
             title=title,
             swagger_js_url="docs/swagger-ui-bundle.js",
@@ -30,6 +30,9 @@ def docs_routes(title: str) -> APIRouter:
             swagger_favicon_url="docs/favicon-32x32.png",
             swagger_ui_parameters={"validatorUrl": None, "displayRequestDuration": True},
         )
+        # The page can ask models; nobody should be made to click on it unseen.
+        page.headers["x-frame-options"] = "DENY"
+        return page
 
     @router.get("/docs/{name}")
     async def asset(name: str) -> FileResponse:

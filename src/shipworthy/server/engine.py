@@ -47,6 +47,8 @@ class Outputs:
 
     def __init__(self, arrays: dict[str, Array], predictor: Predictor) -> None:
         self.arrays = arrays
+        self.values = sum(array.size for array in arrays.values())
+        """Numbers in all of them."""
         self._predictor = predictor
 
     @cached_property
@@ -78,7 +80,7 @@ class Ran:
     @property
     def values(self) -> int:
         """Numbers in the outputs of the whole batch."""
-        return sum(array.size for array in self.shared.arrays.values())
+        return self.shared.values
 
     @property
     def answers(self) -> Sequence[Row]:
@@ -105,6 +107,13 @@ class Engine:
 
     def run(self, batch: Batch) -> Outcome:
         """Never raises: a part that cannot be run fails alone."""
+        try:
+            return self._run(batch)
+        # Want of memory for the joined rows, say. Who waits is told, and the stream is free again.
+        except Exception as error:  # noqa: BLE001
+            return Outcome([error] * len(batch.parts), None)
+
+    def _run(self, batch: Batch) -> Outcome:
         works: list[Work] = [part.payload for part in batch.parts]
         waited = [part.queued for part in batch.parts]
         if (feeds := self._converted(works, batch.bucket)) is not None:

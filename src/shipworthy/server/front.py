@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,10 +28,11 @@ from .v2 import infer
 from .wording import worded
 
 Handler: TypeAlias = Callable[[Lane, Head, Receive], Awaitable[Reply]]
-Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 Hot: TypeAlias = tuple[Lane, Handler, Route]
 
 _LOG = logging.getLogger("shipworthy.server")
+_CLOSE = (b"connection", b"close")
 _HOT = re.compile(
     r"(?:/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?)?/predict"
     r"|/v2/models/(?P<named>[^/]+)(?:/versions/(?P<numbered>[^/]+))?/infer"
@@ -54,6 +55,7 @@ class Front:
             await self.app(scope, receive, send)
             return
         started = clock()
+        hot = route
         head = Head(scope)
         trace = None if self._reporter is None else self._reporter.begin(head)
         try:
@@ -62,7 +64,8 @@ class Front:
                 raise problem
             if scope["method"] != "POST":
                 raise ProblemError(METHOD_NOT_ALLOWED, "this route takes POST", headers={"allow": "POST"})
-            lane, handler, name = route or self._found(path)
+            hot = route or self._found(path)
+            lane, handler, name = hot
             reply = await handler(lane, head, receive)
         except ClientGone:
             return
@@ -70,10 +73,10 @@ class Front:
             # A server that stops cancels the requests that it does not wait for any longer.
             if self._catalog.state != "draining":
                 raise
-            await self._refuse(StoppedError(), head, trace, send, started)
+            await self._refuse(StoppedError(), head, hot, trace, send, started)
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and the log the rest
-            await self._refuse(error, head, trace, send, started)
+            await self._refuse(error, head, hot, trace, send, started)
             return
         await self._send(send, 200, reply.content_type, reply.body, head, trace, reply.headers, reply.spent)
         total_s = clock() - started
@@ -95,11 +98,13 @@ class Front:
         lines = b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n" % (media, len(body), head.id.encode())
         if spent is not None:
             lines += b"server-timing: %b\r\n" % server_timing(spent)
+        close = self._catalog.parting
         if further:
-            lines += b"".join([b"%b: %b\r\n" % header for header in further])
+            # Whoever frames the answer says this, and does it.
+            close = close or _CLOSE in further
+            lines += b"".join([b"%b: %b\r\n" % header for header in further if header != _CLOSE])
         if trace is not None:
             lines += b"traceparent: %b\r\n" % trace.traceparent.encode()
-        close = self._catalog.parting
         answer = head.extensions.get(ANSWER)
         if answer is not None and answer(status, lines, body, close=close):
             return
@@ -118,7 +123,9 @@ class Front:
         self._routes[path] = route
         return route
 
-    async def _refuse(self, error: Exception, head: Head, trace: Trace | None, send: Send, started: float) -> None:
+    async def _refuse(
+        self, error: Exception, head: Head, hot: Hot | None, trace: Trace | None, send: Send, started: float
+    ) -> None:
         path: str = head.scope["path"]
         words = worded(error, path, head.id)
         if words.status == INTERNAL.status:
@@ -126,7 +133,7 @@ class Front:
         further = [(name.encode(), value.encode("latin-1")) for name, value in words.headers.items()]
         await self._send(send, words.status, words.media, words.body, head, trace, further)
         total_s = clock() - started
-        lane, _, route = self._routes.get(path, (None, None, None))
+        lane, _, route = hot or (None, None, None)
         if lane is None or route is None:
             self._catalog.metrics.unrouted(words.status)
         else:

@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 INLINE_S = 0.5e-3
 """A model whose largest batch takes no longer is run on the event loop: handing it to a thread would cost as much."""
+ANSWERING_S = 2e-3
+"""Of the target, so much is left for writing the answer, and for the way here."""
 DEFAULT_TARGET_MS = 50.0
 """Where neither the operator nor the contract says how soon an answer is to be given."""
 
@@ -68,6 +70,8 @@ class Lane:
             bounds=Bounds(settings.max_waiting, settings.max_waiting_bytes),
         )
         self.target_s = (settings.target_ms or predictor.contract.limits.p99_ms or DEFAULT_TARGET_MS) / 1e3
+        self.aim_s = self.target_s - min(ANSWERING_S, self.target_s / 10)
+        """When an answer has to leave the engine, after the headers came."""
         self.inline = inline
         self._mixes = predictor.mixes
         self._gate = Gate(predictor.manifest.signature)
@@ -84,9 +88,10 @@ class Lane:
 
         Raises RefusedError where it could not be, or where too much waits already; StoppedError at the end."""
         if self.closed:
+            self.metrics.refused("draining")
             raise StoppedError
         now = clock()
-        refusal = self.queue.admit(now, size, now + (timeout_s or self.target_s))
+        refusal = self.queue.admit(now, size, now + (timeout_s or self.aim_s))
         if refusal is not None:
             self.metrics.refused(refusal.reason)
             raise RefusedError(refusal)

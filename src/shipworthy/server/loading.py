@@ -58,6 +58,7 @@ def served(predictor: Predictor) -> Served:
         predictor.manifest.name,
         predictor.version,
         predictor.variant.id,
+        predictor.variant.requires.engine,
         predictor.passed_over,
         predictor.notes,
     )

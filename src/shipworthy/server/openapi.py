@@ -21,6 +21,7 @@ from .problems import (
     MALFORMED,
     MEDIA_TYPE,
     MISDIRECTED,
+    NOT_FOUND,
     NOT_READY,
     PROBLEM_TYPES,
     TARGET_TOO_LONG,
@@ -67,6 +68,7 @@ _PARAMETERS = [
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
     },
 ]
+_VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
 _HEADERS = {
     "x-request-id": {"schema": {"type": "string"}},
     "server-timing": {
@@ -87,6 +89,10 @@ def document(app: FastAPI, catalog: Catalog, *, secured: bool) -> dict[str, Any]
         schemas[f"{name}.Instance"] = instance_schema(contract)
         schemas[f"{name}.Answer"] = answer_schema(contract)
         api["paths"][f"/models/{name}/predict"] = {"post": _operation(name, lane, f"predict_{name}")}
+        numbered = _operation(name, lane, f"predict_version_{name}")
+        numbered["parameters"] = [_VERSION, *_PARAMETERS]
+        numbered["responses"] |= {"404": _refusal(NOT_FOUND.title)}
+        api["paths"][f"/models/{name}/versions/{{version}}/predict"] = {"post": numbered}
         document_infer(api, lane)
     if len(catalog.lanes) == 1:
         name, lane = next(iter(catalog.lanes.items()))

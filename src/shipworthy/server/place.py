@@ -34,6 +34,11 @@ class Place:
         self._announced = True
         self._parts: Sequence[Part] = ()
 
+    def weigh(self, size: int) -> None:
+        """The body is there, and has so many bytes. Until then, one that comes in chunks counts as the longest one."""
+        self._lane.queue.bytes += size - self._size
+        self._size = size
+
     def within(self, timeout_s: float) -> None:
         """The body asks for less time than the headers did."""
         self._timeout_s = timeout_s if self._timeout_s is None else min(timeout_s, self._timeout_s)
@@ -92,11 +97,10 @@ class Place:
 
     def _due(self) -> float:
         """When the answer is to be given. Where the caller set no time, one whose body took long to come has at least
-        half of the target from then on: it shall not push aside those that were quick."""
+        half of the time from then on: it shall not push aside those that were quick."""
         if self._timeout_s is not None:
             return self.since + self._timeout_s
-        target_s = self._lane.target_s
-        return max(self.since + target_s, clock() + target_s / 2)
+        return max(self.since + self._lane.aim_s, clock() + self._lane.aim_s / 2)
 
     def _offer(self, parts: Sequence[Part]) -> None:
         self._parts = parts

@@ -70,6 +70,8 @@ class Served:
     model: str
     version: str
     variant: str
+    engine: str
+    """What runs it."""
     passed_over: tuple[tuple[str, str], ...] = ()
     """Id and reason of each variant that was preferred, and could not or may not be used."""
     notes: tuple[str, ...] = ()

@@ -121,15 +121,16 @@ class Process:
     async def load(self, package: str | Path) -> None:
         """Load the packages of a name anew, or take up the package at a path. ServeError where there is neither."""
         name, sources = str(package), self._loading.sources
-        added = isinstance(package, Path) or (name not in sources.names() and Path(name).exists())
-        if added:
+        known = sources.has(Path(package))
+        named = isinstance(package, Path) or (name not in sources.names() and Path(name).exists())
+        if named:
             name = await asyncio.to_thread(sources.add, Path(package))
         try:
             with _problems_as_errors(name):
                 await self.catalog.command("load", name)
         except BaseException:
             # The next load of this name shall not fail for it again.
-            if added:
+            if named and not known:
                 sources.remove(Path(package))
             raise
 
@@ -147,7 +148,9 @@ class Process:
         async with self._reloading:
             known = set(self._loading.sources.names())
             for name in list(self.catalog.models):
-                await self._reload_one(name, failures)
+                # It may have been taken out while others were loaded.
+                if name in self.catalog.models:
+                    await self._reload_one(name, failures)
             for name in self._loading.sources.names():
                 if name not in known:
                     await self._reload_one(name, failures)

@@ -51,6 +51,10 @@ class Sources:
         """The names that were found when packages were last looked for."""
         return tuple(dict.fromkeys(self._known.values()))
 
+    def has(self, package: Path) -> bool:
+        """Whether it is one of those that were named."""
+        return package in self._packages
+
     def add(self, package: Path) -> str:
         """Know another package from now on; gives its name. Raises PackageError where it has none."""
         name = read_label(package).name
@@ -90,10 +94,9 @@ class Sources:
                 elif label.version not in versions:
                     predictor = opened.enter_context(self._open(path))
                     # The file may have been replaced since its label was read.
-                    if (
-                        predictor.version in served
-                        or versions.setdefault(predictor.version, predictor) is not predictor
-                    ):
+                    if predictor.version in served:
+                        versions[predictor.version] = None
+                    if versions.setdefault(predictor.version, predictor) is not predictor:
                         predictor.close()
             opened.pop_all()
         return Found(tuple(versions), tuple(predictor for predictor in versions.values() if predictor is not None))
@@ -110,13 +113,20 @@ class Sources:
                 if wanted is None or self._known.get(path, wanted) == wanted:
                     raise
         labelled = [*own, *sorted(self._in_repository(), key=lambda item: (item[1].created, item[1].digest))]
-        self._known |= {path: label.name for path, label in labelled}
+        # One of the operator's own that cannot be read now keeps the name that it had.
+        kept = {path: name for path, name in self._known.items() if path in self._packages}
+        self._known = kept | {path: label.name for path, label in labelled}
         return labelled
 
     def _in_repository(self) -> Iterator[tuple[Path, Label]]:
         if self._repository is None:
             return
-        for path in sorted(self._repository.iterdir()):
+        try:
+            entries = sorted(self._repository.iterdir())
+        except OSError as error:
+            remedy = "put the folder back, or start the server with another one"
+            raise ServeError(f"repository {self._repository}", f"cannot be read: {error.strerror}", remedy) from error
+        for path in entries:
             if path.name.startswith("."):
                 continue
             try:

@@ -61,6 +61,8 @@ class TensorDescription(BaseModel):
 
 
 class ModelDescription(ModelSummary):
+    versions: list[str]
+    """All that are served, the current one last; each is asked at /models/{name}/versions/{version}/predict."""
     labels: list[str] | None
     inputs: dict[str, TensorDescription]
     encode: dict[str, dict[str, Any]]
@@ -124,7 +126,7 @@ def model_routes(catalog: Catalog) -> APIRouter:
     @router.get("/models/{model}", responses=_NO_MODEL)
     async def model(model: str) -> ModelDescription:
         """What a model takes and gives, and how it is run."""
-        return _description(model, catalog.lane(model))
+        return _description(model, catalog.lane(model), list(catalog.models[model].versions))
 
     return router
 
@@ -153,10 +155,11 @@ def _summary(name: str, lane: Lane) -> ModelSummary:
     )
 
 
-def _description(name: str, lane: Lane) -> ModelDescription:
+def _description(name: str, lane: Lane, versions: list[str]) -> ModelDescription:
     predictor, contract = lane.predictor, lane.predictor.contract
     return ModelDescription(
         **_summary(name, lane).model_dump(),
+        versions=versions,
         labels=list(contract.task.labels) if contract.task.labels is not None else None,
         inputs={
             key: _tensor(spec, spec.accept.model_dump(mode="json") if spec.accept else None)

@@ -7,7 +7,6 @@ takes its place takes those connections."""
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import signal
 from collections.abc import Callable, Coroutine
@@ -17,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ServeError, ShipworthyError
-from .control import Answered, Ask, Begin, Do, Done, Failed, Fault, Loaded, Message, Open, Opened, Verb, error_of
+from .commands import Commands
+from .control import Answered, Ask, Begin, Done, Failed, Loaded, Message, Open, Opened, error_of
 from .plan import Served, Share
 from .sockets import SPREADS, allow_many_files, beside
-from .workers import Child
+from .workers import Child, Spare
 
 if TYPE_CHECKING:
     from socket import socket
@@ -69,11 +69,9 @@ class Supervisor:
         self._slots = [Slot(number, listening) for number, listening in enumerate(bound.sockets)]
         # Has the address for a slot that gave its socket up, even where all of them did.
         self._anchor = beside(bound.sockets[0]) if SPREADS else bound.sockets[0].dup()
-        self._numbers = itertools.count(1)
-        self._commanding = asyncio.Lock()
-        self._models: tuple[str, ...] | None = None
-        """The names that are served since the last command."""
-        self._changes = 0
+        self._commands = Commands(self._open, self._patience_s)
+        self._spare: Spare | None = None
+        self._sparing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> None:
@@ -96,7 +94,12 @@ class Supervisor:
         handlers = {signal.SIGTERM: self._leave, signal.SIGINT: self._leave, signal.SIGHUP: self._reload}
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
-        await asyncio.gather(*(self._keep(slot, counters) for slot in self._slots))
+        try:
+            await asyncio.gather(*(self._keep(slot, counters) for slot in self._slots))
+        finally:
+            async with self._sparing:
+                if self._spare is not None:
+                    await self._spare.dismiss()
 
     async def _keep(self, slot: Slot, counters: Path) -> None:
         """Have a worker in this slot, until the server leaves."""
@@ -114,10 +117,10 @@ class Supervisor:
                 await asyncio.wait_for(self._leaving.wait(), _pause(slot.failures))
 
     async def _start(self, slot: Slot, counters: Path) -> Child:
-        share = Share(slot.number, len(self._slots), str(counters), self._models)
+        share = Share(slot.number, len(self._slots), str(counters), self._commands.models)
         listening = slot.listening or beside(self._anchor)
         try:
-            child = slot.child = await Child.start(listening, changes=self._changes)
+            child = slot.child = (await self._recruit()).take(listening, changes=self._commands.changes)
         finally:
             if slot.listening is None:
                 listening.close()
@@ -125,6 +128,26 @@ class Supervisor:
         if self._leaving.is_set():
             child.leave(self._patience_s)
         return child
+
+    async def _recruit(self) -> Spare:
+        """A process that is to be a worker: the one that waits for that, or a new one."""
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.waits:
+            return spare
+        if spare is not None:
+            await spare.dismiss()
+        return await Spare.start()
+
+    async def _prepare(self) -> None:
+        """When all workers serve, have a process at hand for the next that dies: to import everything takes longer
+        than to load a small model, above all where the other workers keep the cores busy."""
+        async with self._sparing:
+            if self._spare is not None or len(self._open()) < len(self._slots) or self._leaving.is_set():
+                return
+            try:
+                self._spare = await Spare.start({served.engine for served in self.served})
+            except OSError as error:
+                _LOG.warning("no process waits to replace a worker: %s", error)
 
     async def _attend(self, slot: Slot, child: Child) -> None:
         """Hear a worker until it has gone."""
@@ -144,6 +167,7 @@ class Supervisor:
             case Opened():
                 child.opened()
                 self._announce()
+                self._begin(self._prepare())
             case Failed():
                 child.fault = message.fault
             case Done():
@@ -156,7 +180,7 @@ class Supervisor:
         child.loaded = True
         if self._ready:
             child.say(Open())
-            self._begin(self._catch_up(child))
+            self._begin(self._commands.catch_up(child))
         elif all(slot.child is not None and slot.child.loaded for slot in self._slots):
             for slot in self._slots:
                 if slot.child is not None:
@@ -203,6 +227,10 @@ class Supervisor:
         self._anchor.close()
         self._bound.close()
 
+    def _open(self) -> list[Child]:
+        """The workers that answer."""
+        return [slot.child for slot in self._slots if slot.child is not None and slot.child.open]
+
     @property
     def _patience_s(self) -> float:
         return self._bound.plan.settings.drain_s + GRACE_S
@@ -212,47 +240,12 @@ class Supervisor:
             self._begin(self._reload_all())
 
     async def _reload_all(self) -> None:
-        fault = await self._command("reload", "")
+        fault = await self._commands.carry_out("reload", "")
         if fault is not None:
             _LOG.error("not all packages were reloaded: %s", fault)
 
     async def _answer(self, child: Child, asked: Ask) -> None:
-        child.say(Answered(asked.number, await self._command(asked.verb, asked.name)))
-
-    async def _command(self, verb: Verb, name: str) -> Fault | None:
-        """Have one worker after the other carry out a command. What fails in the first one is tried in no other, so
-        that all stay alike; a worker that cannot do what others did is replaced by one that begins with it."""
-        async with self._commanding:
-            changed, fault = False, None
-            for child in [slot.child for slot in self._slots if slot.child is not None and slot.child.open]:
-                done = await child.do(Do(next(self._numbers), verb, name))
-                if done is None:
-                    continue
-                if done.fault is None or verb == "reload":
-                    changed, fault, self._models = True, fault or done.fault, done.models
-                elif changed:
-                    _LOG.error(
-                        "process %d is replaced, because it could not %s %r: %s", child.pid, verb, name, done.fault
-                    )
-                    child.leave(self._patience_s, last=False)
-                else:
-                    return done.fault
-            self._changes += changed
-            return fault
-
-    async def _catch_up(self, child: Child) -> None:
-        """Have a worker do what was commanded while it started."""
-        async with self._commanding:
-            if child.changes == self._changes or self._models is None:
-                return
-            present = {served.model for served in child.served}
-            commands: list[tuple[Verb, str]] = [("unload", name) for name in sorted(present.difference(self._models))]
-            commands += [("load", name) for name in self._models]
-            for verb, name in commands:
-                done = await child.do(Do(next(self._numbers), verb, name))
-                if done is not None and done.fault is not None:
-                    _LOG.error("process %d could not %s %r: %s", child.pid, verb, name, done.fault)
-            child.changes = self._changes
+        child.say(Answered(asked.number, await self._commands.carry_out(asked.verb, asked.name)))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

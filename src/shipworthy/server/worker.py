@@ -1,18 +1,21 @@
-"""A worker process: `python -m shipworthy.server.worker CONTROL LISTENING FOLDER`.
+"""A worker process: `python -m shipworthy.server.worker CONTROL FOLDER [ENGINE...]`.
 
-It is given the numbers of two sockets, the way to its supervisor and where connections come from, and a folder for its
-temporary files. It serves until its supervisor tells it to leave, or is gone."""
+It is given the number of a socket, the way to its supervisor, and a folder for its temporary files. It imports what it
+will need, and waits until it is sent the socket where connections come from. Then it serves until its supervisor tells
+it to leave, or is gone."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import select
 import shutil
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ServeError, ShipworthyError
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("shipworthy.server")
 _PROBLEM = "problem:"
+_IMPORTED = ("uvicorn", "uvloop", "shipworthy.predict", "shipworthy.server.app", "shipworthy.server.connections")
 
 
 class Worker:
@@ -85,7 +89,9 @@ class Worker:
             _LOG.error("%s", error)
         self.orphaned = True
         for future in self._asked.values():
-            future.set_result(fault_of(_gone()))
+            # Who asked may have left just now.
+            if not future.done():
+                future.set_result(fault_of(_gone()))
         self._asked.clear()
         self.leave(last=True)
 
@@ -148,13 +154,36 @@ def main() -> None:
     # The supervisor passes on what these mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    control, listening = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    number, folder, *engines = sys.argv[1:]
+    control = socket.socket(fileno=int(number))
+    # One that is needed at once imports while its packages are read.
+    if not select.select([control], (), (), 0)[0]:
+        _import_all(engines)
+    listening = _listening(control)
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        orphaned = runner.run(_serve(control, listening))
+    orphaned = True
+    if listening is not None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            orphaned = runner.run(_serve(control, listening))
     if orphaned:
-        shutil.rmtree(sys.argv[3], ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _import_all(engines: Sequence[str]) -> None:
+    """What takes long to import, and is needed by every worker, or was by those before."""
+    for name in _IMPORTED:
+        import_module(name)
+    from ..runtime.engines import engine_named
+
+    for engine in engines:
+        import_module(engine_named(engine).module)
+
+
+def _listening(control: socket.socket) -> socket.socket | None:
+    """The socket that the supervisor sends when this process is needed; None when it has gone."""
+    said, numbers, _, _ = socket.recv_fds(control, 1, 1)
+    return socket.socket(fileno=numbers[0]) if said else None
 
 
 async def _serve(control: socket.socket, listening: socket.socket) -> bool:

@@ -1,4 +1,4 @@
-"""A worker process as its supervisor holds it."""
+"""Worker processes as their supervisor holds them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,63 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from .control import Channel, Do, Done, Fault, Leave, Message
 from .plan import Served
+
+GO = b"\n"
+"""Comes with the socket, as the first byte that a process is sent."""
+
+
+class Spare:
+    """A process that imports what a worker needs, and then waits for a socket to be one."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: Channel, wire: socket.socket, folder: str) -> None:
+        self._process, self._channel, self._wire, self._folder = process, channel, wire, folder
+
+    @classmethod
+    async def start(cls, engines: Iterable[str] = ()) -> Spare:
+        """A fresh process, which imports these engines too. What it writes into temporary files is removed at its end.
+
+        Raises OSError where there can be none."""
+        ours, theirs = socket.socketpair()
+        folder = tempfile.mkdtemp(prefix="shipworthy-worker-")
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "shipworthy.server.worker", str(theirs.fileno()), folder, *engines),
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, "TMPDIR": folder, "PYTHONPATH": _importable()},
+                # An interrupt at the terminal is for the supervisor, which passes it on.
+                process_group=0,
+            )
+        except OSError:
+            ours.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            theirs.close()
+        wire = ours.dup()
+        return cls(process, await Channel.over(ours), wire, folder)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is still there."""
+        return self._process.returncode is None
+
+    def take(self, listening: socket.socket, *, changes: int) -> Child:
+        """Give it a socket: it is a worker from now on. Raises OSError where it has just ended."""
+        with self._wire:
+            socket.send_fds(self._wire, [GO], [listening.fileno()])
+        return Child(self._process, self._channel, self._folder, changes)
+
+    async def dismiss(self) -> None:
+        """It is not needed any more."""
+        self._wire.close()
+        await Child(self._process, self._channel, self._folder, 0).end(0.0)
 
 
 class Child:
@@ -31,29 +83,6 @@ class Child:
         self._opened_at: float | None = None
         self._ended_at: float | None = None
         self._outcomes: dict[int, asyncio.Future[Done | None]] = {}
-
-    @classmethod
-    async def start(cls, listening: socket.socket, *, changes: int) -> Child:
-        """A fresh process, which inherits `listening`. What it writes into temporary files is removed at its end."""
-        ours, theirs = socket.socketpair()
-        folder = tempfile.mkdtemp(prefix="shipworthy-worker-")
-        numbers = theirs.fileno(), listening.fileno()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "shipworthy.server.worker", *map(str, numbers), folder),
-                pass_fds=numbers,
-                stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "TMPDIR": folder, "PYTHONPATH": _importable()},
-                # An interrupt at the terminal is for the supervisor, which passes it on.
-                process_group=0,
-            )
-        except OSError:
-            ours.close()
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            theirs.close()
-        return cls(process, await Channel.over(ours), folder, changes)
 
     @property
     def pid(self) -> int:

@@ -1,20 +1,20 @@
 """The tensors of a request to what the model is fed.
 
 A tensor of an input's own datatype is fed as it is. Besides, an input that accepts images takes their pixels as UINT8,
-of its own shape, and BYTES, one file for each row; and a text of the contract takes BYTES under its own name, one text
-for each row."""
+of its own shape, and BYTES, one file for each row; and a text or a record of the contract takes BYTES under its own
+name, one text or one object of JSON for each row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ...contract import Array, Arrays, Contract, TextEncode
 from ...encode import stack
 from ...encode.faults import brief
-from ..bodies import check_images
+from ..bodies import check_images, read_json
 from ..problems import TOO_LARGE, ProblemError
 from .datatypes import NAMES, from_raw, malformed
 from .request import Tensor
@@ -82,8 +82,9 @@ def _column(tensor: Tensor, predictor: Predictor) -> Sequence[object]:
     """What the codec takes for each row."""
     contract = predictor.contract
     if _is_encoded(tensor, contract):
-        is_text = isinstance(contract.encode.get(tensor.name), TextEncode)
-        return [_text(tensor.name, one) if is_text else one for one in _one_each(tensor)]
+        encode = contract.encode.get(tensor.name)
+        read = _text if isinstance(encode, TextEncode) else _record if encode is not None else _file
+        return [read(tensor.name, one) for one in _one_each(tensor)]
     if has_pixels(tensor, contract):
         return list(predictor.codec.pixels(tensor.name, tensor.array))
     spec = contract.inputs.get(tensor.name)
@@ -96,7 +97,7 @@ def _is_encoded(tensor: Tensor, contract: Contract) -> bool:
     if not tensor.array.dtype.hasobject:
         return False
     spec = contract.inputs.get(tensor.name)
-    return isinstance(contract.encode.get(tensor.name), TextEncode) or (spec is not None and spec.accept is not None)
+    return tensor.name in contract.encode or (spec is not None and spec.accept is not None)
 
 
 def _one_each(tensor: Tensor) -> list[object]:
@@ -106,6 +107,17 @@ def _one_each(tensor: Tensor) -> list[object]:
         raise malformed(f"{brief(tensor.name)}: BYTES have one element for each row, [n] or [n, 1], not {list(shape)}")
     elements: list[object] = tensor.array.ravel().tolist()
     return elements
+
+
+def _file(name: str, element: object) -> object:
+    return element
+
+
+def _record(name: str, element: Any) -> object:
+    try:
+        return read_json(element.encode() if isinstance(element, str) else element)
+    except ValueError as error:
+        raise malformed(f"{brief(name)}: a record is an object of JSON: {error}") from error
 
 
 def _text(name: str, element: object) -> object:
@@ -123,10 +135,10 @@ def _misfit(tensor: Tensor, contract: Contract) -> ProblemError:
         others = ", UINT8 pixels or BYTES of image files" if spec.accept is not None else ""
         shape = ", ".join(map(str, spec.shape))
         return malformed(f"{brief(tensor.name)}: expected {NAMES[spec.numpy]} [{shape}]{others}, got {got}")
-    texts = [name for name, encode in contract.encode.items() if isinstance(encode, TextEncode)]
-    if tensor.name in texts:
-        return malformed(f"{brief(tensor.name)} is a text: expected BYTES, got {got}")
-    return malformed(f"{brief(tensor.name)} is no input; the inputs are {', '.join((*contract.inputs, *texts))}")
+    if (encode := contract.encode.get(tensor.name)) is not None:
+        return malformed(f"{brief(tensor.name)} is a {encode.kind}: expected BYTES, got {got}")
+    names = dict.fromkeys((*contract.inputs, *contract.encode))
+    return malformed(f"{brief(tensor.name)} is no input; the inputs are {', '.join(names)}")
 
 
 def whole_body(body: bytes, contract: Contract, most: int) -> Tensor:

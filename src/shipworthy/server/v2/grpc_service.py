@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel
@@ -20,7 +21,10 @@ from .rest import load
 
 if TYPE_CHECKING:
     from ..catalog import Catalog
+    from ..head import Head
     from ..lane import Lane
+    from ..observe import Route, Trace
+    from ..replies import Timed
 
 Answer: TypeAlias = Callable[["Catalog", Any], Awaitable[Any]]
 
@@ -31,25 +35,38 @@ INLINE_TYPED = 16_384
 """A larger message is read beside the event loop where its numbers are in typed fields."""
 
 
-async def infer(catalog: Catalog, asked: Any, size: int, timeout_s: float | None) -> Any:
+@dataclass(slots=True)
+class Call:
+    """A call, or a request of a stream, and what is found out about it."""
+
+    head: Head
+    """What its metadata say."""
+    trace: Trace | None
+    route: Route | None
+    """None for a call that does not infer."""
+    started: float
+    lane: Lane | None = None
+    spent: Timed | None = None
+
+
+async def infer(catalog: Catalog, asked: Any, size: int, timeout_s: float | None, call: Call) -> Any:
     """The ModelInferResponse to a ModelInferRequest of `size` bytes, within `timeout_s` and its own timeout.
 
     Raises ProblemError, InputError, TimeoutError, and what the lane raises."""
-    started = clock()
-    lane = catalog.lane(asked.model_name, asked.model_version or None)
+    lane = call.lane = catalog.lane(asked.model_name, asked.model_version or None)
     try:
-        response = await _infer(lane, asked, size, timeout_s)
+        response = await _infer(lane, asked, size, timeout_s, call)
     except Exception as error:
-        lane.metrics.failed(as_error(error)[0], "grpc", clock() - started)
+        lane.metrics.failed(as_error(error)[0], "grpc", clock() - call.started)
         raise
-    lane.metrics.answered("grpc", clock() - started)
+    lane.metrics.answered("grpc", clock() - call.started)
     return response
 
 
-async def _infer(lane: Lane, asked: Any, size: int, timeout_s: float | None) -> Any:
+async def _infer(lane: Lane, asked: Any, size: int, timeout_s: float | None, call: Call) -> Any:
     with lane.admit(size, timeout_s) as place:
         request = await _read(lane, asked, size)
-        inferred = await run(lane, place, request)
+        call.spent = inferred = await run(lane, place, request)
     return write_message(lane.model, lane.version, request, inferred)
 
 
