@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import json
 import logging
@@ -16,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from connection_cases import Listening, listening, request, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server_cases import digits, pixels, png, prices, sentiment, text64
+from server_cases import DIGITS, digits, digits_run, pixels, png, predictor, prices, sentiment, text64
 
 from shipworthy.server import bodies, create_app
 
@@ -315,6 +317,19 @@ def test_images_are_counted_before_they_are_decoded(asker: Asker, monkeypatch: p
     assert asker.seen == {
         (path, status): 1 for path in ("/models/digits/predict", "/v2/models/digits/infer") for status in (200, 413)
     }
+
+
+def test_pixels_are_counted_before_they_are_decoded(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of thirty kilobytes can keep a decoder for a quarter of a second."""
+    contract = copy.deepcopy(DIGITS)
+    contract["inputs"]["image"]["accept"]["resize"] = "stretch"
+    asker.app = create_app({"digits": predictor(contract, digits_run)})
+    monkeypatch.setattr(bodies, "MAX_CLAIMED", 4 * 40 * 40)
+    image = text64(png(np.zeros((40, 40), np.uint8)))
+    for count in (4, 5):
+        body = json.dumps({"instances": [{"image": image}] * count}).encode()
+        asyncio.run(asker.ask("/models/digits/predict", body, {"content-type": JSON}))
+    assert asker.seen == {("/models/digits/predict", 200): 1, ("/models/digits/predict", 413): 1}
 
 
 def conversation(server: Listening, data: bytes) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from shipworthy.server import Settings
 from shipworthy.server.access import OPEN_PATHS
-from shipworthy.server.bodies import MAX_UNFOLDED
+from shipworthy.server.bodies import MAX_CLAIMED, MAX_UNFOLDED
 from shipworthy.server.connections import Limits
 
 TESTS = Path(__file__).parents[1]
@@ -43,7 +43,7 @@ def test_numbers_are_those_of_the_code(text: str) -> None:
         f"{limits.pipelined} requests may wait",
         f"{settings.max_body_bytes // 2**20} MiB, refused",
         f"{settings.max_instances:,} instances",
-        f"may become {MAX_UNFOLDED // 2**20} MiB",
+        f"may become {MAX_UNFOLDED // 2**20} MiB and have {MAX_CLAIMED // 10**6} million pixels",
     ):
         assert said in text, said
     assert {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"} == OPEN_PATHS

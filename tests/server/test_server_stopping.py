@@ -142,6 +142,23 @@ def test_signal_while_loading(stored: Path, number: signal.Signals) -> None:
         assert process.stdout.read() == ""
 
 
+EARLY = """
+import os, signal, threading
+from shipworthy.server.signals import early_signals
+with early_signals(threading.Event()):
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("goes on", flush=True)
+os.kill(os.getpid(), signal.SIGHUP)
+"""
+
+
+def test_hangup_before_anything_is_there_to_reload() -> None:
+    with started(EARLY) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == "goes on\n"
+        assert process.wait(10) == -signal.SIGHUP
+
+
 def test_second_interrupt_does_not_wait_for_loading(stored: Path) -> None:
     with started(LOADING, "60", str(stored), str(stored)) as process:
         assert process.stdout is not None

@@ -116,6 +116,34 @@ def test_every_typed_field(channel: Any) -> None:
         assert tensor.array.tobytes() == array.tobytes()
 
 
+def test_what_takes_a_while_is_done_beside_the_event_loop(
+    channel: Any, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading and writing numbers one by one, and ranking scores."""
+    from shipworthy.server.v2 import grpc_service, inference
+
+    lane, beside = served.catalog.lane("digits"), []
+
+    async def noted(work: Any) -> Any:
+        beside.append(work)
+        return work()
+
+    monkeypatch.setattr(lane, "beside", noted)
+    asked = message("inference.ModelInferRequest")(model_name="digits")
+    tensor = asked.inputs.add(name="image", datatype="FP32", shape=[2, 1, 8, 8])
+    tensor.contents.fp32_contents.extend([1.0] * 128)
+    plain = call(channel, "ModelInfer", asked)
+    assert beside == []
+    monkeypatch.setattr(grpc_service, "INLINE_TYPED", 79)
+    assert call(channel, "ModelInfer", asked) == plain and len(beside) == 2
+    asked.outputs.add(name="logits").parameters["classification"].int64_param = 3
+    call(channel, "ModelInfer", asked)
+    assert len(beside) == 3, "six words are written at once"
+    monkeypatch.setattr(inference, "INLINE_SCORES", 19)
+    call(channel, "ModelInfer", asked)
+    assert len(beside) == 5
+
+
 def test_what_is_malformed_is_refused(channel: Any) -> None:
     def changed(**fields: Any) -> Any:
         asked = infer_request()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import pytest
 from connection_cases import wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from server_cases import digits, digits_run, prices
+from server_cases import digits, digits_run, pixels, png, prices, text64
 from v2_cases import Served, echo, serving, slow
 
 from shipworthy.server import Settings
@@ -101,12 +102,34 @@ def test_packed_bodies_count_as_what_they_may_become() -> None:
     assert len(zeros) <= RATIO * len(zlib.compress(zeros, 9))
     assert [most_bytes(10, coding, 9_000) for coding in ("gzip", "", "Identity")] == [9_000, 10, 10]
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
-    packed = gzip.compress(json.dumps(body).encode())
+    plain = json.dumps(body).encode()
+    packed = gzip.compress(plain)
     with serving(slow(), grpc=False) as served, ThreadPoolExecutor(1) as pool:
+        lane, sizes = served.catalog.lane("slow"), []
+        admit = lane.admit
+        lane.admit = lambda size, timeout_s: (sizes.append(size), admit(size, timeout_s))[1]
         url, headers = f"http://{served.http}/v2/models/slow/infer", {"content-encoding": "gzip"}
         answer = pool.submit(httpx.post, url, content=packed, headers=headers)
-        wait_until(lambda: served.catalog.lane("slow").queue.bytes == len(packed) * RATIO)
+        wait_until(lambda: lane.queue.bytes == len(plain))
+        assert sizes == [len(packed) * RATIO]
         assert answer.result().status_code == 200
+
+
+def test_images_that_wait_count_as_what_they_have_become() -> None:
+    go_on = threading.Event()
+
+    def run(feeds: Any) -> dict[str, np.ndarray]:
+        go_on.wait(10)
+        return digits_run(feeds)
+
+    images = {"name": "image", "datatype": "BYTES", "shape": [2], "data": [text64(png(pixels()))] * 2}
+    with serving(digits(run=run), grpc=False) as served, ThreadPoolExecutor(1) as pool:
+        queue = served.catalog.lane("digits").queue
+        answer = pool.submit(httpx.post, f"http://{served.http}/v2/models/digits/infer", json={"inputs": [images]})
+        wait_until(lambda: queue.bytes == 2 * 64 * 4)
+        go_on.set()
+        assert answer.result().status_code == 200
+        assert queue.bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,21 @@ def test_a_worker_that_is_told_to_end_loses_nothing_and_is_replaced(stored: Path
         assert set(load.outcomes) == {200}
 
 
+IMPATIENT = "import shipworthy.server.workers as s\ns.SILENT = 2\n"
+
+
+@pytest.mark.full
+def test_a_worker_that_hangs_is_replaced_and_holds_no_command_up(stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(IMPATIENT)
+    with serving(stored, "--workers", 2, env={"PYTHONPATH": str(tmp_path)}) as server:
+        workers = server.workers()
+        os.kill(workers[0], signal.SIGSTOP)
+        until(lambda: workers[0] not in server.workers())
+        until(lambda: len(answering(server)) == 2)
+        loaded = httpx.post(f"{server.url}/v2/repository/models/iris/load", timeout=30)
+        assert loaded.status_code == 200
+
+
 ELSEWHERE = "import shipworthy.server.sockets\nshipworthy.server.sockets.SPREADS = False\n"
 
 

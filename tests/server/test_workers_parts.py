@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,10 @@ from shipworthy import errors
 from shipworthy.errors import InputError, MissingExtra, PackageError, Problem, ServeError, ShipworthyError
 from shipworthy.package import Requirements, Variant, best_point
 from shipworthy.runtime.protocol import OperatingPoint
+from shipworthy.server import workers
 from shipworthy.server.control import (
     LONGEST_LINE,
+    Alive,
     Answered,
     Ask,
     Begin,
@@ -62,6 +65,7 @@ MESSAGES: list[Message] = [
         (Served("iris", "1", "onnxruntime-fp32", "onnxruntime", (("openvino-fp32", "not installed"),), ("no images",)),)
     ),
     Opened(),
+    Alive(),
     Failed(FAULT),
     Ask(3, "unload", "iris"),
     Done(4, None, ("iris", "lilies")),
@@ -122,8 +126,8 @@ def test_what_is_no_message_is_refused(line: bytes) -> None:
 
 
 def test_another_version_is_refused() -> None:
-    line = b'{"is_a": "begin", "version": 2, "listen_at_once": true, "plan": {"packages": []}}'
-    with pytest.raises(ServeError, match="speaks version 2, this is version 1; restart the server"):
+    line = b'{"is_a": "begin", "version": 1, "listen_at_once": true, "plan": {"packages": []}}'
+    with pytest.raises(ServeError, match="speaks version 1, this is version 2; restart the server"):
         read_message(line)
 
 
@@ -227,6 +231,37 @@ def accept_all(listening: socket.socket) -> int:
         except BlockingIOError:
             return accepted
         accepted += 1
+
+
+class Still:
+    """A worker that says something now and then, and at last nothing more."""
+
+    pid = 1
+
+    def __init__(self, *says: bool) -> None:
+        self.killed = False
+        self.looks = 0
+        self._says = says
+
+    @property
+    def heard(self) -> bool:
+        self.looks += 1
+        return self.looks <= len(self._says) and self._says[self.looks - 1]
+
+    @heard.setter
+    def heard(self, value: bool) -> None: ...
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+def test_a_worker_that_says_nothing_any_more_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "BEAT_S", 0.001)
+    monkeypatch.setattr(workers, "SILENT", 3)
+    child: Any = Still(True, False, False, True, False)
+    asyncio.run(workers.Child.watch(child))
+    assert child.killed
+    assert child.looks == 4 + 3
 
 
 def test_pauses_grow_with_the_deaths_in_a_row() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +81,18 @@ class Codec:
 
     def unfolded(self, values: Iterable[object]) -> int:
         """Bytes of the arrays that the images of these instances become. Nothing of them is read."""
-        return sum(
-            form.nbytes
-            for value in values
-            if isinstance(value, Mapping)
-            for name, form in self._images.items()
-            if form.takes(value.get(name))
-        )
+        return sum(form.nbytes for form, _ in self._files(values))
+
+    def claimed(self, values: Iterable[object]) -> int:
+        """Pixels that the files among these instances say they have. None of them is decoded."""
+        return sum(form.claimed(file) for form, file in self._files(values))
+
+    def _files(self, values: Iterable[object]) -> Iterator[tuple[ImageCodec, Any]]:
+        for value in values:
+            if isinstance(value, Mapping):
+                for name, form in self._images.items():
+                    if form.takes(file := value.get(name)):
+                        yield form, file
 
     def image(self, name: str, data: bytes) -> Array:
         """The array of input `name`, without the batch axis, from the bytes of a PNG or JPEG file.

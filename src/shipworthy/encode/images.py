@@ -67,6 +67,25 @@ class ImageCodec:
         found: Array = self.pixels((planes.transpose(2, 0, 1) if self._first else planes)[None])[0]
         return found
 
+    def claimed(self, value: str | bytes) -> int:
+        """Pixels that a file says it has, which are all decoded where it is to be resized; 0 where it is none.
+
+        MissingExtra without Pillow."""
+        _pillow()
+        from PIL import Image
+
+        if self._accept.resize == "exact":
+            return 0  # Others than that are refused before they are decoded.
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                data = value if isinstance(value, bytes) else _from_base64(value)
+                width, height = Image.open(io.BytesIO(data), formats=_FORMATS).size
+        # Why it is none, whatever was raised, is said by whoever decodes it.
+        except Exception:  # noqa: BLE001
+            return 0
+        return width * height
+
     def pixels(self, array: Array) -> Array:
         """From uint8 [n, C, H, W] or [n, H, W, C], as `layout` says, to the model's numbers; FieldError for others."""
         if array.dtype != np.uint8 or array.shape[1:] != self._shape:

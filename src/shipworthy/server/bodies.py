@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import from_json
 from starlette.types import Receive
 
+from ..encode import MAX_PIXELS
 from ..errors import InputError, Problem
 from ..predict.requests import MANY, read_request
 from ..predict.requests import Request as Instances
@@ -27,6 +28,8 @@ MAX_VALUES = 4_000_000
 """JSON with more values is refused before it is parsed."""
 MAX_UNFOLDED = 256 * 2**20
 """So many bytes may the images of a request become: files of some hundred bytes unfold to any number of pixels."""
+MAX_CLAIMED = 4 * MAX_PIXELS
+"""So many pixels may the files of a request have, where it has several: a second's work for the decoder."""
 _BEFORE_VALUES = (b",", b"[", b"{")
 
 
@@ -84,12 +87,14 @@ def parse(body: bytes, content_type: str, predictor: Predictor, max_instances: i
 
 
 def check_images(instances: Sequence[object], codec: Codec) -> None:
-    """ProblemError where images would take too much memory. They are not decoded for that."""
+    """ProblemError where images would take too much memory, or too long. They are not decoded for that."""
     size = codec.unfolded(instances)
     if size > MAX_UNFOLDED:
         raise ProblemError(
             TOO_LARGE, f"the images of a request may become {MAX_UNFOLDED} bytes, got {len(instances)} that make {size}"
         )
+    if len(instances) > 1 and (pixels := codec.claimed(instances)) > MAX_CLAIMED:
+        raise ProblemError(TOO_LARGE, f"the images of a request may have {MAX_CLAIMED} pixels, got {pixels}")
 
 
 def too_long(limit: int) -> ProblemError:

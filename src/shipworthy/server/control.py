@@ -17,9 +17,11 @@ from .. import errors
 from ..errors import ServeError, ShipworthyError
 from .plan import Plan, Served
 
-VERSION = 1
+VERSION = 2
 LONGEST_LINE = 1 << 20
 """Bytes. The longest message is a plan with many packages."""
+BEAT_S = 2.0
+"""So often a worker says that it is there."""
 
 Verb: TypeAlias = Literal["load", "unload", "reload"]
 
@@ -101,6 +103,13 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """From a worker, every `BEAT_S` seconds: its event loop turns."""
+
+    is_a: Literal["alive"] = "alive"
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """From a worker that cannot begin, as its last message."""
 
@@ -130,7 +139,7 @@ class Done:
 
 Order: TypeAlias = Begin | Open | Do | Answered | Leave
 """What a supervisor says."""
-Report: TypeAlias = Loaded | Opened | Failed | Ask | Done
+Report: TypeAlias = Alive | Loaded | Opened | Failed | Ask | Done
 """What a worker says."""
 Message: TypeAlias = Order | Report
 
@@ -161,7 +170,7 @@ class Channel:
         except ConnectionError:
             return None
         except ValueError:
-            raise _misunderstood(f"a line has more than {LONGEST_LINE} bytes") from None
+            raise misunderstood(f"a line has more than {LONGEST_LINE} bytes") from None
         # The other side may end in the middle of a line.
         return read_message(line) if line.endswith(b"\n") else None
 
@@ -177,13 +186,13 @@ def read_message(line: bytes) -> Message:
     try:
         message = _MESSAGE.validate_json(line)
     except ValidationError as error:
-        raise _misunderstood(f"{error.error_count()} faults in {line[:80]!r}") from None
+        raise misunderstood(f"{error.error_count()} faults in {line[:80]!r}") from None
     if isinstance(message, Begin) and message.version != VERSION:
-        raise _misunderstood(f"it speaks version {message.version}, this is version {VERSION}")
+        raise misunderstood(f"it speaks version {message.version}, this is version {VERSION}")
     return message
 
 
-def _misunderstood(reason: str) -> ServeError:
+def misunderstood(reason: str) -> ServeError:
     return ServeError("worker", f"does not understand its supervisor: {reason}", "restart the server")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack
 from ..errors import ServeError
 from .binding import Binding, Options
 from .plan import Logs, Served
+from .signals import early_signals
 from .sockets import allow_many_files
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Server:
 
         allow_many_files()
         try:
-            with _early_signals(self._told):
+            with early_signals(self._told):
                 # Packages are read and proven while the web server is imported and comes up.
                 loading = Loading(self._bound.plan)
                 import uvloop
@@ -265,25 +266,3 @@ def _logging(logs: Logs) -> Iterator[Log]:
         for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
             logger.handlers[:], logger.propagate = handlers, propagate
             logger.setLevel(level)
-
-
-@contextmanager
-def _early_signals(told: threading.Event) -> Iterator[None]:
-    """Before there is an event loop, the first SIGTERM or SIGINT is noted; the second one ends the process."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def note(*given: object) -> None:
-        told.set()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

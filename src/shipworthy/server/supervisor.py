@@ -20,7 +20,7 @@ from .commands import Commands
 from .control import Answered, Ask, Begin, Done, Failed, Loaded, Message, Open, Opened, error_of
 from .plan import Served, Share
 from .sockets import SPREADS, allow_many_files, beside
-from .workers import Child, Spare
+from .workers import Child, Reserve
 
 if TYPE_CHECKING:
     from socket import socket
@@ -70,8 +70,7 @@ class Supervisor:
         # Has the address for a slot that gave its socket up, even where all of them did.
         self._anchor = beside(bound.sockets[0]) if SPREADS else bound.sockets[0].dup()
         self._commands = Commands(self._open, self._patience_s)
-        self._spare: Spare | None = None
-        self._sparing = asyncio.Lock()
+        self._reserve = Reserve()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> None:
@@ -97,9 +96,7 @@ class Supervisor:
         try:
             await asyncio.gather(*(self._keep(slot, counters) for slot in self._slots))
         finally:
-            async with self._sparing:
-                if self._spare is not None:
-                    await self._spare.dismiss()
+            await self._reserve.close()
 
     async def _keep(self, slot: Slot, counters: Path) -> None:
         """Have a worker in this slot, until the server leaves."""
@@ -120,7 +117,7 @@ class Supervisor:
         share = Share(slot.number, len(self._slots), str(counters), self._commands.models)
         listening = slot.listening or beside(self._anchor)
         try:
-            child = slot.child = (await self._recruit()).take(listening, changes=self._commands.changes)
+            child = slot.child = (await self._reserve.recruit()).take(listening, changes=self._commands.changes)
         finally:
             if slot.listening is None:
                 listening.close()
@@ -129,33 +126,21 @@ class Supervisor:
             child.leave(self._patience_s)
         return child
 
-    async def _recruit(self) -> Spare:
-        """A process that is to be a worker: the one that waits for that, or a new one."""
-        spare, self._spare = self._spare, None
-        if spare is not None and spare.waits:
-            return spare
-        if spare is not None:
-            await spare.dismiss()
-        return await Spare.start()
-
     async def _prepare(self) -> None:
-        """When all workers serve, have a process at hand for the next that dies: to import everything takes longer
-        than to load a small model, above all where the other workers keep the cores busy."""
-        async with self._sparing:
-            if self._spare is not None or len(self._open()) < len(self._slots) or self._leaving.is_set():
-                return
-            try:
-                self._spare = await Spare.start({served.engine for served in self.served})
-            except OSError as error:
-                _LOG.warning("no process waits to replace a worker: %s", error)
+        """When all workers serve, have a process at hand for the next that dies."""
+        if len(self._open()) == len(self._slots) and not self._leaving.is_set():
+            await self._reserve.fill({served.engine for served in self.served})
 
     async def _attend(self, slot: Slot, child: Child) -> None:
         """Hear a worker until it has gone."""
+        watching = asyncio.create_task(child.watch())
         try:
             while (message := await child.hear()) is not None:
                 self._heed(child, message)
         except ServeError as error:
             _LOG.error("%s", error)
+        finally:
+            watching.cancel()
         slot.child = None
         child.forsake()
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ServeError, ShipworthyError
 from .control import (
+    BEAT_S,
+    Alive,
     Answered,
     Ask,
     Begin,
@@ -35,6 +37,7 @@ from .control import (
     Opened,
     error_of,
     fault_of,
+    misunderstood,
 )
 from .loading import Loading
 from .process import Process
@@ -62,11 +65,12 @@ class Worker:
         process.catalog.command = self._ask
 
     async def run(self, *, listen_at_once: bool) -> None:
-        hearing = asyncio.create_task(self._hear())
+        hearing, beating = asyncio.create_task(self._hear()), asyncio.create_task(self._beat())
         try:
             await self._process.run(self._ready, admitted=self._admission, listen_at_once=listen_at_once)
         finally:
             hearing.cancel()
+            beating.cancel()
 
     def leave(self, *, last: bool = False) -> None:
         """By itself, a worker that is told to end is replaced by another one, which gets its socket."""
@@ -80,6 +84,11 @@ class Worker:
 
     def _ready(self, predictors: Sequence[Any]) -> None:
         self._channel.say(Opened())
+
+    async def _beat(self) -> None:
+        while True:
+            self._channel.say(Alive())
+            await asyncio.sleep(BEAT_S)
 
     async def _hear(self) -> None:
         try:
@@ -183,6 +192,9 @@ def _import_all(engines: Sequence[str]) -> None:
 def _listening(control: socket.socket) -> socket.socket | None:
     """The socket that the supervisor sends when this process is needed; None when it has gone."""
     said, numbers, _, _ = socket.recv_fds(control, 1, 1)
+    if said and not numbers:
+        # It is of another version, which passes the socket in another way.
+        raise SystemExit(str(misunderstood("it sends no socket")))
     return socket.socket(fileno=numbers[0]) if said else None
 
 

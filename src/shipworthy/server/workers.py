@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -14,9 +15,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from .control import Channel, Do, Done, Fault, Leave, Message
+from .control import BEAT_S, Channel, Do, Done, Fault, Leave, Message
 from .plan import Served
 
+_LOG = logging.getLogger("shipworthy.server")
+
+SILENT = 30
+"""A worker that misses so many beats in a row is ended: it answers nobody, and would hold up every command. To load
+what holds Python's lock meanwhile takes less."""
 GO = b"\n"
 """Comes with the socket, as the first byte that a process is sent."""
 
@@ -69,6 +75,41 @@ class Spare:
         await Child(self._process, self._channel, self._folder, 0).end(0.0)
 
 
+class Reserve:
+    """The process that waits for the next worker to die: to import everything takes longer than to load a small model,
+    above all where the other workers keep the cores busy. Used on one event loop."""
+
+    def __init__(self) -> None:
+        self._spare: Spare | None = None
+        self._lock = asyncio.Lock()
+        self._closed = False
+
+    async def recruit(self) -> Spare:
+        """A process that is to be a worker: the one that waits for that, or a new one. OSError where there is none."""
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.waits:
+            return spare
+        if spare is not None:
+            await spare.dismiss()
+        return await Spare.start()
+
+    async def fill(self, engines: Iterable[str]) -> None:
+        """Have a process wait, where none does."""
+        async with self._lock:
+            if self._spare is not None or self._closed:
+                return
+            try:
+                self._spare = await Spare.start(engines)
+            except OSError as error:
+                _LOG.warning("no process waits to replace a worker: %s", error)
+
+    async def close(self) -> None:
+        async with self._lock:
+            self._closed = True
+            if self._spare is not None:
+                await self._spare.dismiss()
+
+
 class Child:
     """A worker from its start to its end. Used on one event loop."""
 
@@ -79,6 +120,8 @@ class Child:
         self.loaded = False
         self.fault: Fault | None = None
         """Why it could not begin, where it said so."""
+        self.heard = True
+        """Whether it has said anything since somebody looked."""
         self._process, self._channel, self._folder = process, channel, folder
         self._opened_at: float | None = None
         self._ended_at: float | None = None
@@ -110,7 +153,20 @@ class Child:
         self._channel.say(message)
 
     async def hear(self) -> Message | None:
-        return await self._channel.hear()
+        message = await self._channel.hear()
+        self.heard = True
+        return message
+
+    async def watch(self) -> None:
+        """End it when it stands still. What counts are beats of this loop, and not seconds, of which many may pass
+        while the whole machine is paused."""
+        missed = 0
+        while missed < SILENT:
+            self.heard = False
+            await asyncio.sleep(BEAT_S)
+            missed = 0 if self.heard else missed + 1
+        _LOG.error("process %d is ended: it has said nothing for %.0f s", self.pid, SILENT * BEAT_S)
+        self.kill()
 
     async def do(self, command: Do) -> Done | None:
         """The outcome of a command; None where the worker has ended meanwhile."""

@@ -31,7 +31,8 @@ class Connection(Reader):
     """One connection, from its start to its end. `bounded` makes the class that a server uses.
 
     A scope's `extensions` hold `shipworthy.gone`: `register(callback)` has the callback called once, in the event loop,
-    if the client leaves before its answer is complete."""
+    if the client leaves before its answer is complete. One that ends its own side counts as having left: whether it
+    would still read is not to be seen."""
 
     __slots__ = (
         "_active",

@@ -26,7 +26,7 @@ class LaneRecorder(Protocol):
         """A request was answered with success, `total_s` after its headers came."""
 
     def refused(self, reason: str) -> None:
-        """A request was not let in: `deadline`, `requests` or `bytes`."""
+        """A request was not let in: `deadline`, `requests`, `bytes` or `draining`."""
 
     def failed(self, status: int, route: Route = "predict", total_s: float = 0.0) -> None:
         """A request was answered with another status than 2xx. A refused one is told with both calls."""

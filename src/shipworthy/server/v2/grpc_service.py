@@ -32,7 +32,8 @@ OPEN = frozenset(("ServerLive", "ServerReady", "Check"))
 """What an orchestrator asks without a token."""
 MANAGEMENT = frozenset(("RepositoryModelLoad", "RepositoryModelUnload"))
 INLINE_TYPED = 16_384
-"""A larger message is read beside the event loop where its numbers are in typed fields."""
+"""A larger message is read, and more numbers than a quarter of it are written, beside the event loop, where they are
+in typed fields."""
 
 
 @dataclass(slots=True)
@@ -67,7 +68,12 @@ async def _infer(lane: Lane, asked: Any, size: int, timeout_s: float | None, cal
     with lane.admit(size, timeout_s) as place:
         request = await _read(lane, asked, size)
         call.spent = inferred = await run(lane, place, request)
-    return write_message(lane.model, lane.version, request, inferred)
+
+    def write() -> Any:
+        return write_message(lane.model, lane.version, request, inferred)
+
+    heavy = not request.binary and sum(output.array.size for output in inferred.outputs) > INLINE_TYPED // 4
+    return await lane.beside(write) if heavy else write()
 
 
 async def _read(lane: Lane, asked: Any, size: int) -> InferRequest:

@@ -16,9 +16,12 @@ from .request import InferRequest
 if TYPE_CHECKING:
     from ..lane import Lane
 from ..place import Place
+from ..replies import together
 
 INLINE_PIXELS = 2**19
 """More pixels become the model's numbers beside the event loop; these take a millisecond."""
+INLINE_SCORES = 2**14
+"""More scores are ranked beside the event loop."""
 
 
 @dataclass(slots=True)
@@ -46,19 +49,17 @@ async def run(lane: Lane, place: Place, request: InferRequest) -> Inferred:
     check_rows(request.tensors, lane.settings.max_instances)
     if request.timeout_s is not None:
         place.within(request.timeout_s)
-    async with _within(request.timeout_s):
+    async with within(request.timeout_s):
         feeds = await _feeds(lane, request)
         if feeds is not None:
             ran = await place.run(feeds)
-            return Inferred(outputs_of(request, ran.outputs, contract), ran.queue_s, ran.compute_s)
+            return Inferred(await _answered(lane, request, ran.outputs), ran.queue_s, ran.compute_s)
         groups = await lane.beside(lambda: encoded(request.tensors, lane.predictor))
+        # Files of images are small, and what waits is what they have become.
+        place.weigh(sum(array.nbytes for _, arrays in groups for array in arrays.values()))
         done: Sequence[_Ran] = await place.run_all([arrays for _, arrays in groups])
-    outputs = joined(groups, [one.outputs for one in done])
-    return Inferred(
-        outputs_of(request, outputs, contract),
-        max(one.queue_s for one in done),
-        sum(one.compute_s for one in done),
-    )
+    outputs, spent = joined(groups, [one.outputs for one in done]), together(done)
+    return Inferred(await _answered(lane, request, outputs), spent.queue_s, spent.compute_s)
 
 
 async def _feeds(lane: Lane, request: InferRequest) -> dict[str, Array] | None:
@@ -69,5 +70,14 @@ async def _feeds(lane: Lane, request: InferRequest) -> dict[str, Array] | None:
     return direct(tensors, predictor)
 
 
-def _within(timeout_s: float | None) -> AbstractAsyncContextManager[object]:
+async def _answered(lane: Lane, request: InferRequest, outputs: Arrays) -> list[Output]:
+    contract = lane.predictor.contract
+    scores = sum(outputs[one.name].size for one in request.asked or () if one.classes)
+    if scores > INLINE_SCORES:
+        return await lane.beside(lambda: outputs_of(request, outputs, contract))
+    return outputs_of(request, outputs, contract)
+
+
+def within(timeout_s: float | None) -> AbstractAsyncContextManager[object]:
+    """Raises TimeoutError when so many seconds are over; None costs nothing."""
     return nullcontext() if timeout_s is None else asyncio.timeout(timeout_s)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
-
 from starlette.types import Receive
 
 from ..bodies import read_body
@@ -15,7 +12,7 @@ from ..replies import JSON_TYPE, Reply, Timed
 from .codings import MIN_BYTES, deflate, inflate, most_bytes, wanted
 from .datatypes import malformed
 from .feeds import whole_body
-from .inference import run
+from .inference import run, within
 from .request import InferRequest
 from .rest_tensors import read_request, write_answer
 
@@ -30,7 +27,7 @@ async def infer(lane: Lane, head: Head, receive: Receive) -> Reply:
 
     Raises ProblemError, InputError, TimeoutError, and what the lane raises; `as_error` words them."""
     timeout_s, limit = head.timeout_s, lane.settings.max_body_bytes
-    async with _within(timeout_s):
+    async with within(timeout_s):
         size, coding = head.size(limit), head.headers.get(b"content-encoding", b"").decode("latin-1")
         with lane.admit(most_bytes(size, coding, limit), timeout_s) as place:
             body = await read_body(receive, limit)
@@ -39,6 +36,8 @@ async def infer(lane: Lane, head: Head, receive: Receive) -> Reply:
             if coding:
                 packed = body
                 body = await lane.beside(lambda: inflate(packed, coding, limit))
+            if coding or len(body) != size:
+                place.weigh(len(body))
             return await _answer(lane, head, place, body)
 
 
@@ -85,7 +84,3 @@ async def _packed(lane: Lane, head: Head, content: bytes, header_length: int | N
         content = await lane.beside(lambda: deflate(plain, name))
         headers = (*headers, (b"content-encoding", name.encode()), (b"vary", b"accept-encoding"))
     return Reply(content, spent, media, headers)
-
-
-def _within(timeout_s: float | None) -> AbstractAsyncContextManager[object]:
-    return nullcontext() if timeout_s is None else asyncio.timeout(timeout_s)
