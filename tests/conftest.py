@@ -14,6 +14,8 @@ from shipworthy.contract import Contract
 
 # Two test processes with two OpenMP threads each would spin against each other on two cores. Torch reads this once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# gRPC's library reads this once too; it writes a line whenever a process that has used it starts another one.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 # Generated examples are the same in every run: a failure can be repeated, and a green run is no luck.
 settings.register_profile("seeded", derandomize=True, deadline=None)

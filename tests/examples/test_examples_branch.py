@@ -20,6 +20,9 @@ from shipworthy.package import read_package
 from shipworthy.predict import Predictor
 from shipworthy.server import Server
 
+pytestmark = pytest.mark.full
+"""Two minutes of building; CI runs it beside the quick tests."""
+
 
 @pytest.fixture(scope="module")
 def branch(example: Callable[[str], Example]) -> Example:

@@ -19,6 +19,9 @@ from shipworthy.package import read_package
 from shipworthy.predict import Predictor
 from shipworthy.server import Server
 
+pytestmark = pytest.mark.full
+"""Two minutes of building; CI runs it beside the quick tests."""
+
 SHORT = "Apply dropout to the input."
 LONG = (
     "Fit the estimator on the training data, and return the labels that it predicts for each of the samples, "

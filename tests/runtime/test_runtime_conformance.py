@@ -80,9 +80,7 @@ def test_strides_do_not_matter_and_inputs_stay_as_they_are(artifact: Ready, runn
 
 def test_inputs_may_be_read_only(artifact: Ready, runner: Runner) -> None:
     feeds = artifact.specimen.feeds(2)
-    received = {
-        name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in feeds.items()
-    }
+    received = {name: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape) for name, array in feeds.items()}
     assert not any(array.flags.writeable for array in received.values())
     answer = runner.run(received)
     for name, array in runner.run(feeds).items():

@@ -56,6 +56,7 @@ def test_an_exported_program_is_described_without_torch_or_its_pickles(program: 
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.full
 def test_a_compiled_package_is_described_without_opening_it(ready: Make, tmp_path: Path) -> None:
     whole = ready("aoti", "bf16", "conv").exported.artifact.directory / "model.pt2"
     hostile = tmp_path / "model.pt2"

@@ -94,8 +94,9 @@ async def test_who_asked_for_it_leaves(shelf: Shelf, catalog: Catalog) -> None:
     loading.cancel()
     await asyncio.gather(loading, return_exceptions=True)
     shelf.go.set()
-    while catalog.lane("prices").version != "new":
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while catalog.lane("prices").version != "new":
+            await asyncio.sleep(0.001)
     assert list(catalog.models["prices"].versions) == ["old", "new"]
 
 

@@ -14,6 +14,7 @@ from server_cases import PRICES, predictor
 
 from shipworthy.contract import Array, Arrays
 from shipworthy.errors import InputError
+from shipworthy.server import dispatch
 from shipworthy.server.catalog import Catalog
 from shipworthy.server.dispatch import DeadlineError, StoppedError
 from shipworthy.server.lane import Lane, RefusedError
@@ -86,6 +87,19 @@ async def test_large_request_runs_in_several_batches_in_order() -> None:
     async with served(model) as lane:
         assert await ask(lane, rows(*range(100))) == [2.0 * value for value in range(100)]
     assert max(model.sizes) == 8
+
+
+async def test_large_request_on_the_event_loop_leaves_turns_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "TURN_S", 0.0)
+    async with served(Held(held=False)) as lane:
+        lane._dispatcher._streams[lane.queue].threads = None
+        large = asyncio.create_task(ask(lane, rows(*range(10_000)), 30))
+        turns = 0
+        while not large.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert await large == [2.0 * value for value in range(10_000)]
+        assert turns > 1_000
 
 
 async def test_request_that_would_be_late_is_refused_at_the_door() -> None:

@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -209,13 +210,32 @@ class Collector(http.server.BaseHTTPRequestHandler):
         """Nothing is to be seen."""
 
 
-def test_traces_are_sent_before_the_server_has_ended(stored: Path) -> None:
+@pytest.mark.parametrize("standard", [False, True], ids=["by option", "by the standard variable"])
+def test_traces_are_sent_before_the_server_has_ended(
+    stored: Path, standard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("opentelemetry.sdk")
     with http.server.HTTPServer(("127.0.0.1", 0), Collector) as collector:
         threading.Thread(target=collector.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{collector.server_port}/v1/traces"
-        with Server(stored, port=0, logs=Logs(otel_endpoint=endpoint)) as server:
+        if standard:
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint)
+        with Server(stored, port=0, logs=Logs(otel_endpoint=None if standard else endpoint)) as server:
             answer = httpx.post(server.url + "/predict", json={"features": [1, 2, 3, 4]})
             trace_id = answer.headers["traceparent"].split("-")[1]
         collector.shutdown()
     assert any(bytes.fromhex(trace_id) in body for body in Collector.bodies)
+
+
+def test_the_log_hears_of_calls_and_its_losses_are_counted(stored: Path) -> None:
+    grpc = pytest.importorskip("grpc")
+    lines: list[dict[str, Any]] = []
+    heard: Any = SimpleNamespace(dropped=3, request=lambda **fields: lines.append(fields))
+    server = Server(stored, port=0, grpc_port=0, logs=Logs(access=True))
+    server.log = heard
+    with server, grpc.insecure_channel(server.grpc_address) as channel:
+        path = "/inference.GRPCInferenceService/ServerLive"
+        channel.unary_unary(path)(b"", timeout=10)
+        counted = httpx.get(server.url + "/metrics").text
+    assert [(line["path"], line["status"]) for line in lines] == [(path, 200), ("/metrics", 200)]
+    assert "shipworthy_log_lines_dropped_total 3.0" in counted

@@ -56,8 +56,10 @@ class Written:
 @pytest.fixture
 def loggers() -> Iterator[None]:
     """Puts the loggers back as they were."""
-    named = [logging.getLogger(name) for name in ("", "shipworthy", "uvicorn", "uvicorn.access")]
+    named = [logging.getLogger(name) for name in ("", "shipworthy", "uvicorn", "uvicorn.access", "uvicorn.error")]
     before = [(one, list(one.handlers), one.level, one.propagate, one.disabled) for one in named]
+    # A server in an earlier test has left what it wants of its web server's log.
+    logging.getLogger("uvicorn.error").setLevel(logging.NOTSET)
     yield
     logging.captureWarnings(False)
     for one, handlers, level, propagate, disabled in before:

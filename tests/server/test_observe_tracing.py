@@ -113,7 +113,7 @@ def test_a_request_is_three_spans_with_the_right_parents(collector: Collector) -
     tracer.close()
 
     spans = {span.name: span for span in collector.spans()}
-    predict, queue, compute = spans["predict"], spans["queue"], spans["compute"]
+    predict, queue, compute = spans["POST /predict"], spans["queue"], spans["compute"]
     assert len(collector.spans()) == 3
     assert {span.trace_id.hex() for span in spans.values()} == {TRACE} == {trace.trace_id}
     assert predict.parent_span_id.hex() == SPAN
@@ -168,7 +168,7 @@ def test_the_endpoint_comes_from_the_standard_variable(collector: Collector, mon
     assert trace.parent is None and trace.own.sampled
     tracer.finish(trace, VISIT)
     tracer.close()
-    predict = next(span for span in collector.spans() if span.name == "predict")
+    predict = next(span for span in collector.spans() if span.name == "POST /predict")
     assert predict.parent_span_id == b""
     assert predict.trace_id.hex() == trace.trace_id
 
@@ -195,7 +195,7 @@ def test_a_request_that_came_to_no_batch_is_one_span(collector: Collector) -> No
     tracer.finish(tracer.begin(), Visit(route="/predict", method="POST", status=503, total_s=0.001))
     tracer.close()
     (span,) = collector.spans()
-    assert span.name == "predict"
+    assert span.name == "POST /predict"
     assert span.status.code == Status.STATUS_CODE_ERROR
 
 
@@ -205,7 +205,7 @@ def test_without_the_place_of_the_queue_the_engine_ends_with_the_request(collect
     tracer.finish(tracer.begin(), visit)
     tracer.close()
     spans = {span.name: span for span in collector.spans()}
-    predict = spans["predict"]
+    predict = spans["POST /p"]
     for span in spans.values():
         assert predict.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano
         assert span.end_time_unix_nano <= predict.end_time_unix_nano

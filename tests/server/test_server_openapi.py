@@ -82,6 +82,17 @@ async def test_problems_and_status_fit_their_schemas() -> None:
         validator(api, schema).validate((await http.get("/models/prices")).json())
 
 
+async def test_versions_of_a_model_are_documented_and_answer() -> None:
+    async with client(prices()) as http:
+        api = (await http.get("/openapi.json")).json()
+        operation = api["paths"]["/models/prices/versions/{version}/predict"]["post"]
+        assert operation["parameters"][0]["name"] == "version"
+        assert "404" in operation["responses"]
+        path = "/models/prices/versions/{}/predict"
+        assert (await http.post(path.format("0" * 12), json={"row": [1, 2]})).json()["value"] == 3.0
+        assert (await http.post(path.format("1"), json={"row": [1, 2]})).status_code == 404
+
+
 async def test_document_of_several_models_has_no_common_route() -> None:
     async with client(prices(), digits()) as http:
         paths = (await http.get("/openapi.json")).json()["paths"]

@@ -158,6 +158,16 @@ async def test_several_models() -> None:
         assert (await http.post("/predict", json={"row": [1, 2]})).status_code == 404
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON ; charset=utf-8"])
+async def test_numbers_are_converted_by_the_batch_whatever_the_charset(
+    content_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shipworthy.server.answering.parse", None)
+    async with client(prices()) as http:
+        response = await http.post("/predict", content=b'{"row": [1, 2]}', headers={"content-type": content_type})
+    assert response.json()["value"] == 3.0
+
+
 async def test_request_id_is_the_callers_where_it_is_sane() -> None:
     async with client(prices()) as http:
         given = await http.post("/predict", json={"row": [1, 2]}, headers={"x-request-id": "order-17:a.b"})

@@ -73,7 +73,10 @@ class Predictor:
         """What callers cannot send here, and why, such as a library that is not installed; and what slows them."""
         if self.mixes or not self._in_chunks:
             return self.codec.notes
-        return (*self.codec.notes, "requests do not share batches: in this variant the rows of a batch show in one another")
+        return (
+            *self.codec.notes,
+            "requests do not share batches: in this variant the rows of a batch show in one another",
+        )
 
     def run(self, feeds: Arrays) -> dict[str, Array]:
         """Outputs by name for inputs [batch, ...] by name; a batch beyond the largest measured one is run in chunks.

@@ -76,7 +76,8 @@ class Bounds:
 class Refusal:
     """Why a request is not taken on."""
 
-    reason: Literal["deadline", "requests", "bytes"]
+    reason: Literal["deadline", "requests", "bytes", "slow"]
+    """`slow` is for whoever reads bodies; a queue has the others."""
     retry_s: float
     """After so many seconds it might be."""
 

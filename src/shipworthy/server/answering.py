@@ -13,7 +13,7 @@ from ..contract import Array
 from ..encode import stack
 from ..predict.answers import Row
 from ..predict.requests import Request as Instances
-from .bodies import JSON, parse, read_body
+from .bodies import JSON, parse
 from .engine import Ran
 from .head import Head
 from .lane import Lane
@@ -48,12 +48,12 @@ async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | 
     digits = head.digits
     size = head.size(lane.settings.max_body_bytes)
     with lane.admit(size, timeout_s) as place:
-        body = await read_body(receive, lane.settings.max_body_bytes)
+        body = await place.body(receive)
         if len(body) != size:
             place.weigh(len(body))
         if not lane.inline:
             head.leave_with_client()
-        if lane.rows is not None and len(body) <= INLINE_BYTES and head.content_type == JSON:
+        if lane.rows is not None and len(body) <= INLINE_BYTES and _is_json(head.content_type):
             value = _json(body)
             numbers = lane.rows.take(value)
             if numbers is not None:
@@ -68,6 +68,11 @@ def _answer(lane: Lane, ran: Ran, digits: int | None) -> bytes:
     return lane.predictor.encode(ran.answers, many=False, round=digits)
 
 
+def _is_json(content_type: str) -> bool:
+    """Many clients name a charset too, which JSON has only one of."""
+    return content_type == JSON or content_type.partition(";")[0].rstrip().lower() == JSON
+
+
 def _json(body: bytes) -> object:
     """None where it is no JSON; whoever reads it again says why."""
     try:
@@ -80,6 +85,7 @@ async def _many(lane: Lane, head: Head, body: bytes, place: Place, digits: int |
     heavy = len(body) > INLINE_BYTES or lane.predictor.codec.accepts_image is not None
     content_type = head.content_type
     asked, groups = await _beside(lane, heavy, lambda: _encode(lane, body, content_type))
+    place.weigh(max(len(body), sum(array.nbytes for _, feeds in groups for array in feeds.values())))
     runs = await place.run_all([feeds for _, feeds in groups])
     heavy = sum(run.values for run in runs) > INLINE_VALUES
     content = await _beside(lane, heavy, lambda: _answers(lane, asked, groups, runs, digits))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.message import Message
 from typing import TYPE_CHECKING
 
@@ -37,8 +37,10 @@ class ClientGone(Exception):
     """The client has left before its request was complete."""
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body; refused as soon as it is seen to be longer than `limit` bytes. Raises ClientGone."""
+async def read_body(receive: Receive, limit: int, count: Callable[[int], None] = lambda size: None) -> bytes:
+    """The whole body; refused as soon as it is seen to be longer than `limit` bytes. Raises ClientGone.
+
+    `count` is told how many bytes have come, where they come in pieces."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if message["type"] == "http.request" and not message.get("more_body"):
@@ -47,6 +49,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         return body
     chunks, size = [body], len(body)
     while message["type"] == "http.request" and message.get("more_body"):
+        count(len(chunks[-1]))
         message = await receive()
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])

@@ -74,7 +74,7 @@ class Catalog:
         self._dispatcher = Dispatcher(this_host().cores if cores is None else cores)
         self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="shipworthy-decode")
         self.metrics.ready = lambda: self.ready
-        self.metrics.models_loaded = lambda: sum(len(model.versions) for model in list(self.models.values()))
+        self.metrics.models_loaded = lambda: len(self.models)
         self.changed: Callable[[], None] = lambda: None
         """Called when other lanes are served; whoever keeps them by path forgets them."""
         self._failed: set[str] = set()

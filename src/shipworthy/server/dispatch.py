@@ -7,13 +7,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from ..scheduling import Batch, Queue, Scheduler
+from ..scheduling import Batch, Queue, Refusal, Scheduler
 from .engine import Engine, Outcome, Work
 
 if TYPE_CHECKING:
     from .observe.protocol import LaneRecorder
 
 clock = time.perf_counter
+
+TURN_S = 2e-3
+"""So long batches run on the event loop one after another, before what else has come has its turn there."""
 
 
 class DeadlineError(TimeoutError):
@@ -22,6 +25,14 @@ class DeadlineError(TimeoutError):
 
 class StoppedError(Exception):
     """The model takes no more requests."""
+
+
+class RefusedError(Exception):
+    """The request is not taken on; nothing of it was read."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(refusal.reason)
 
 
 class Streams:
@@ -71,12 +82,16 @@ class Dispatcher:
 
     def _look(self) -> None:
         self._called = False
+        until = clock() + TURN_S
         while (batch := self._scheduler.next(clock())) is not None:
             streams = self._streams[batch.queue]
             if batch.queue.expired:
                 _expire(batch.queue)
             if streams.threads is None:
                 self._ended(batch, streams, streams.engine.run(batch))
+                if clock() > until:
+                    self.kick()
+                    break
             else:
                 self._start(batch, streams, streams.threads)
         for queue in self._streams:

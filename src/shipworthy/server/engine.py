@@ -66,6 +66,8 @@ class Ran:
     """None where the batch had no other rows: an output without a row for each sample is given whole."""
     queue_s: float
     compute_s: float
+    batch: int
+    """Rows that ran together."""
 
     @property
     def outputs(self) -> dict[str, Array]:
@@ -74,8 +76,8 @@ class Ran:
         return {name: array[self.rows] for name, array in self.shared.arrays.items()}
 
     @property
-    def spent(self) -> tuple[float, float]:
-        return self.queue_s, self.compute_s
+    def spent(self) -> tuple[float, float, int]:
+        return self.queue_s, self.compute_s, self.batch
 
     @property
     def values(self) -> int:
@@ -183,11 +185,11 @@ class Engine:
         seconds = time.perf_counter() - started
         outputs = Outputs(arrays, self._predictor)
         if not self._mixes:
-            return Outcome([Ran(outputs, None, started - queued[0], seconds)], seconds)
+            return Outcome([Ran(outputs, None, started - queued[0], seconds, sizes[0])], seconds)
         results: list[Ran | Exception] = []
-        start = 0
+        start, batch = 0, sum(sizes)
         for place, (size, at) in enumerate(zip(sizes, queued, strict=True)):
-            ran = Ran(outputs, slice(start, start + size), started - at, seconds)
+            ran = Ran(outputs, slice(start, start + size), started - at, seconds, batch)
             if self._padding is not None and self._padding.cuts and parts is not None:
                 ran = Ran(Outputs(self._padding.unpad(ran.outputs, parts[place]), self._predictor), None, *ran.spent)
             results.append(ran)

@@ -12,7 +12,7 @@ from ..contract import BATCH, Arrays
 from ..errors import InputError, Problem
 from ..runtime.feeds import Gate
 from ..scheduling import Bounds, Curve, Part, Queue, Refusal
-from .dispatch import Dispatcher, StoppedError, Streams, clock
+from .dispatch import Dispatcher, RefusedError, StoppedError, Streams, clock
 from .engine import Engine
 from .place import Place
 from .settings import Settings
@@ -27,16 +27,10 @@ INLINE_S = 0.5e-3
 """A model whose largest batch takes no longer is run on the event loop: handing it to a thread would cost as much."""
 ANSWERING_S = 2e-3
 """Of the target, so much is left for writing the answer, and for the way here."""
+SLOW = 256 * 1024
+"""A body that comes with fewer bytes a second keeps its place only as long as there is room."""
 DEFAULT_TARGET_MS = 50.0
 """Where neither the operator nor the contract says how soon an answer is to be given."""
-
-
-class RefusedError(Exception):
-    """The request is not taken on; nothing of it was read."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        self.refusal = refusal
-        super().__init__(refusal.reason)
 
 
 class Lane:
@@ -58,6 +52,8 @@ class Lane:
         self.metrics = metrics
         self.rows = predictor.codec.rows
         self.closed = False
+        self.reading: dict[Place, None] = {}
+        """Places whose bodies are being read."""
         costs = predictor.costs
         curve = Curve(costs or predictor.stated_costs)
         inline = costs is not None and max(costs.values()) <= INLINE_S
@@ -91,11 +87,25 @@ class Lane:
             self.metrics.refused("draining")
             raise StoppedError
         now = clock()
-        refusal = self.queue.admit(now, size, now + (timeout_s or self.aim_s))
+        due = now + (timeout_s or self.aim_s)
+        refusal = self.queue.admit(now, size, due)
+        if refusal is not None and refusal.reason != "deadline":
+            refusal = self._make_room(refusal, now, size, due)
         if refusal is not None:
             self.metrics.refused(refusal.reason)
             raise RefusedError(refusal)
         return Place(self, size, now, timeout_s)
+
+    def _make_room(self, refusal: Refusal, now: float, size: int, due: float) -> Refusal | None:
+        """Take a request on in the place of those whose bodies hardly come; who only announces one holds no place."""
+        for place in sorted(self.reading, key=lambda place: place.pace(now)):
+            if place.pace(now) >= SLOW:
+                break
+            place.give_up()
+            found = self.queue.admit(now, size, due)
+            if found is None or found.reason == "deadline":
+                return found
+        return refusal
 
     async def beside(self, work: Callable[[], T]) -> T:
         """Do `work` in a thread, because it would keep the event loop from others."""

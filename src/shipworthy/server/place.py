@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Hashable, Sequence
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from starlette.types import Receive
 
 from ..contract import Array, Arrays
-from ..scheduling import Part
-from .dispatch import clock
+from ..scheduling import Part, Refusal
+from .bodies import read_body
+from .dispatch import RefusedError, clock
 from .engine import Ran, Work
 
 if TYPE_CHECKING:
@@ -20,10 +23,14 @@ if TYPE_CHECKING:
     from .lane import Lane
 
 
+HEAD_START_S = 0.1
+"""So long nobody asks how fast a body comes."""
+
+
 class Place:
     """A request's place in a lane, from its headers to its answer. Leaving it early withdraws what still waits."""
 
-    __slots__ = ("_announced", "_lane", "_parts", "_size", "_timeout_s", "since")
+    __slots__ = ("_announced", "_given_up", "_lane", "_parts", "_received", "_size", "_task", "_timeout_s", "since")
 
     def __init__(self, lane: Lane, size: int, since: float, timeout_s: float | None) -> None:
         self.since = since
@@ -32,7 +39,10 @@ class Place:
         self._size = size
         self._timeout_s = timeout_s
         self._announced = True
+        self._given_up = False
         self._parts: Sequence[Part] = ()
+        self._received = 0
+        self._task: asyncio.Task[Any] | None = None
 
     def weigh(self, size: int) -> None:
         """The body is there, and has so many bytes. Until then, one that comes in chunks counts as the longest one."""
@@ -42,6 +52,37 @@ class Place:
     def within(self, timeout_s: float) -> None:
         """The body asks for less time than the headers did."""
         self._timeout_s = timeout_s if self._timeout_s is None else min(timeout_s, self._timeout_s)
+
+    async def body(self, receive: Receive) -> bytes:
+        """The whole body. Raises ClientGone, ProblemError where it is too long, and RefusedError where it comes so
+        slowly that its place was given to another."""
+        reading = self._lane.reading
+        self._task = asyncio.current_task()
+        reading[self] = None
+        try:
+            return await read_body(receive, self._lane.settings.max_body_bytes, self._count)
+        except asyncio.CancelledError:
+            if not self._given_up:
+                raise
+            assert self._task is not None
+            self._task.uncancel()
+            raise RefusedError(Refusal("slow", 1.0)) from None
+        finally:
+            del reading[self]
+
+    def pace(self, now: float) -> float:
+        """Bytes a second of its body so far."""
+        return self._received / max(now - self.since, 1e-9) if now - self.since > HEAD_START_S else inf
+
+    def give_up(self) -> None:
+        """Give its place to another while it waits for its body."""
+        assert self._task is not None
+        self._withdraw()
+        self._given_up = True
+        self._task.cancel()
+
+    def _count(self, size: int) -> None:
+        self._received += size
 
     async def run(self, feeds: Arrays) -> Ran | Joined:
         """Outputs for inputs [n, ...] by name, which may run in several batches.
@@ -112,12 +153,16 @@ class Place:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:
+            for part in self._parts:
+                self._lane.queue.withdraw(part)
+        if not self._given_up:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
         queue = self._lane.queue
         if self._announced:
             queue.arrived()
-        if kind is not None:
-            for part in self._parts:
-                queue.withdraw(part)
         queue.leave(self._size)
 
 
@@ -128,6 +173,7 @@ class Joined:
         self._runs = runs
         self.queue_s = max(run.queue_s for run in runs)
         self.compute_s = sum(run.compute_s for run in runs)
+        self.batch = max(run.batch for run in runs)
 
     @property
     def outputs(self) -> dict[str, Array]:

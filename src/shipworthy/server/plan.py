@@ -19,13 +19,13 @@ class Logs:
     access: bool = False
     """Whether every request has a line."""
     otel_endpoint: str | None = None
-    """Where traces are sent, such as http://localhost:4318."""
+    """Where traces are sent, such as http://localhost:4318/v1/traces."""
 
     def __post_init__(self) -> None:
         if self.format not in ("text", "json"):
             raise ServeError("log format", f"is {self.format!r}", "choose text or json")
         if self.otel_endpoint is not None and not self.otel_endpoint.startswith(("http://", "https://")):
-            reason, remedy = f"is {self.otel_endpoint!r}", "give an address such as http://localhost:4318"
+            reason, remedy = f"is {self.otel_endpoint!r}", "give an address such as http://localhost:4318/v1/traces"
             raise ServeError("OpenTelemetry endpoint", reason, remedy)
 
 

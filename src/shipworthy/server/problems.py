@@ -12,8 +12,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from ..errors import InputError, MissingExtra, Problem
-from .dispatch import StoppedError
-from .lane import RefusedError
+from .dispatch import RefusedError, StoppedError
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = {"retry-after": "1"}
@@ -113,6 +112,7 @@ def as_problem(error: Exception) -> ProblemError:
 _SHED = {
     "deadline": "what waits already would keep this request past its time",
     "requests": "as many requests wait as may",
+    "slow": "the body came too slowly, and others needed its place",
     "bytes": "the requests that wait hold as many bytes as they may",
 }
 

@@ -41,10 +41,13 @@ class Process:
         from .app import assemble
         from .catalog import Catalog
         from .observe.metrics import Metrics
+        from .observe.tracing import open_tracer
         from .web import web_server
 
         share = plan.share
         metrics = Metrics(Path(share.counters), share.slot) if share is not None else Metrics()
+        if log is not None:
+            metrics.lines_lost = lambda: log.dropped
         self.catalog: Catalog = Catalog(
             plan.settings, metrics=metrics, sources=loading.sources, cores=share_of_cores(plan)
         )
@@ -52,9 +55,9 @@ class Process:
         self._listening = listening
         self._loading = loading
         self._access = Access(plan.token, loopback=plan.loopback)
-        self._tracer = _tracer(plan.logs.otel_endpoint)
-        reporter = _reporter(log if plan.logs.access else None, self._tracer)
-        self._web = web_server(assemble(self.catalog, self._access, reporter), plan)
+        self._tracer = open_tracer(plan.logs.otel_endpoint)
+        self._reporter = _reporter(log if plan.logs.access else None, self._tracer)
+        self._web = web_server(assemble(self.catalog, self._access, self._reporter), plan)
         self._grpc: GrpcServer | None = None
         self._grpc_left: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
@@ -192,7 +195,14 @@ class Process:
         credentials = None
         if tls is not None:
             credentials = server_credentials(Path(tls.cert).read_bytes(), Path(tls.key).read_bytes())
-        return await start(self.catalog, address, access=self._access, credentials=credentials, shared=SPREADS)
+        return await start(
+            self.catalog,
+            address,
+            access=self._access,
+            credentials=credentials,
+            shared=SPREADS,
+            reporter=self._reporter,
+        )
 
     async def _serve(self) -> None:
         await self._web.serve(sockets=[self._listening])
@@ -245,14 +255,6 @@ def _problems_as_errors(name: str) -> Iterator[None]:
 
 async def _first(*awaited: asyncio.Future[Any] | None) -> None:
     await asyncio.wait([one for one in awaited if one is not None], return_when=FIRST_COMPLETED)
-
-
-def _tracer(endpoint: str | None) -> Tracer | None:
-    if endpoint is None:
-        return None
-    from .observe.tracing import Tracer
-
-    return Tracer(endpoint)
 
 
 def _reporter(log: Log | None, tracer: Tracer | None) -> Reporter | None:

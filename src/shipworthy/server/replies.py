@@ -18,6 +18,9 @@ class Timed(Protocol):
     @property
     def compute_s(self) -> float: ...
 
+    @property
+    def batch(self) -> int: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -27,6 +30,8 @@ class Spent:
     """The longest wait of a batch."""
     compute_s: float
     """What all of them took in the engine."""
+    batch: int
+    """Rows of the largest."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +49,7 @@ def together(runs: Sequence[Timed]) -> Timed:
     """The times of all runs of a request."""
     if len(runs) == 1:
         return runs[0]
-    return Spent(max(run.queue_s for run in runs), sum(run.compute_s for run in runs))
+    return Spent(max(run.queue_s for run in runs), sum(run.compute_s for run in runs), max(run.batch for run in runs))
 
 
 def server_timing(spent: Timed) -> bytes:

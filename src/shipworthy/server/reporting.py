@@ -46,6 +46,7 @@ class Reporter:
         named: dict[str, Any] = {} if lane is None else {"model": lane.model, "version": lane.version}
         if spent is not None:
             named |= {"queue_s": spent.queue_s, "compute_s": spent.compute_s}
+        batch = None if spent is None else spent.batch
         method: str = head.scope["method"]
         if self.log is not None:
             self.log.request(
@@ -55,9 +56,10 @@ class Reporter:
                 status=status,
                 total_s=total_s,
                 route=route,
+                batch=batch,
                 trace_id=None if trace is None else trace.trace_id,
                 **named,
             )
         if self.tracer is not None and trace is not None:
-            visit = Visit(route or "none", method, status, total_s, request_id=head.id, **named)
+            visit = Visit(route or "", method, status, total_s, request_id=head.id, rows=batch, **named)
             self.tracer.finish(trace, visit)

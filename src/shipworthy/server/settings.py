@@ -21,7 +21,7 @@ class Settings:
     """So many bytes may the bodies of these requests have together."""
     target_ms: int | None = None
     """Milliseconds within which requests are to be answered; by default the contract's `limits.p99_ms`, or 50."""
-    decoders: int = 4
+    decoders: int = 2
     """So many large bodies and images are decoded at the same time."""
     drain_s: int = 30
     """A server that is told to stop gives requests in flight so many seconds to finish."""

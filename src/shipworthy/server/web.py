@@ -44,6 +44,8 @@ def web_server(app: ASGIApp, plan: Plan) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            # No answer is a page, whatever its text looks like.
+            headers=[("x-content-type-options", "nosniff")],
             # Who manages the server is told by the address of the connection, which no header may change.
             proxy_headers=False,
             timeout_graceful_shutdown=plan.settings.drain_s,

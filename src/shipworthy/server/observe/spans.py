@@ -71,7 +71,8 @@ class Spans:
         parent = None if trace.parent is None else span_context(trace.parent, remote=True)
         own = span_context(trace.own, remote=False)
         status = Status(StatusCode.ERROR if visit.status >= 500 else StatusCode.UNSET)
-        yield self._span("predict", own, parent, (started_ns, ended_ns), _attributes(visit), SpanKind.SERVER, status)
+        name = f"{visit.method} {visit.route}".rstrip()
+        yield self._span(name, own, parent, (started_ns, ended_ns), _attributes(visit), SpanKind.SERVER, status)
         at_ns = _queued_ns(visit, started_ns, ended_ns)
         for name, seconds in (("queue", visit.queue_s), ("compute", visit.compute_s)):
             if seconds is not None:

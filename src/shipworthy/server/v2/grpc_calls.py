@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -216,6 +217,8 @@ def _trailing(told: Call) -> tuple[tuple[str, str], ...]:
 
 def library() -> Any:
     """The module `grpc`. Raises MissingExtra."""
+    # Else it writes a line to standard error whenever its process starts another one.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     try:
         import grpc
         import grpc.aio

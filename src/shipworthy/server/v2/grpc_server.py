@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ..catalog import Catalog
     from ..reporting import Reporter
 
+IDLE_MS = 300_000
+"""A connection without a call is closed after so many milliseconds; clients connect anew when they have one."""
+PING_MS = 10_000
+"""A client that pings more often while it has no call is told to calm down, and then cut off."""
 MAX_CALLS = 1024
 """So many calls may be under way, streams among them; further ones end as RESOURCE_EXHAUSTED."""
 MAX_METADATA = 16 * 1024
@@ -43,6 +47,8 @@ async def start(
             ("grpc.max_send_message_length", -1),
             ("grpc.max_metadata_size", MAX_METADATA),
             ("grpc.so_reuseport", int(shared)),
+            ("grpc.max_connection_idle_ms", IDLE_MS),
+            ("grpc.http2.min_ping_interval_without_data_ms", PING_MS),
         ),
         maximum_concurrent_rpcs=MAX_CALLS,
     )

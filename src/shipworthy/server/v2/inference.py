@@ -31,11 +31,13 @@ class Inferred:
     outputs: list[Output]
     queue_s: float
     compute_s: float
+    batch: int
 
 
 class _Ran(Protocol):
     queue_s: float
     compute_s: float
+    batch: int
 
     @property
     def outputs(self) -> Arrays: ...
@@ -53,13 +55,13 @@ async def run(lane: Lane, place: Place, request: InferRequest) -> Inferred:
         feeds = await _feeds(lane, request)
         if feeds is not None:
             ran = await place.run(feeds)
-            return Inferred(await _answered(lane, request, ran.outputs), ran.queue_s, ran.compute_s)
+            return Inferred(await _answered(lane, request, ran.outputs), ran.queue_s, ran.compute_s, ran.batch)
         groups = await lane.beside(lambda: encoded(request.tensors, lane.predictor))
         # Files of images are small, and what waits is what they have become.
         place.weigh(sum(array.nbytes for _, arrays in groups for array in arrays.values()))
         done: Sequence[_Ran] = await place.run_all([arrays for _, arrays in groups])
     outputs, spent = joined(groups, [one.outputs for one in done]), together(done)
-    return Inferred(await _answered(lane, request, outputs), spent.queue_s, spent.compute_s)
+    return Inferred(await _answered(lane, request, outputs), spent.queue_s, spent.compute_s, spent.batch)
 
 
 async def _feeds(lane: Lane, request: InferRequest) -> dict[str, Array] | None:

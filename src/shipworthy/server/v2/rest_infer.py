@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from starlette.types import Receive
 
-from ..bodies import read_body
 from ..head import Head
 from ..lane import Lane
 from ..place import Place
@@ -30,7 +29,7 @@ async def infer(lane: Lane, head: Head, receive: Receive) -> Reply:
     async with within(timeout_s):
         size, coding = head.size(limit), head.headers.get(b"content-encoding", b"").decode("latin-1")
         with lane.admit(most_bytes(size, coding, limit), timeout_s) as place:
-            body = await read_body(receive, limit)
+            body = await place.body(receive)
             if not lane.inline:
                 head.leave_with_client()
             if coding:
