@@ -22,7 +22,7 @@ from connection_cases import (
     wait_until,
 )
 
-from shipworthy.server.connections import ANSWER, GONE
+from shipworthy.server.connections import ANSWER, GONE, WHOLE
 
 LAST = b"connection: close"
 
@@ -319,3 +319,28 @@ def test_listening_is_what_the_other_tests_take_it_for() -> None:
     with listening() as server:
         assert isinstance(server, Listening)
         assert server.ask(request("GET", "/", b"", LAST)).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_body_that_is_there_is_taken_at_once(pieces: int) -> None:
+    taken: list[bytes | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        take = scope["extensions"][WHOLE]
+        taken.append(take())
+        body = taken[0] if taken[0] is not None else (await receive())["body"]
+        assert take() is None, "nobody gets it twice"
+        await answer(send, body)
+
+    body = b"x" * 100
+    sent = request("POST", "/", body, LAST)
+    with listening(app) as server, server.connect() as client:
+        if pieces == 1:
+            client.sendall(sent)
+        else:
+            client.sendall(sent[:-50])
+            wait_until(lambda: taken == [None])
+            client.sendall(sent[-50:])
+        (given,) = [given for _, _, given in split_answers(read_all(client))]
+    assert taken == [body] if pieces == 1 else taken == [None]
+    assert given and body.startswith(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -129,6 +130,37 @@ def load(plan, path):
 shipworthy.server.loading.open_package = load
 serve(sys.argv[2:], port=0, on_ready=lambda server: print("ready", flush=True))
 """
+
+
+HUNG = """
+import sys, time
+import server_cases, shipworthy.server.loading
+from shipworthy.server import Settings, serve
+def run(feeds):
+    print("entered", flush=True)
+    time.sleep(3600)
+model = server_cases.predictor(server_cases.PRICES, run)
+shipworthy.server.loading.open_package = lambda plan, path: model
+serve(sys.argv[1], port=0, settings=Settings(drain_s=1), on_ready=lambda server: print(server.url, flush=True))
+"""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_an_engine_that_does_not_come_back_ends_with_the_process(stored: Path, signals: int) -> None:
+    # The model is of this folder's own making.
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + HUNG
+    with started(code, str(stored)) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as asking:
+            body = b'{"row": [1, 2]}'
+            head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            asking.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+            assert process.stdout.readline() == "entered\n"
+            for _ in range(signals):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.3)
+            assert process.wait(15) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

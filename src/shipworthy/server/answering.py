@@ -46,9 +46,12 @@ async def _within(timeout_s: float, answer: Awaitable[Reply]) -> Reply:
 
 async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | None) -> Reply:
     digits = head.digits
-    size = head.size(lane.settings.max_body_bytes)
+    limit = lane.settings.max_body_bytes
+    size = head.size(limit)
     with lane.admit(size, timeout_s) as place:
-        body = await place.body(receive)
+        body = head.whole(limit)
+        if body is None:
+            body = await place.body(receive)
         if len(body) != size:
             place.weigh(len(body))
         if not lane.inline:

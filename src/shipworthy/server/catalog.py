@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -161,13 +162,19 @@ class Catalog:
         """From now on, ask every client to leave its connection."""
         self.parting = True
 
-    async def close(self) -> None:
-        """Give up what waits, finish what runs, and take no more. The predictors stay open."""
+    async def close(self, within_s: float = math.inf) -> list[str]:
+        """Give up what waits, finish what runs, and take no more. The predictors stay open.
+
+        The models whose engine has not come back `within_s` seconds, in which nothing can be freed."""
         self.state = "draining"
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await asyncio.gather(*(lane.close() for model in self.models.values() for lane in model.versions.values()))
-        await asyncio.to_thread(self._decoders.shutdown)
+        lanes = [lane for model in self.models.values() for lane in model.versions.values()]
+        ended = await asyncio.gather(*(lane.close(within_s) for lane in lanes))
+        hung = [lane.model for lane, has in zip(lanes, ended, strict=True) if not has]
+        if not hung:
+            await asyncio.to_thread(self._decoders.shutdown)
+        return hung
 
     async def _carry_out(self, verb: Literal["load", "unload"], name: str) -> None:
         if verb == "load":

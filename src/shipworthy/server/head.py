@@ -16,6 +16,8 @@ GONE = "shipworthy.gone"
 """The extension of a scope that takes a callback for when the client has left."""
 ANSWER = "shipworthy.answer"
 """The one that takes a whole answer at once."""
+WHOLE = "shipworthy.whole"
+"""The one that gives the whole body, where it is there already."""
 MAX_TIMEOUT_MS = 3_600_000
 MAX_DIGITS = 17
 
@@ -47,6 +49,16 @@ class Head:
         task = asyncio.current_task()
         if register is not None and task is not None:
             register(task.cancel)
+
+    def whole(self, limit: int) -> bytes | None:
+        """The body, where all of it is there already and the web server tells of that; None where it is awaited.
+
+        ProblemError where it has more than `limit` bytes."""
+        take = self.extensions.get(WHOLE)
+        body: bytes | None = None if take is None else take()
+        if body is not None and len(body) > limit:
+            raise too_long(limit)
+        return body
 
     @property
     def extensions(self) -> Mapping[str, Any]:

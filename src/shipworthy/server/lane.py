@@ -98,10 +98,8 @@ class Lane:
 
     def _make_room(self, refusal: Refusal, now: float, size: int, due: float) -> Refusal | None:
         """Take a request on in the place of those whose bodies hardly come; who only announces one holds no place."""
-        for place in sorted(self.reading, key=lambda place: place.pace(now)):
-            if place.pace(now) >= SLOW:
-                break
-            place.give_up()
+        while self.reading and (slowest := min(self.reading, key=lambda place: place.pace(now))).pace(now) < SLOW:
+            slowest.give_up()
             found = self.queue.admit(now, size, due)
             if found is None or found.reason == "deadline":
                 return found
@@ -161,16 +159,22 @@ class Lane:
         while self.queue.requests or self.queue.running:
             await asyncio.sleep(0.005)
 
-    async def close(self) -> None:
-        """Take no more, give up what waits, and finish what runs. A second call does nothing."""
+    async def close(self, within_s: float = math.inf) -> bool:
+        """Take no more, give up what waits, and finish what runs. A second call does nothing.
+
+        False where the engine has not come back `within_s` seconds, so that it cannot be freed."""
         if self.closed:
-            return
+            return True
         self.closed = True
         self._dispatcher.give_up(self.queue)
+        end = clock() + within_s
         while self.queue.running:
+            if clock() > end:
+                return False
             await asyncio.sleep(0.001)
         await self._dispatcher.remove(self.queue)
         self.metrics.close()
+        return True
 
 
 def _typical(predictor: Predictor) -> int | None:

@@ -68,7 +68,7 @@ class Place:
             self._task.uncancel()
             raise RefusedError(Refusal("slow", 1.0)) from None
         finally:
-            del reading[self]
+            reading.pop(self, None)
 
     def pace(self, now: float) -> float:
         """Bytes a second of its body so far."""
@@ -77,6 +77,7 @@ class Place:
     def give_up(self) -> None:
         """Give its place to another while it waits for its body."""
         assert self._task is not None
+        del self._lane.reading[self]
         self._withdraw()
         self._given_up = True
         self._task.cancel()

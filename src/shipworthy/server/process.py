@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import os
+import threading
 from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from socket import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ServeError, ShipworthyError
 from .loading import Loading, served, share_of_cores
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from .reporting import Reporter
     from .v2.grpc_server import GrpcServer
 
+HURRY_S = 2.0
+"""So long an engine may run on in a server that is told to stop twice."""
 PARTING_S = 0.2
 """So long a server that is told to stop still takes connections, and so long again requests on those that it has. One
 that closed them at once would lose what was already on its way to it."""
@@ -48,6 +53,7 @@ class Process:
         metrics = Metrics(Path(share.counters), share.slot) if share is not None else Metrics()
         if log is not None:
             metrics.lines_lost = lambda: log.dropped
+        self._log = log
         self.catalog: Catalog = Catalog(
             plan.settings, metrics=metrics, sources=loading.sources, cores=share_of_cores(plan)
         )
@@ -223,6 +229,19 @@ class Process:
             self._grpc_left = asyncio.create_task(self._grpc.drain(self._plan.settings.drain_s))
         await asyncio.sleep(PARTING_S)
 
+    def _patience_s(self) -> float:
+        """How long an engine may take to come back at the end. One that is part of another program is waited for."""
+        if threading.current_thread() is not threading.main_thread():
+            return math.inf
+        return HURRY_S if self._web.force_exit else self._plan.settings.drain_s
+
+    def _break_off(self, hung: Sequence[str]) -> NoReturn:
+        """End the process at once: a thread that an engine does not give back can neither be ended nor waited for."""
+        _LOG.critical("ended without the engines of %s, which do not come back", ", ".join(hung))
+        if self._log is not None:
+            self._log.close()
+        os._exit(1)
+
     async def _dismiss(self) -> None:
         """Give up the requests that were not waited for, and close the catalog and what it serves."""
         self.catalog.drain()
@@ -234,7 +253,8 @@ class Process:
             await self._grpc.drain(0)
         if self._grpc_left is not None:
             await self._grpc_left
-        await self.catalog.close()
+        if hung := await self.catalog.close(self._patience_s()):
+            self._break_off(hung)
         lanes = [lane for model in self.catalog.models.values() for lane in model.versions.values()]
         for lane in lanes:
             await asyncio.to_thread(lane.predictor.close)

@@ -3,7 +3,7 @@
 `bounded(limits)` gives the protocol class of one server, for `uvicorn.Config(http=...)`."""
 
 from .limits import Limits
-from .protocol import ANSWER, GONE, Connection, bounded
+from .protocol import ANSWER, GONE, WHOLE, Connection, bounded
 from .watch import Watch
 
-__all__ = ["ANSWER", "GONE", "Connection", "Limits", "Watch", "bounded"]
+__all__ = ["ANSWER", "GONE", "WHOLE", "Connection", "Limits", "Watch", "bounded"]

@@ -120,6 +120,15 @@ class Exchange:
                 _LOG.error("request %s failed: %s %a", identity, self._method, scope["path"][:200], exc_info=error)
             self._fail(identity)
 
+    def whole(self) -> bytes | None:
+        """The body, where all of it is there and nobody has taken any of it; else None, and it is to be awaited."""
+        if self._more or self._delivered or self.gone or self.complete:
+            return None
+        body, self._body = self._body, b""
+        self._delivered = True
+        self._connection.resume()
+        return bytes(body)
+
     async def receive(self) -> Message:
         """The next piece of the body; `http.disconnect` where the client is gone or has its answer."""
         # Not within an answer that has begun: there it would be taken for a part of it.

@@ -23,6 +23,8 @@ GONE = "shipworthy.gone"
 """The extension of a scope under which `Exchange.when_gone` stands."""
 ANSWER = "shipworthy.answer"
 """That under which `Exchange.answer` stands."""
+WHOLE = "shipworthy.whole"
+"""That under which `Exchange.whole` stands."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
@@ -174,7 +176,7 @@ class Connection(Reader):
             "query_string": target.query,
             "headers": headers,
             "state": self._state.copy(),
-            "extensions": {GONE: exchange.when_gone, ANSWER: exchange.answer},
+            "extensions": {GONE: exchange.when_gone, ANSWER: exchange.answer, WHOLE: exchange.whole},
         }
         if self._active is None:
             self._start(exchange, scope)

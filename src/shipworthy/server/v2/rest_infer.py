@@ -29,7 +29,9 @@ async def infer(lane: Lane, head: Head, receive: Receive) -> Reply:
     async with within(timeout_s):
         size, coding = head.size(limit), head.headers.get(b"content-encoding", b"").decode("latin-1")
         with lane.admit(most_bytes(size, coding, limit), timeout_s) as place:
-            body = await place.body(receive)
+            body = head.whole(limit)
+            if body is None:
+                body = await place.body(receive)
             if not lane.inline:
                 head.leave_with_client()
             if coding:
