@@ -177,6 +177,7 @@ def test_signal_while_loading(stored: Path, number: signal.Signals) -> None:
 EARLY = """
 import os, signal, threading
 from shipworthy.server.signals import early_signals
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 with early_signals(threading.Event()):
     os.kill(os.getpid(), signal.SIGHUP)
     print("goes on", flush=True)
