@@ -20,6 +20,8 @@ UNKNOWN_S = 1e-3
 """For each row, where a package states nothing: a guess, until the first batch has run."""
 BUDGET_S = 0.3
 """So long a calibration takes, all batch sizes together."""
+LEAST = 4
+"""So many runs of each size by each stream, where they fit: a small one has little of the time to itself."""
 RUNS = 25
 """More runs of one size by each stream tell nothing new of a start value."""
 
@@ -57,6 +59,6 @@ def measured_costs(predictor: Predictor, streams: Streams, batches: Mapping[int,
         if costs and stated[size] * factor > left:
             return costs | {other: stated[other] * factor for other in sizes[place:]}
         share = left * stated[size] / sum(stated[other] for other in sizes[place:])
-        costs[size] = median(streams.timed(batches[size], runs=RUNS, within_s=share))
+        costs[size] = median(streams.timed(batches[size], runs=RUNS, within_s=share, least=LEAST, least_s=left))
         factor = costs[size] / stated[size]
     return costs
