@@ -6,6 +6,7 @@ limit, or where a message goes on over several reads."""
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import httptools
@@ -29,7 +30,7 @@ class EndError(Exception):
     """Ends parsing; httptools hands it on as an error of its own."""
 
 
-class Reader(asyncio.Protocol):
+class Reader(asyncio.Protocol, ABC):
     """The side of a connection that requests come from. `Connection` answers them."""
 
     watch: ClassVar[Watch]
@@ -69,23 +70,23 @@ class Reader(asyncio.Protocol):
 
     # ---- what `Connection` does
 
+    @abstractmethod
     def accept(
         self, method: str, version: str, headers: list[tuple[bytes, bytes]], keep_alive: bool, expects: bool
     ) -> Exchange:
         """Take a request on, whose headers are complete."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refuse(self, why: Refusal) -> None:
         """End the connection with an answer: at once, or after those that are due before it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leave(self) -> None:
         """Close the connection when all that was written is read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pause(self) -> None:
         """Read no further until the application has caught up."""
-        raise NotImplementedError
 
     # ---- what httptools calls, and the event loop
 
