@@ -35,11 +35,11 @@ class Plan:
         self.patience = inf
         """Seconds that a typical request can wait for a core."""
 
-    def renew(self, slacks: Collection[float], share: float) -> None:
+    def renew(self, slacks: Collection[float], share: float, margin: float) -> None:
         """`slacks` are the seconds that the last requests left from arrival to deadline; a part `share` of the streams
-        can be counted on."""
+        can be counted on; and requests are taken on that many batches' durations before their deadline (`margin`)."""
         ordered = sorted(slacks)
-        self.bucket = best(self.curve, ordered, self.streams * share, self.bucket)
+        self.bucket = best(self.curve, ordered, self.streams * share, margin, self.bucket)
         self.refresh()
         if ordered:
             self.usual = ordered[len(ordered) // 8]
@@ -79,7 +79,7 @@ class Plan:
         return chosen or fast
 
 
-def best(curve: Curve, slacks: Sequence[float], streams: float, now: int) -> int:
+def best(curve: Curve, slacks: Sequence[float], streams: float, margin: float, now: int) -> int:
     """The bucket that answers the most rows a second in time when the queue never empties.
 
     A request waits there for a stream, one of `streams` that end in turn, and then for its own batch. What leaves less
@@ -91,7 +91,7 @@ def best(curve: Curve, slacks: Sequence[float], streams: float, now: int) -> int
     crowd = curve.beside(max(0, ceil(streams) - 1))
     for bucket in curve.buckets:
         seconds = curve.mean(bucket) * crowd
-        needed = seconds * (1.0 + 1.0 / streams) * (1.0 + curve.spread)
+        needed = seconds * (1.0 + 1.0 / streams + margin)
         patient = len(slacks) - bisect_left(slacks, needed) if slacks else 1
         rate = patient * bucket / seconds * (WORTH if bucket == now else 1.0)
         if rate > most * WORTH:
