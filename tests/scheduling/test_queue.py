@@ -271,13 +271,26 @@ def test_a_large_request_is_cut() -> None:
 def test_the_planned_bucket_leaves_time_to_wait_for_a_stream(
     seconds: dict[int, float], slack: float, streams: int, bucket: int
 ) -> None:
-    assert best(Curve(seconds), [slack] * 64, streams, 1) == bucket
+    assert best(Curve(seconds), [slack] * 64, streams, Margin(), 1) == bucket
+
+
+def test_the_planned_bucket_leaves_room_for_the_margin() -> None:
+    seconds = Curve({1: 0.008, 2: 0.0137, 4: 0.0256, 8: 0.051})
+    slacks = [0.048] * 64
+    assert best(seconds, slacks, 2, Margin(0.0), 1) == 4, "without one, the larger batch is the better"
+    assert best(seconds, slacks, 2, Margin(0.5), 4) == 2, (
+        "with one, requests for it would be refused while the engine idles"
+    )
+    assert best(seconds, slacks, 2, Margin(0.5, taken=0.5), 4) == 4, (
+        "but for where enough come in the time that is left"
+    )
+    assert best(seconds, slacks, 2, Margin(1.5), 2) == 2, "what is so rare is as long beside a smaller one"
 
 
 def test_a_few_impatient_callers_do_not_make_the_server_slow() -> None:
     slacks = [0.002] * 6 + [0.05] * 58
-    assert best(Curve(HUNGRY), slacks, 1, 1) == 256
-    assert best(Curve(RESNET), [0.05] * 32 + [1.0] * 32, 2, 1) == 2
+    assert best(Curve(HUNGRY), slacks, 1, Margin(), 1) == 256
+    assert best(Curve(RESNET), [0.05] * 32 + [1.0] * 32, 2, Margin(), 1) == 2
 
 
 def test_the_margin_settles_where_few_are_late() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -80,6 +81,23 @@ async def test_requests_that_wait_share_a_batch() -> None:
     assert model.sizes[0] == 1
     assert sum(model.sizes[1:]) >= 5
     assert len(model.sizes) <= 3
+
+
+async def test_stream_goes_on_while_the_event_loop_is_busy() -> None:
+    model = Held()
+    async with served(model) as lane:
+        first = asyncio.create_task(ask(lane, rows(1)))
+        await running(model)
+        others = [asyncio.create_task(ask(lane, rows(value), 30)) for value in range(2, 20)]
+        while lane.queue.rows < len(others):
+            await asyncio.sleep(0.001)
+        model.go.set()
+        end = time.monotonic() + 10
+        while sum(model.sizes) < 19 and time.monotonic() < end:
+            time.sleep(0.001)  # noqa: ASYNC251 - nothing else shall have its turn
+        assert sum(model.sizes) >= 19 and not first.done(), "several batches have run, and nobody was told"
+        assert len(model.sizes) >= 3
+        assert [await one for one in (first, *others)] == [[2.0 * value] for value in range(1, 20)]
 
 
 async def test_large_request_runs_in_several_batches_in_order() -> None:

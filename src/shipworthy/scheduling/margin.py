@@ -18,20 +18,20 @@ class Margin:
     no more to spare than the margin asks for (adaptive conformal inference, Gibbs and Candès 2021). Requests with time
     to spare prove nothing. As only the sign of a miss counts, one very slow batch moves it no further than another."""
 
-    __slots__ = ("_pressure", "factor")
+    __slots__ = ("factor", "taken")
 
-    def __init__(self) -> None:
-        self.factor = FIRST
-        self._pressure = 0.0
+    def __init__(self, factor: float = FIRST, taken: float = 1.0) -> None:
+        self.factor = factor
+        self.taken = taken
+        """The share of the last requests that were taken on."""
 
     def decided(self, refused: bool) -> None:
         """A request was refused or taken on."""
-        self._pressure += (refused - self._pressure) / MEMORY
+        self.taken += ((not refused) - self.taken) / MEMORY
 
     def observe(self, late: float) -> None:
         """Of the requests in a batch that had little to spare, the share `late` missed its deadline.
 
         Where many are refused, each late one has taken the place of another that would have been in time, and a wider
         margin costs nothing: the fewer are taken on, the fewer may be late."""
-        taken = 1.0 - self._pressure
-        self.factor = min(MOST, max(0.0, self.factor + STEP * (late - LATE * taken * taken)))
+        self.factor = min(MOST, max(0.0, self.factor + STEP * (late - LATE * self.taken * self.taken)))

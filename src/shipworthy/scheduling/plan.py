@@ -8,11 +8,14 @@ from math import ceil, inf
 
 from .curve import Curve
 from .groups import Group
+from .margin import Margin
 
 WORTH = 1.02
 """A larger batch must answer more rows a second by this factor, or it only makes requests wait for one another."""
 SPLIT = 0.8
 """Work is spread over idle streams where that takes less than this share of the time on one of them."""
+PLANNED = 0.75
+"""A wider margin is not planned for: what makes it so wide are rare delays, no shorter beside smaller batches."""
 IMPATIENT = 1.2
 """Up to so many times the least usual slack, a request counts as impatient as others."""
 
@@ -35,9 +38,9 @@ class Plan:
         self.patience = inf
         """Seconds that a typical request can wait for a core."""
 
-    def renew(self, slacks: Collection[float], share: float, margin: float) -> None:
+    def renew(self, slacks: Collection[float], share: float, margin: Margin) -> None:
         """`slacks` are the seconds that the last requests left from arrival to deadline; a part `share` of the streams
-        can be counted on; and requests are taken on that many batches' durations before their deadline (`margin`)."""
+        can be counted on."""
         ordered = sorted(slacks)
         self.bucket = best(self.curve, ordered, self.streams * share, margin, self.bucket)
         self.refresh()
@@ -79,21 +82,28 @@ class Plan:
         return chosen or fast
 
 
-def best(curve: Curve, slacks: Sequence[float], streams: float, margin: float, now: int) -> int:
+def best(curve: Curve, slacks: Sequence[float], streams: float, margin: Margin, now: int) -> int:
     """The bucket that answers the most rows a second in time when the queue never empties.
 
-    A request waits there for a stream, one of `streams` that end in turn, and then for its own batch. What leaves less
-    time than that is not answered in time by this bucket, so a bucket counts with the share of requests that leave
-    enough (`slacks`, seconds, ascending): a few impatient callers do not make the server slow for all, and many do not
-    wait for a large batch. The smallest, where nothing is fast enough for anybody. The bucket of `now` stays where
-    others are hardly better."""
+    A request is taken on while it can wait for a stream, one of `streams` that end in turn, be run, and leave the
+    margin. One with less time than for a whole such wait is taken on during a part of it only; where that is too short
+    for as many to come as the bucket holds, the engine idles, and the request counts as that part. One that leaves no
+    time at all does not count. So a few impatient callers (`slacks`, seconds, ascending) do not make the server slow
+    for all, and many do not wait for a large batch. The smallest, where nothing is fast enough for anybody. The bucket
+    of `now` stays where others are hardly better."""
     chosen, most = curve.buckets[0], 0.0
     crowd = curve.beside(max(0, ceil(streams) - 1))
+    factor = min(margin.factor, PLANNED)
     for bucket in curve.buckets:
         seconds = curve.mean(bucket) * crowd
-        needed = seconds * (1.0 + 1.0 / streams + margin)
-        patient = len(slacks) - bisect_left(slacks, needed) if slacks else 1
-        rate = patient * bucket / seconds * (WORTH if bucket == now else 1.0)
+        timely = _timely(slacks, seconds * (1.0 + factor), seconds / streams * margin.taken) if slacks else 1.0
+        rate = timely * bucket / seconds * (WORTH if bucket == now else 1.0)
         if rate > most * WORTH:
             chosen, most = bucket, rate
     return chosen
+
+
+def _timely(slacks: Sequence[float], needed: float, wait: float) -> float:
+    """How many leave `needed` seconds and a `wait`; those that leave a part of the wait count as that part."""
+    some, all_of_it = bisect_left(slacks, needed), bisect_left(slacks, needed + wait)
+    return len(slacks) - all_of_it + sum(slack - needed for slack in slacks[some:all_of_it]) / wait

@@ -202,7 +202,7 @@ class Queue:
 
     def _renew(self) -> None:
         plan = self.plan
-        plan.renew(self._demand.slacks, self.share, self._margin.factor)
+        plan.renew(self._demand.slacks, self.share, self._margin)
         self.margin = self._margin.factor * plan.seconds
         self._usual = plan.usual
         self._each = self._demand.rows() * plan.seconds / plan.bucket

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from ..scheduling import Batch, Queue, Refusal, Scheduler
+from ..scheduling import Batch, Part, Queue, Refusal, Scheduler
 from .engine import Engine, Outcome, Work
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 clock = time.perf_counter
 
+_LOG = logging.getLogger("shipworthy.server")
 TURN_S = 2e-3
 """So long batches run on the event loop one after another, before what else has come has its turn there."""
 
@@ -50,26 +54,50 @@ class Streams:
 
 
 class Dispatcher:
-    """Carries out what the scheduler decides. Everything but the runs in threads happens on one event loop."""
+    """Carries out what the scheduler decides: on one event loop, and in the threads of streams, which take their next
+    batch themselves."""
 
     def __init__(self, cores: float) -> None:
         self._scheduler = Scheduler(cores)
         self._streams: dict[Queue, Streams] = {}
         self._called = False
+        self._guard = threading.Lock()
+        """Whoever asks the scheduler or a queue what to do next has it."""
 
     def add(self, queue: Queue, streams: Streams) -> None:
         self._streams[queue] = streams
-        self._scheduler.add(queue)
+        with self._guard:
+            self._scheduler.add(queue)
 
     async def remove(self, queue: Queue) -> None:
         """Forget a queue that is empty, and whose batches have ended."""
-        self._scheduler.remove(queue)
+        with self._guard:
+            self._scheduler.remove(queue)
         await asyncio.to_thread(self._streams.pop(queue).close)
+
+    def admit(self, queue: Queue, now: float, size: int, due: float) -> Refusal | None:
+        """See `Queue.admit`."""
+        with self._guard:
+            return queue.admit(now, size, due)
+
+    def offer(self, queue: Queue, parts: Sequence[Part], now: float) -> None:
+        """Let parts wait for their turn."""
+        with self._guard:
+            for part in parts:
+                queue.offer(part, now)
+        self.kick()
+
+    def withdraw(self, queue: Queue, parts: Sequence[Part]) -> None:
+        """Nobody wants these parts any more."""
+        with self._guard:
+            for part in parts:
+                queue.withdraw(part)
 
     def give_up(self, queue: Queue) -> None:
         """Withdraw what waits; those who asked are told that the model takes no more."""
-        for part in queue.waiting():
-            queue.withdraw(part)
+        parts = queue.waiting()
+        self.withdraw(queue, parts)
+        for part in parts:
             if not part.payload.future.done():
                 part.payload.future.set_exception(StoppedError())
 
@@ -89,39 +117,65 @@ class Dispatcher:
     def _look(self) -> None:
         self._called = False
         until = clock() + TURN_S
-        while (batch := self._scheduler.next(clock())) is not None:
-            streams = self._streams[batch.queue]
-            if batch.queue.expired:
-                _expire(batch.queue)
-            if streams.threads is None:
-                self._ended(batch, streams, streams.engine.run(batch))
-                if clock() > until:
-                    self.kick()
-                    break
-            else:
-                self._start(batch, streams, streams.threads)
+        while (batch := self._next(clock())) is not None:
+            self._begin(batch)
+            if clock() > until:
+                self.kick()
+                break
         for queue in self._streams:
             if queue.expired:
-                _expire(queue)
+                self._expire(queue)
 
-    def _start(self, batch: Batch, streams: Streams, threads: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
+    def _next(self, now: float, ended: Batch | None = None, seconds: float | None = None) -> Batch | None:
+        """The batch that should start now; before that, the run of another took so many `seconds`."""
+        with self._guard:
+            if ended is not None:
+                self._scheduler.done(ended, now, seconds)
+            return self._scheduler.next(now)
 
-        def run() -> None:
-            outcome = streams.engine.run(batch)
-            loop.call_soon_threadsafe(self._freed, batch, streams, outcome)
+    def _begin(self, batch: Batch) -> None:
+        streams = self._streams[batch.queue]
+        if streams.threads is not None:
+            loop = asyncio.get_running_loop()
+            streams.threads.submit(self._stream, batch, streams, loop).add_done_callback(_check)
+            return
+        outcome = streams.engine.run(batch)
+        with self._guard:
+            self._scheduler.done(batch, clock(), outcome.seconds)
+        _deliver(batch, streams, outcome)
 
-        threads.submit(run)
+    def _stream(self, first: Batch, streams: Streams, loop: asyncio.AbstractEventLoop) -> None:
+        """Run batches of one queue until it has none, or it is another's turn. The next one starts before anybody is
+        told of the last: the event loop may be some time in coming."""
+        batch: Batch | None = first
+        while batch is not None:
+            outcome, ended, other = streams.engine.run(batch), batch, None
+            batch = None
+            try:
+                batch = self._next(clock(), ended, outcome.seconds)
+                if batch is not None and batch.queue is not first.queue:
+                    batch, other = None, batch
+            finally:
+                loop.call_soon_threadsafe(self._freed, ended, streams, outcome, other)
 
-    def _freed(self, batch: Batch, streams: Streams, outcome: Outcome) -> None:
-        # The stream gets its next batch before anybody is told of the last one.
-        self._scheduler.done(batch, clock(), outcome.seconds)
+    def _freed(self, batch: Batch, streams: Streams, outcome: Outcome, other: Batch | None) -> None:
+        if other is not None:
+            self._begin(other)
         self._look()
         _deliver(batch, streams, outcome)
 
-    def _ended(self, batch: Batch, streams: Streams, outcome: Outcome) -> None:
-        self._scheduler.done(batch, clock(), outcome.seconds)
-        _deliver(batch, streams, outcome)
+    def _expire(self, queue: Queue) -> None:
+        with self._guard:
+            parts, queue.expired = queue.expired, []
+        for part in parts:
+            work: Work = part.payload
+            if not work.future.done():
+                work.future.set_exception(DeadlineError())
+
+
+def _check(ended: Future[None]) -> None:
+    if (error := ended.exception()) is not None:
+        _LOG.critical("a stream has ended", exc_info=error)
 
 
 def _deliver(batch: Batch, streams: Streams, outcome: Outcome) -> None:
@@ -137,11 +191,3 @@ def _deliver(batch: Batch, streams: Streams, outcome: Outcome) -> None:
             work.future.set_result(result)
     if outcome.seconds is not None:
         streams.metrics.ran(batch.rows, batch.bucket, len(batch.parts), waited, outcome.seconds)
-
-
-def _expire(queue: Queue) -> None:
-    for part in queue.expired:
-        work: Work = part.payload
-        if not work.future.done():
-            work.future.set_exception(DeadlineError())
-    queue.expired.clear()

@@ -88,7 +88,7 @@ class Lane:
             raise StoppedError
         now = clock()
         due = now + (timeout_s or self.aim_s)
-        refusal = self.queue.admit(now, size, due)
+        refusal = self._dispatcher.admit(self.queue, now, size, due)
         if refusal is not None and refusal.reason != "deadline":
             refusal = self._make_room(refusal, now, size, due)
         if refusal is not None:
@@ -100,7 +100,7 @@ class Lane:
         """Take a request on in the place of those whose bodies hardly come; who only announces one holds no place."""
         while self.reading and (slowest := min(self.reading, key=lambda place: place.pace(now))).pace(now) < SLOW:
             slowest.give_up()
-            found = self.queue.admit(now, size, due)
+            found = self._dispatcher.admit(self.queue, now, size, due)
             if found is None or found.reason == "deadline":
                 return found
         return refusal
@@ -118,10 +118,11 @@ class Lane:
         """Let parts wait for their turn. Raises StoppedError where the lane was closed meanwhile."""
         if self.closed:
             raise StoppedError
-        now = clock()
-        for part in parts:
-            self.queue.offer(part, now)
-        self._dispatcher.kick()
+        self._dispatcher.offer(self.queue, parts, clock())
+
+    def withdraw(self, parts: Sequence[Part]) -> None:
+        """Nobody wants these parts any more."""
+        self._dispatcher.withdraw(self.queue, parts)
 
     def check(self, feeds: Arrays) -> None:
         """Raises InputError with every fault where the inputs do not fit the model, or have no row."""

@@ -155,8 +155,7 @@ class Place:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is not None:
-            for part in self._parts:
-                self._lane.queue.withdraw(part)
+            self._lane.withdraw(self._parts)
         if not self._given_up:
             self._withdraw()
 
