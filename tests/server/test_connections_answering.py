@@ -321,26 +321,51 @@ def test_listening_is_what_the_other_tests_take_it_for() -> None:
         assert server.ask(request("GET", "/", b"", LAST)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize("pieces", [1, 2])
-def test_a_body_that_is_there_is_taken_at_once(pieces: int) -> None:
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_a_body_is_taken_whole(pieces: int) -> None:
     taken: list[bytes | None] = []
+    counted: list[int] = []
+    messages: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         take = scope["extensions"][WHOLE]
-        taken.append(take())
-        body = taken[0] if taken[0] is not None else (await receive())["body"]
-        assert take() is None, "nobody gets it twice"
-        await answer(send, body)
+        taken.append(take(400_000, counted.append))
+        if taken[0] is None:
+            messages.append(await receive())
+        assert take(400_000, counted.append) is None, "nobody gets it twice"
+        await answer(send, taken[0] or messages[0]["body"])
 
-    body = b"x" * 100
+    body = bytes(range(200)) * (2_000 if pieces > 2 else 1)
+    sent = request("POST", "/", body, LAST)
+    head, step = len(sent) - len(body), len(body) // pieces
+    with listening(app) as server, server.connect() as client:
+        client.sendall(sent[: head + step])
+        for piece in range(1, pieces):
+            wait_until(lambda: taken == [None])
+            wait_until(lambda piece=piece: sum(counted) == piece * step)  # type: ignore[misc]
+            client.sendall(sent[head + piece * step : head + (piece + 1) * step])
+        (given,) = [given for _, _, given in split_answers(read_all(client))]
+    assert given == body
+    assert taken == ([body] if pieces == 1 else [None])
+    assert all(message == {"type": "http.request", "body": body, "more_body": False} for message in messages)
+
+
+def test_of_a_longer_body_pieces_are_handed_over() -> None:
+    messages: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["extensions"][WHOLE](1000, lambda size: None) is None
+        while not messages or messages[-1]["more_body"]:
+            messages.append(await receive())
+        await answer(send, b"")
+
+    body = b"x" * 3000
     sent = request("POST", "/", body, LAST)
     with listening(app) as server, server.connect() as client:
-        if pieces == 1:
-            client.sendall(sent)
-        else:
-            client.sendall(sent[:-50])
-            wait_until(lambda: taken == [None])
-            client.sendall(sent[-50:])
-        (given,) = [given for _, _, given in split_answers(read_all(client))]
-    assert taken == [body] if pieces == 1 else taken == [None]
-    assert given and body.startswith(given)
+        client.sendall(sent[:-2500])
+        client.sendall(sent[-2500:-1500])
+        wait_until(lambda: messages)
+        client.sendall(sent[-1500:])
+        read_all(client)
+    assert b"".join(message["body"] for message in messages) == body
+    assert len(messages[0]["body"]) > 1000 and messages[0]["more_body"]

@@ -94,7 +94,7 @@ async def test_stream_goes_on_while_the_event_loop_is_busy() -> None:
         model.go.set()
         end = time.monotonic() + 10
         while sum(model.sizes) < 19 and time.monotonic() < end:
-            time.sleep(0.001)  # noqa: ASYNC251 - nothing else shall have its turn
+            time.sleep(0.001)
         assert sum(model.sizes) >= 19 and not first.done(), "several batches have run, and nobody was told"
         assert len(model.sizes) >= 3
         assert [await one for one in (first, *others)] == [[2.0 * value] for value in range(1, 20)]

@@ -49,7 +49,7 @@ async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | 
     limit = lane.settings.max_body_bytes
     size = head.size(limit)
     with lane.admit(size, timeout_s) as place:
-        body = head.whole(limit)
+        body = head.whole(limit, place.count)
         if body is None:
             body = await place.body(receive)
         if len(body) != size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -50,12 +50,13 @@ class Head:
         if register is not None and task is not None:
             register(task.cancel)
 
-    def whole(self, limit: int) -> bytes | None:
-        """The body, where all of it is there already and the web server tells of that; None where it is awaited.
+    def whole(self, limit: int, count: Callable[[int], object]) -> bytes | None:
+        """The body, where all of it is there already and the web server tells of that; None where it is awaited, and
+        `count` is told of its pieces.
 
         ProblemError where it has more than `limit` bytes."""
         take = self.extensions.get(WHOLE)
-        body: bytes | None = None if take is None else take()
+        body: bytes | None = None if take is None else take(limit, count)
         if body is not None and len(body) > limit:
             raise too_long(limit)
         return body

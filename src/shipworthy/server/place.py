@@ -60,7 +60,7 @@ class Place:
         self._task = asyncio.current_task()
         reading[self] = None
         try:
-            return await read_body(receive, self._lane.settings.max_body_bytes, self._count)
+            return await read_body(receive, self._lane.settings.max_body_bytes, self.count)
         except asyncio.CancelledError:
             if not self._given_up:
                 raise
@@ -82,7 +82,8 @@ class Place:
         self._given_up = True
         self._task.cancel()
 
-    def _count(self, size: int) -> None:
+    def count(self, size: int) -> None:
+        """So many more bytes of the body have come."""
         self._received += size
 
     async def run(self, feeds: Arrays) -> Ran | Joined:

@@ -37,13 +37,16 @@ class Exchange:
         "_body",
         "_chunked",
         "_connection",
+        "_count",
         "_delivered",
         "_head",
         "_left",
         "_method",
         "_more",
+        "_most",
         "_on_gone",
         "_plain",
+        "_size",
         "_waiter",
         "complete",
         "expects",
@@ -59,7 +62,10 @@ class Exchange:
         self.keep_alive, self.expects = keep_alive and not self._plain, expects
         self.gone = self.complete = self.sent = False
         """Nobody is there any longer; the answer is given; its head is written."""
-        self._body: bytes | bytearray = b""
+        self._body: list[bytes] = []
+        self._size = self._most = 0
+        """Bytes of `_body`; up to so many of them are handed over together."""
+        self._count: Callable[[int], object] | None = None
         self._more = True
         self._delivered = False
         self._head: bytes | None = None
@@ -80,14 +86,14 @@ class Exchange:
         """Take a piece of the body; False where enough of it waits. Nobody takes it after the answer."""
         if self.gone or self.complete:
             return True
-        if not self._body:
-            self._body = piece
-        elif isinstance(self._body, bytearray):
-            self._body += piece
-        else:
-            self._body = bytearray(self._body) + piece
+        self._body.append(piece)
+        self._size += len(piece)
+        if self._count is not None:
+            self._count(len(piece))
+        if self._size <= self._most:
+            return True
         self._wake()
-        return len(self._body) <= HIGH_WATER
+        return self._size <= HIGH_WATER
 
     def end(self) -> None:
         """The body is complete."""
@@ -120,14 +126,27 @@ class Exchange:
                 _LOG.error("request %s failed: %s %a", identity, self._method, scope["path"][:200], exc_info=error)
             self._fail(identity)
 
-    def whole(self) -> bytes | None:
-        """The body, where all of it is there and nobody has taken any of it; else None, and it is to be awaited."""
-        if self._more or self._delivered or self.gone or self.complete:
+    def whole(self, most: int, count: Callable[[int], object]) -> bytes | None:
+        """The body, where all of it is there and nobody has taken any of it; else None, and it is to be awaited.
+
+        What is awaited then comes in one piece, if it has at most `most` bytes, and until then `count` is told how many
+        have come: nobody is woken, and no reading paused, for a part that is of no use."""
+        if self._delivered or self.gone or self.complete:
             return None
-        body, self._body = self._body, b""
+        if self._more:
+            self._most, self._count = most, count
+            if self._size:
+                count(self._size)
+                self._connection.resume()
+            return None
         self._delivered = True
+        return self._taken()
+
+    def _taken(self) -> bytes:
+        """What has come of the body; what comes next has room."""
+        pieces, self._body, self._size = self._body, [], 0
         self._connection.resume()
-        return bytes(body)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def receive(self) -> Message:
         """The next piece of the body; `http.disconnect` where the client is gone or has its answer."""
@@ -136,11 +155,9 @@ class Exchange:
             self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.expects = False
         while not (self.gone or self.complete):
-            if self._body or not (self._more or self._delivered):
-                body, self._body = self._body, b""
+            if self._size > self._most or not (self._more or self._delivered):
                 self._delivered = not self._more
-                self._connection.resume()
-                return {"type": "http.request", "body": bytes(body), "more_body": self._more}
+                return {"type": "http.request", "body": self._taken(), "more_body": self._more}
             self._connection.resume()
             if self._waiter is None:
                 self._waiter = asyncio.Event()

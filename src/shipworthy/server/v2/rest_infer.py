@@ -29,7 +29,7 @@ async def infer(lane: Lane, head: Head, receive: Receive) -> Reply:
     async with within(timeout_s):
         size, coding = head.size(limit), head.headers.get(b"content-encoding", b"").decode("latin-1")
         with lane.admit(most_bytes(size, coding, limit), timeout_s) as place:
-            body = head.whole(limit)
+            body = head.whole(limit, place.count)
             if body is None:
                 body = await place.body(receive)
             if not lane.inline:
