@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -258,6 +259,43 @@ def test_body_that_nobody_reads_is_not_collected() -> None:
         got = server.ask(request("POST", "/", body, b"connection: close"))
     assert split_answers(got)[0][2] == b"%d" % len(body)
     assert max(sizes) <= 65_536 + 262_144
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_large_bodies_in_any_pieces(server: Listening, seed: int) -> None:
+    rng = random.Random(seed)
+    sizes = [rng.choice([0, 3, 65_535, 65_536, 140_000, 400_000]) for _ in range(8)]
+    bodies = [rng.randbytes(size) for size in sizes]
+    sent = b"".join(request("POST", f"/{place}", body) for place, body in enumerate(bodies)) + END
+    ends = sorted(rng.sample(range(1, len(sent)), 12))
+    pieces = [sent[start:end] for start, end in zip([0, *ends], [*ends, len(sent)], strict=True)]
+    answers = split_answers(server.ask(*pieces, pause=0.002))
+    assert [body for _, _, body in answers] == [body or b"/%d" % i for i, body in enumerate(bodies)] + [b"/end"]
+
+
+def test_what_follows_a_large_body_is_read_as_a_request(server: Listening) -> None:
+    body = bytes(300_000)
+    head = request("POST", "/", body)[: -len(body)]
+    smuggled = request("GET", "/smuggled")
+    assert statuses(server.ask(head, body, b"x" * 10 + b"\r\n\r\n", pause=0.02)) == [200, 400]
+    # What a body holds is no request, and what comes after the last one is dropped.
+    inside = smuggled * (300_000 // len(smuggled))
+    last = request("POST", "/last", inside, b"connection: close")
+    answers = split_answers(server.ask(last[:1000], last[1000:] + smuggled, pause=0.02))
+    assert [body for _, _, body in answers] == [inside]
+
+
+def test_a_large_body_that_was_answered_early_is_dropped() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, scope["path"].encode(), status=503)
+
+    body = bytes(500_000)
+    with listening(app) as server, server.connect() as client:
+        sent = request("POST", "/first", body)
+        client.sendall(sent[:1000])
+        assert client.recv(65_536).endswith(b"/first")
+        client.sendall(sent[1000:] + END)
+        assert [body for _, _, body in split_answers(read_all(client))] == [b"/end"]
 
 
 def test_limits_are_numbers_above_zero() -> None:

@@ -280,7 +280,7 @@ class Connection(Reader):
         if self._phase == BETWEEN:
             if self._active is None:
                 # An idle connection keeps nothing of its last request.
-                self._reading, self._headers, self._target = None, [], b""
+                self._reading, self._headers, self._given, self._target = None, [], [], b""
                 if age > limits.idle_s:
                     self.watch.refused["idle"] += 1
                     self.leave()

@@ -20,6 +20,8 @@ from .watch import Watch
 BETWEEN, HEAD, BODY, DEAF = range(4)
 """What is being read: nothing yet, headers, a body; or what comes is dropped, for the connection is about to end."""
 
+_PLAIN = 65_536
+"""Where so much of a body of known length is still to come, it is taken past the parser, which would copy it."""
 _CHUNK_SLACK = 65_536
 """Bytes by which a chunked body may weigh more than three times what it carries."""
 _WATCHED = frozenset((b"host", b"transfer-encoding", b"expect"))
@@ -38,8 +40,10 @@ class Reader(asyncio.Protocol, ABC):
 
     __slots__ = (
         "_chunked",
+        "_given",
         "_got",
         "_headers",
+        "_left",
         "_most",
         "_parser",
         "_phase",
@@ -58,6 +62,10 @@ class Reader(asyncio.Protocol, ABC):
         self._most, self._summed = self.watch.limits.header_count, self.watch.limits.header_bytes
         self._phase = BETWEEN
         self._headers: list[tuple[bytes, bytes]] = []
+        self._given = self._headers
+        """Headers that are read, and those of the last request."""
+        self._left = 0
+        """Bytes of a body that the parser does not see; it is made anew for what follows."""
         self._target = b""
         self._reading: Exchange | None = None
         """The request whose body is being read, or was read last."""
@@ -94,6 +102,11 @@ class Reader(asyncio.Protocol, ABC):
         phase, reading = self._phase, self._reading
         if phase == DEAF:
             return
+        if self._left:
+            data = self._past_parser(data)
+            if not data or self._phase == DEAF:
+                return
+            phase = BETWEEN
         self._read = len(data)
         if phase:
             self._raw += self._read
@@ -111,6 +124,29 @@ class Reader(asyncio.Protocol, ABC):
                 self._raw = self._read
             if self._raw:
                 self._weigh()
+            if self._phase == BODY and not self._chunked:
+                self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Leave the parser out where much of a body of known length is to come."""
+        assert self._reading is not None
+        length = next((int(value) for name, value in self._given if name == b"content-length"), 0)
+        # After a request that ends its connection the parser drops what comes.
+        if length - self._got >= _PLAIN and self._reading.keep_alive:
+            self._left = length - self._got
+
+    def _past_parser(self, data: bytes) -> bytes:
+        """Take what belongs to the body; the rest, which the parser is to read."""
+        if len(data) < self._left:
+            self._left -= len(data)
+            self.on_body(data)
+            self._weigh()
+            return b""
+        last, rest = data[: self._left], data[self._left :]
+        self._left, self._raw, self._parser = 0, 0, _parser(self)
+        self.on_body(last)
+        self.on_message_complete()
+        return rest
 
     def on_message_begin(self) -> None:
         self._target, self._headers = b"", []
@@ -137,7 +173,7 @@ class Reader(asyncio.Protocol, ABC):
         keep_alive = parser.should_keep_alive()
         self._reading = self.accept(parser.get_method().decode(), version, headers, keep_alive, expects)
         # Trailers come as headers too; they are counted, and nobody reads them.
-        self._headers = []
+        self._given, self._headers = headers, []
         self._phase, self._got = BODY, 0
 
     def on_body(self, body: bytes) -> None:
