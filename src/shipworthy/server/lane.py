@@ -25,8 +25,9 @@ T = TypeVar("T")
 
 INLINE_S = 0.5e-3
 """A model whose largest batch takes no longer is run on the event loop: handing it to a thread would cost as much."""
-ANSWERING_S = 2e-3
-"""Of the target, so much is left for writing the answer, and for the way here."""
+ANSWERING_S = 4e-3
+"""Of the target, at most so much is left for writing the answer, and for the way here: where all cores compute, either
+may wait for a slice of some milliseconds."""
 SLOW = 256 * 1024
 """A body that comes with fewer bytes a second keeps its place only as long as there is room."""
 DEFAULT_TARGET_MS = 50.0
