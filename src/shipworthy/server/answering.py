@@ -16,7 +16,7 @@ from ..predict.requests import Request as Instances
 from .bodies import JSON, parse
 from .engine import Ran
 from .head import Head
-from .lane import Lane
+from .lane import INLINE_BATCH, Lane
 from .place import Joined, Place
 from .replies import Reply, together
 
@@ -27,8 +27,6 @@ INLINE_BYTES = 16_384
 """A larger body, and any that may hold an image, is parsed and encoded beside the event loop, not on it."""
 INLINE_VALUES = 4096
 """Answers of more numbers are written beside the event loop."""
-INLINE_BATCH = 16 * INLINE_VALUES
-"""So are those of a batch with more, of which a request has one row: the first that asks makes them all."""
 
 
 def predict(lane: Lane, head: Head, receive: Receive) -> Awaitable[Reply]:
@@ -57,17 +55,20 @@ async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | 
         if not lane.inline:
             head.leave_with_client()
         if lane.rows is not None and len(body) <= INLINE_BYTES and _is_json(head.content_type):
-            value = _json(body)
+            value = as_json(body)
             numbers = lane.rows.take(value)
             if numbers is not None:
-                ran = await place.numbers(numbers, value)
+                future: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
+                place.numbers(numbers, value, future)
+                ran = await future
                 if ran.values > INLINE_BATCH:
-                    return Reply(await lane.beside(lambda: _answer(lane, ran, digits)), ran)
-                return Reply(_answer(lane, ran, digits), ran)
+                    return Reply(await lane.beside(lambda: answer(lane, ran, digits)), ran)
+                return Reply(answer(lane, ran, digits), ran)
         return await _many(lane, head, body, place, digits)
 
 
-def _answer(lane: Lane, ran: Ran, digits: int | None) -> bytes:
+def answer(lane: Lane, ran: Ran, digits: int | None) -> bytes:
+    """The body of an answer for one instance."""
     return lane.predictor.encode(ran.answers, many=False, round=digits)
 
 
@@ -76,8 +77,8 @@ def _is_json(content_type: str) -> bool:
     return content_type == JSON or content_type.partition(";")[0].rstrip().lower() == JSON
 
 
-def _json(body: bytes) -> object:
-    """None where it is no JSON; whoever reads it again says why."""
+def as_json(body: bytes) -> object:
+    """The value of a body. None where it is no JSON; whoever reads it again says why."""
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,10 +15,19 @@ from ..errors import InputError
 from ..scheduling import Batch
 
 if TYPE_CHECKING:
-    from asyncio import Future
-
     from ..predict import Predictor
     from ..predict.answers import Row
+
+
+class Waiter(Protocol):
+    """Who is told of the outcome of a part: a future, or what is used as one."""
+
+    def done(self) -> bool:
+        """Whether nobody wants to know any more."""
+
+    def set_result(self, result: Ran, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
 
 
 class Work:
@@ -28,7 +37,7 @@ class Work:
 
     def __init__(
         self,
-        future: Future[Ran],
+        future: Waiter,
         feeds: Arrays | None = None,
         numbers: list[Any] | None = None,
         instance: object = None,

@@ -17,12 +17,13 @@ from .answering import predict
 from .bodies import ClientGone
 from .catalog import Catalog
 from .dispatch import StoppedError, clock
+from .express import Exchange, express
 from .head import ANSWER, Head
 from .lane import Lane
 from .observe.protocol import Route
 from .observe.spans import Trace
 from .problems import INTERNAL, METHOD_NOT_ALLOWED, ProblemError
-from .replies import Reply, Timed, server_timing
+from .replies import CLOSE, Reply, Timed, send_lines, server_timing
 from .reporting import Reporter
 from .v2 import infer
 from .wording import worded
@@ -32,7 +33,6 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 Hot: TypeAlias = tuple[Lane, Handler, Route]
 
 _LOG = logging.getLogger("shipworthy.server")
-_CLOSE = (b"connection", b"close")
 _HOT = re.compile(
     r"(?:/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?)?/predict"
     r"|/v2/models/(?P<named>[^/]+)(?:/versions/(?P<numbered>[^/]+))?/infer"
@@ -59,8 +59,7 @@ class Front:
         head = Head(scope)
         trace = None if self._reporter is None else self._reporter.begin(head)
         try:
-            problem = self._access.check(scope["headers"], path, scope["method"], scope.get("client"))
-            if problem is not None:
+            if (problem := self.problem(scope)) is not None:
                 raise problem
             if scope["method"] != "POST":
                 raise ProblemError(METHOD_NOT_ALLOWED, "this route takes POST", headers={"allow": "POST"})
@@ -73,16 +72,43 @@ class Front:
             # A server that stops cancels the requests that it does not wait for any longer.
             if self._catalog.state != "draining":
                 raise
-            await self._refuse(StoppedError(), head, hot, trace, send, started)
+            await self.refuse(StoppedError(), head, hot, trace, send, started)
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and the log the rest
-            await self._refuse(error, head, hot, trace, send, started)
+            await self.refuse(error, head, hot, trace, send, started)
             return
         await self._send(send, 200, reply.content_type, reply.body, head, trace, reply.headers, reply.spent)
         total_s = clock() - started
         lane.metrics.answered(name, total_s)
         if self._reporter is not None:
             self._reporter.answered(head, trace, 200, total_s, route=name, lane=lane, spent=reply.spent)
+
+    def express(self, scope: Scope, exchange: Exchange) -> bool:
+        """Called by the web server before it makes a task for a request. True where this answers without one."""
+        hot = self._routes.get(scope["path"])
+        if hot is None or hot[1] is not predict or not hot[0].express or self._reporter is not None:
+            return False
+        return scope["method"] == "POST" and express(self, hot, scope, exchange)
+
+    def problem(self, scope: Scope) -> ProblemError | None:
+        """Why a caller is not answered; None for others."""
+        return self._access.check(scope["headers"], scope["path"], scope["method"], scope.get("client"))
+
+    def lines(
+        self, media: bytes, body: bytes, head: Head, trace: Trace | None, further: Headers, spent: Timed | None = None
+    ) -> tuple[bytes, bool]:
+        """The header lines of an answer, and whether the connection ends with it."""
+        lines = b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n" % (media, len(body), head.id.encode())
+        if spent is not None:
+            lines += b"server-timing: %b\r\n" % server_timing(spent)
+        close = self._catalog.parting
+        if further:
+            # Whoever frames the answer says this, and does it.
+            close = close or CLOSE in further
+            lines += b"".join([b"%b: %b\r\n" % header for header in further if header != CLOSE])
+        if trace is not None:
+            lines += b"traceparent: %b\r\n" % trace.traceparent.encode()
+        return lines, close
 
     async def _send(
         self,
@@ -95,24 +121,10 @@ class Front:
         further: Headers,
         spent: Timed | None = None,
     ) -> None:
-        lines = b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n" % (media, len(body), head.id.encode())
-        if spent is not None:
-            lines += b"server-timing: %b\r\n" % server_timing(spent)
-        close = self._catalog.parting
-        if further:
-            # Whoever frames the answer says this, and does it.
-            close = close or _CLOSE in further
-            lines += b"".join([b"%b: %b\r\n" % header for header in further if header != _CLOSE])
-        if trace is not None:
-            lines += b"traceparent: %b\r\n" % trace.traceparent.encode()
-        answer = head.extensions.get(ANSWER)
-        if answer is not None and answer(status, lines, body, close=close):
-            return
-        headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
-        if close:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        lines, close = self.lines(media, body, head, trace, further, spent)
+        whole = head.extensions.get(ANSWER)
+        if whole is None or not whole(status, lines, body, close=close):
+            await send_lines(send, status, lines, body, close=close)
 
     def _found(self, path: str) -> Hot:
         """The lane and the handler of a path; ProblemError where there is no such model."""
@@ -123,7 +135,7 @@ class Front:
         self._routes[path] = route
         return route
 
-    async def _refuse(
+    async def refuse(
         self, error: Exception, head: Head, hot: Hot | None, trace: Trace | None, send: Send, started: float
     ) -> None:
         path: str = head.scope["path"]

@@ -18,6 +18,7 @@ ANSWER = "shipworthy.answer"
 """The one that takes a whole answer at once."""
 WHOLE = "shipworthy.whole"
 """The one that gives the whole body, where it is there already."""
+TIMEOUT = b"x-request-timeout-ms"
 MAX_TIMEOUT_MS = 3_600_000
 MAX_DIGITS = 17
 
@@ -73,7 +74,7 @@ class Head:
     @property
     def timeout_s(self) -> float | None:
         """The caller's own deadline. InputError where it is no whole number of milliseconds."""
-        text = self.headers.get(b"x-request-timeout-ms")
+        text = self.headers.get(TIMEOUT)
         if text is None:
             return None
         if not (text.isdigit() and len(text) <= 7 and 1 <= int(text) <= MAX_TIMEOUT_MS):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..contract import BATCH, Arrays
 from ..errors import InputError, Problem
+from ..predict.answers import is_batched
 from ..runtime.feeds import Gate
 from ..scheduling import Bounds, Curve, Part, Queue, Refusal
 from .dispatch import Dispatcher, RefusedError, StoppedError, Streams, clock
@@ -30,6 +31,8 @@ ANSWERING_S = 4e-3
 may wait for a slice of some milliseconds."""
 SLOW = 256 * 1024
 """A body that comes with fewer bytes a second keeps its place only as long as there is room."""
+INLINE_BATCH = 65_536
+"""Where a batch has more numbers, the answers are written beside the event loop, all of them by the first that asks."""
 DEFAULT_TARGET_MS = 50.0
 """Where neither the operator nor the contract says how soon an answer is to be given."""
 
@@ -70,6 +73,8 @@ class Lane:
         self.aim_s = self.target_s - min(ANSWERING_S, self.target_s / 10)
         """When an answer has to leave the engine, after the headers came."""
         self.inline = inline
+        self.express = inline and self.rows is not None and _values(predictor) * curve.largest <= INLINE_BATCH
+        """Whether requests for one instance may be answered as soon as their batch has run, by whoever ran it."""
         self._mixes = predictor.mixes
         self._gate = Gate(predictor.manifest.signature)
         self._dynamic = any(dim.name != BATCH for dim in predictor.manifest.signature.dynamic())
@@ -184,3 +189,12 @@ def _typical(predictor: Predictor) -> int | None:
     if predictor.costs is None:
         return None
     return max(1, sum(math.prod(array.shape[1:]) for array in predictor.package.golden.cases[0].inputs.values()))
+
+
+def _values(predictor: Predictor) -> float:
+    """Numbers in the outputs of a row; infinite where that depends on the row."""
+    total = 0.0
+    for spec in predictor.contract.outputs.values():
+        sizes = [size for size in spec.shape if isinstance(size, int)]
+        total += math.prod(sizes) if len(spec.shape) - len(sizes) <= is_batched(spec) else math.inf
+    return total

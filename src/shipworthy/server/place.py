@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import Future
 from collections.abc import Hashable, Sequence
 from math import inf
 from types import TracebackType
@@ -16,7 +15,7 @@ from ..contract import Array, Arrays
 from ..scheduling import Part, Refusal
 from .bodies import read_body
 from .dispatch import RefusedError, clock
-from .engine import Ran, Work
+from .engine import Ran, Waiter, Work
 
 if TYPE_CHECKING:
     from ..predict.answers import Row
@@ -112,14 +111,13 @@ class Place:
                 future.cancel()
         return [_joined([part.payload.future.result() for part in parts]) for parts in made]
 
-    def numbers(self, numbers: list[Any], instance: object) -> Future[Ran]:
-        """The outcome for the numbers of one instance, which are converted together with those of others."""
-        future: Future[Ran] = asyncio.get_running_loop().create_future()
-        part = Part(1, self._due(), Work(future, None, numbers, instance))
+    def numbers(self, numbers: list[Any], instance: object, waiter: Waiter) -> None:
+        """Tell `waiter` the outcome for the numbers of one instance, which are converted together with those of
+        others."""
+        part = Part(1, self._due(), Work(waiter, None, numbers, instance))
         if self._timeout_s is not None:
             part.expires = part.due
         self._offer((part,))
-        return future
 
     def _part(
         self,
@@ -157,6 +155,10 @@ class Place:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is not None:
             self._lane.withdraw(self._parts)
+        self.close()
+
+    def close(self) -> None:
+        """Leave it to another."""
         if not self._given_up:
             self._withdraw()
 

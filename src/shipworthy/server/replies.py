@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from starlette.types import Send
+
 JSON_TYPE = b"application/json"
+CLOSE = (b"connection", b"close")
+"""The header that ends a connection."""
 
 
 class Timed(Protocol):
@@ -55,3 +59,12 @@ def together(runs: Sequence[Timed]) -> Timed:
 def server_timing(spent: Timed) -> bytes:
     """The header of that name, in milliseconds."""
     return b"queue;dur=%.3f, compute;dur=%.3f" % (spent.queue_s * 1e3, spent.compute_s * 1e3)
+
+
+async def send_lines(send: Send, status: int, lines: bytes, body: bytes, *, close: bool) -> None:
+    """An answer as ASGI's messages."""
+    headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
+    if close:
+        headers.append(CLOSE)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

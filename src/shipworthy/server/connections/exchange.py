@@ -126,6 +126,15 @@ class Exchange:
                 _LOG.error("request %s failed: %s %a", identity, self._method, scope["path"][:200], exc_info=error)
             self._fail(identity)
 
+    def go_on(self, app: ASGIApp, scope: Scope) -> None:
+        """Let the application answer in a task."""
+        self._connection.spawn(self.run(app, scope))
+
+    def glance(self) -> bytes | None:
+        """The body, where all of it has come in one piece; it is still to be taken."""
+        body = self._body
+        return None if self._more or len(body) > 1 else body[0] if body else b""
+
     def whole(self, most: int, count: Callable[[int], object]) -> bytes | None:
         """The body, where all of it is there and nobody has taken any of it; else None, and it is to be awaited.
 

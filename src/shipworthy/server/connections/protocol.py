@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias, cast
 
 from starlette.types import Scope
 from uvicorn.config import Config
@@ -28,6 +29,10 @@ WHOLE = "shipworthy.whole"
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
+Express: TypeAlias = Callable[[Scope, Exchange], bool]
+"""What an application may have under this name: it is called before a task is made for a request that is complete, and
+returns True where it will answer by `Exchange.answer`, or by a task of its own that it makes with `Exchange.go_on`."""
+
 
 class Connection(Reader):
     """One connection, from its start to its end. `bounded` makes the class that a server uses.
@@ -40,6 +45,7 @@ class Connection(Reader):
         "_active",
         "_app",
         "_client",
+        "_express",
         "_owed",
         "_owed_last",
         "_owed_since",
@@ -50,6 +56,7 @@ class Connection(Reader):
         "_server",
         "_shut",
         "_state",
+        "_unstarted",
         "_web",
         "_writable",
         "loop",
@@ -66,10 +73,13 @@ class Connection(Reader):
     ) -> None:
         super().__init__()
         self._app, self._root, self._web, self._state = config.loaded_app, config.root_path, server_state, app_state
+        self._express: Express | None = getattr(self._app, "express", None)
         self.loop = _loop or asyncio.get_running_loop()
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self._active: Exchange | None = None
         """The request that is being answered."""
+        self._unstarted: Scope | None = None
+        """Its scope, until the read that brought its headers is parsed to the end."""
         self._queue: list[tuple[Exchange, Scope]] = []
         """Requests that wait for the answer of the active one."""
         self._read_paused = self.write_paused = self._shut = False
@@ -179,7 +189,7 @@ class Connection(Reader):
             "extensions": {GONE: exchange.when_gone, ANSWER: exchange.answer, WHOLE: exchange.whole},
         }
         if self._active is None:
-            self._start(exchange, scope)
+            self._active, self._unstarted = exchange, scope
         else:
             if len(self._queue) >= self.watch.limits.pipelined:
                 self.end(refusals.IMPATIENT)
@@ -187,9 +197,25 @@ class Connection(Reader):
             self.pause()
         return exchange
 
-    def _start(self, exchange: Exchange, scope: Scope) -> None:
-        self._active = exchange
-        task = self.loop.create_task(exchange.run(self._app, scope))
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._unstarted is not None:
+            self._start()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._unstarted is not None:
+            self._start()
+
+    def _start(self) -> None:
+        exchange, scope, self._unstarted = self._active, self._unstarted, None
+        assert exchange is not None and scope is not None
+        if self._express is None or exchange.glance() is None or not self._express(scope, exchange):
+            exchange.go_on(self._app, scope)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something in a task, which the server waits for at its end."""
+        task = self.loop.create_task(work)
         self._web.tasks.add(task)
         task.add_done_callback(self._web.tasks.discard)
 
@@ -213,7 +239,8 @@ class Connection(Reader):
                 self.leave()
             return
         if self._queue:
-            self._start(*self._queue.pop(0))
+            self._active, self._unstarted = self._queue.pop(0)
+            self._start()
         elif self._refusal is not None:
             self._say_no()
             return
@@ -236,7 +263,7 @@ class Connection(Reader):
                 self.transport.abort()
                 return
             if reading is self._active:
-                self._active = None
+                self._active = self._unstarted = None
             else:
                 self._queue.pop()
             reading.leave()
