@@ -23,7 +23,7 @@ from ..contract.tensors import Size
 from .faults import FieldError, kind
 
 _LISTS: tuple[type, ...] = (list, tuple)
-_NUMBERS = frozenset((int, float))
+_NUMBERS, _TRUTHS = frozenset((int, float)), frozenset((bool,))
 
 
 class TensorCodec:
@@ -55,10 +55,10 @@ def to_tensor(value: object, spec: TensorSpec) -> Array:
 def to_array(flat: Sequence[object], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """Numbers to a flat array of `dtype`; `shape` only serves to name the place of a fault."""
     kinds = set(map(type, flat))
-    if any(issubclass(found, np.generic) for found in kinds):
+    allowed = _TRUTHS if dtype.kind == "b" else _NUMBERS
+    if not kinds <= allowed and any(issubclass(found, np.generic) for found in kinds):
         flat = [item.item() if isinstance(item, np.generic) else item for item in flat]
         kinds = set(map(type, flat))
-    allowed = frozenset((bool,)) if dtype.kind == "b" else _NUMBERS
     if not kinds <= allowed:
         place = next(i for i, item in enumerate(flat) if type(item) not in allowed)
         wanted = "true or false" if dtype.kind == "b" else "a number"

@@ -159,6 +159,8 @@ class Place:
 
     def close(self) -> None:
         """Leave it to another."""
+        # A part knows whom to tell, who knows the place.
+        self._parts = ()
         if not self._given_up:
             self._withdraw()
 

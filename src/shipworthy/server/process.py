@@ -35,6 +35,8 @@ that closed them at once would lose what was already on its way to it."""
 SETTLING_S = 0.05
 """So long connections that have begun may take to be complete, when no others begin."""
 
+YOUNG = 10_000
+"""So many new objects are alive before garbage is looked for among them."""
 _LOG = logging.getLogger("shipworthy.server")
 
 
@@ -197,6 +199,8 @@ class Process:
             # What was imported and loaded stays: to look through it for garbage takes 30 ms, several times a second.
             gc.collect()
             gc.freeze()
+            # Requests under way are no garbage: with the usual 700, a burst of thirty is looked through.
+            gc.set_threshold(YOUNG)
         ready(predictors)
 
     async def _start_grpc(self, address: str) -> GrpcServer:
