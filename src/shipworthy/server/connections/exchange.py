@@ -131,9 +131,12 @@ class Exchange:
         self._connection.spawn(self.run(app, scope))
 
     def glance(self) -> bytes | None:
-        """The body, where all of it has come in one piece; it is still to be taken."""
-        body = self._body
-        return None if self._more or len(body) > 1 else body[0] if body else b""
+        """The body, where all of it has come; it is still to be taken."""
+        if self._more:
+            return None
+        if len(self._body) != 1:
+            self._body = [b"".join(self._body)]
+        return self._body[0]
 
     def whole(self, most: int, count: Callable[[int], object]) -> bytes | None:
         """The body, where all of it is there and nobody has taken any of it; else None, and it is to be awaited.

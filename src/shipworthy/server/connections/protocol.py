@@ -27,6 +27,8 @@ ANSWER = "shipworthy.answer"
 WHOLE = "shipworthy.whole"
 """That under which `Exchange.whole` stands."""
 
+SHORT = 4096
+"""Bytes of a body that is waited for before a request begins."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 Express: TypeAlias = Callable[[Scope, Exchange], bool]
@@ -199,13 +201,20 @@ class Connection(Reader):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._unstarted is not None:
+        if self._unstarted is not None and not self._will_be_short():
             self._start()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         if self._unstarted is not None:
             self._start()
+
+    def _will_be_short(self) -> bool:
+        """Whether the rest of the body, which many clients send by itself, is so short that it is waited for: then an
+        application that answers without a task can do so."""
+        if self._express is None or self._chunked or self._active is None or self._active.expects:
+            return False
+        return self._length() <= SHORT
 
     def _start(self) -> None:
         exchange, scope, self._unstarted = self._active, self._unstarted, None

@@ -130,10 +130,14 @@ class Reader(asyncio.Protocol, ABC):
     def _look_ahead(self) -> None:
         """Leave the parser out where much of a body of known length is to come."""
         assert self._reading is not None
-        length = next((int(value) for name, value in self._given if name == b"content-length"), 0)
+        length = self._length()
         # After a request that ends its connection the parser drops what comes.
         if length - self._got >= _PLAIN and self._reading.keep_alive:
             self._left = length - self._got
+
+    def _length(self) -> int:
+        """Bytes of the body that is being read, as its headers say; 0 where they do not."""
+        return next((int(value) for name, value in self._given if name == b"content-length"), 0)
 
     def _past_parser(self, data: bytes) -> bytes:
         """Take what belongs to the body; the rest, which the parser is to read."""
