@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from connection_cases import listening
 from server_cases import SENTIMENT, predictor, write_tokenizer
 
 import shipworthy
@@ -93,6 +94,26 @@ async def test_requests_that_are_given_up_harm_no_other(seed: int, iris: Predict
             assert agree(told(response), one)
         else:
             assert place in leaving
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_mixtures_over_the_network(seed: int, iris: Predictor) -> None:
+    """Where plain requests are answered without a task, and others beside them are not; some clients leave."""
+    asked, rng = bodies(seed, 120), np.random.default_rng(seed)
+    leaving = set(rng.choice(120, 30, replace=False).tolist())
+    with listening(create_app({"iris": iris}, settings=Settings(target_ms=10_000))) as server:
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            alone = [told(await http.post("/predict", json=body)) for body in asked]
+            tasks = [asyncio.create_task(http.post("/predict", json=body)) for body in asked]
+            await asyncio.sleep(float(rng.uniform(0, 0.03)))
+            for place in leaving:
+                tasks[place].cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+    for place, (response, one) in enumerate(zip(done, alone, strict=True)):
+        if isinstance(response, httpx.Response):
+            assert agree(told(response), one)
+        else:
+            assert place in leaving, response
 
 
 def words(seed: int) -> list[str]:
