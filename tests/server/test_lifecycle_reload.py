@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from collections.abc import Iterator
@@ -143,6 +144,29 @@ def test_a_repository(stored: Path, tmp_path: Path) -> None:
         assert {served.model for served in server.served} == {"iris"}
         server.load("lilies")
         assert {served.model for served in server.served} == {"iris", "lilies"}
+
+
+def test_a_reload_finds_new_models_also_where_none_is_served(stored: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    version_of(stored, folder / "a", 1)
+    with Server(repository=folder, port=0) as server:
+        server.unload("iris")
+        version_of(stored, folder / "b", 2, name="lilies")
+        assert not reload(server)
+        assert {served.model for served in server.served} == {"lilies"}, "what was taken out stays out"
+        (folder / "a").rename(tmp_path / "a")
+        folder.rename(tmp_path / "elsewhere")
+        (failure, other) = reload(server)
+        assert "cannot be read" in str(failure) and "cannot be read" in str(other)
+        assert {served.model for served in server.served} == {"lilies"}
+
+
+def reload(server: Server) -> list[Exception]:
+    """As SIGHUP does, which a server in a thread does not get."""
+    assert server._running is not None
+    loop, process = server._running
+    return asyncio.run_coroutine_threadsafe(process.reload(), loop).result(30)
 
 
 def test_a_repository_that_is_no_folder(tmp_path: Path) -> None:

@@ -163,6 +163,11 @@ class Process:
                 # It may have been taken out while others were loaded.
                 if name in self.catalog.models:
                     await self._reload_one(name, failures)
+            try:
+                await asyncio.to_thread(self._loading.sources.look)
+            except ShipworthyError as error:
+                _LOG.error("no new models were looked for: %s", error)
+                failures.append(error)
             for name in self._loading.sources.names():
                 if name not in known:
                     await self._reload_one(name, failures)

@@ -51,6 +51,10 @@ class Sources:
         """The names that were found when packages were last looked for."""
         return tuple(dict.fromkeys(self._known.values()))
 
+    def look(self) -> None:
+        """Look for packages anew; opens none. ServeError where the repository cannot be read."""
+        self._labelled("")
+
     def has(self, package: Path) -> bool:
         """Whether it is one of those that were named."""
         return package in self._packages
