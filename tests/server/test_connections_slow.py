@@ -72,8 +72,9 @@ def slow_chunks() -> None:
 
 def refuse_slow_body(head: bytes, rest: bytes) -> None:
     with listening(**QUICK) as server:
-        got, took = dripped(server, rest, request("POST", "/", b"", head))
+        got, took = dripped(server, rest, request("POST", "/", b"", head, b"x-request-id: its-own"))
         assert_refused(got, 408, "too-slow")
+        assert split_answers(got)[-1][1]["x-request-id"] == "its-own"
         assert took < 15
         assert server.app.seen == []
         wait_until(lambda: not server.web.server_state.tasks)

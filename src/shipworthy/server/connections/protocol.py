@@ -265,6 +265,8 @@ class Connection(Reader):
         self._phase, self._refusal = DEAF, why
         self.watch.refused[why.kind.slug] += 1
         if reading is not None:
+            # The answer bears the id of the request whose body it refuses.
+            self._headers = self._given
             if reading.complete:
                 self.leave()
                 return
