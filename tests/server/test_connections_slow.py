@@ -53,7 +53,7 @@ def slow_headers() -> None:
     with listening(**QUICK) as server:
         got, took = dripped(server, request("GET", "/", b"", b"a: " + b"x" * 300))
         assert_refused(got, 408, "too-slow")
-        assert 1 <= took < 10
+        assert 0.99 <= took < 10, "the loop's clock has milliseconds, and began with the connection"
         assert server.app.seen == []
 
 

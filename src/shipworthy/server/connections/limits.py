@@ -15,7 +15,7 @@ RESERVED_FILES = 64
 class Limits:
     """Bounds of each connection and of all together; every one is a number above zero.
 
-    Times are looked at once a second, so that something may last a second longer than its limit."""
+    Times are looked at once a second, so that something may last a second longer than its limit, or a second less."""
 
     connections: int = 16_384
     """So many may be open at a time (fewer where the process may open fewer files). When there are more, those that

@@ -11,9 +11,7 @@ import atexit
 import logging
 import os
 import select
-import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
@@ -30,6 +28,7 @@ from .fields import (
     without_folders,
     without_roots,
 )
+from .spool import Spool
 
 Format: TypeAlias = Literal["json", "text"]
 Event: TypeAlias = tuple[float, str, str, str, Mapping[str, Value]]
@@ -37,6 +36,7 @@ Event: TypeAlias = tuple[float, str, str, str, Mapping[str, Value]]
 
 MAX_EVENTS = 8192
 """So many lines of the access log may wait to be written; others have as much room again."""
+BATCH = 256
 FLUSH_S = 0.2
 CLOSE_S = 2.0
 """So long the end of a process waits for somebody to read its last lines."""
@@ -51,24 +51,19 @@ class Log:
         """Whether `request` writes anything."""
         self._render = as_json if format == "json" else as_text
         self._descriptor = descriptor
-        self._events: deque[Event] = deque()
-        self._waiting = threading.Event()
-        self._closing = False
-        self._writing, self._counting = threading.Lock(), threading.Lock()
-        self._dropped = self._told = 0
-        self._thread = threading.Thread(target=self._write_on, name="shipworthy-log", daemon=True)
-        self._thread.start()
+        self._told = 0
+        self._spool: Spool[Event] = Spool("shipworthy-log", self._write, batch=BATCH, linger_s=FLUSH_S)
 
     @property
     def dropped(self) -> int:
         """Events that were not written, because nobody read the log in time."""
-        return self._dropped
+        return self._spool.dropped
 
     def event(self, level: str, event: str, logger: str = "shipworthy", **fields: Value) -> None:
         """Write a line with fields of FIELDS; others are left out, and a text is cut at 1000 characters. Durations are
         given in seconds, as `total_s`, `queue_s` and `compute_s`."""
-        self._put((time.time(), level, event, logger, fields), 2 * MAX_EVENTS)
-        self._waiting.set()
+        self._spool.put((time.time(), level, event, logger, fields), 2 * MAX_EVENTS)
+        self._spool.wake()
 
     def request(
         self,
@@ -104,56 +99,29 @@ class Log:
                 "batch": batch,
                 "trace_id": trace_id,
             }
-            self._put((time.time(), "info", "request", "shipworthy.access", fields), MAX_EVENTS)
+            self._spool.put((time.time(), "info", "request", "shipworthy.access", fields), MAX_EVENTS)
 
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
         """Wait until all that was logged so far is written; False where the time is over before."""
-        deadline = time.monotonic() + timeout_s
-        while self._events or self._writing.locked():
-            self._waiting.set()
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.005)
-        return True
+        return self._spool.flush(timeout_s)
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Write what is left, and end. What is logged later is dropped."""
-        self._closing = True
-        self._waiting.set()
-        self._thread.join(timeout_s)
+        self._spool.close(timeout_s)
 
-    def _put(self, event: Event, room: int) -> None:
-        if self._closing or len(self._events) >= room:
-            self._drop(1)
+    def _write(self, events: list[Event]) -> None:
+        dropped, lines = self._spool.dropped, [self._line(event) for event in events]
+        if dropped > self._told:
+            lost: dict[str, Value] = {"dropped": dropped - self._told}
+            lines.append(self._line((time.time(), "warning", "log lines dropped", "shipworthy", lost)))
+        try:
+            for portion in _portions(lines):
+                _write(self._descriptor, portion)
+        except OSError:
+            # Nobody can be told: the place to tell it is the one that fails.
+            self._spool.drop(len(events))
         else:
-            self._events.append(event)
-
-    def _drop(self, count: int) -> None:
-        with self._counting:
-            self._dropped += count
-
-    def _write_on(self) -> None:
-        while True:
-            self._waiting.wait(FLUSH_S)
-            self._waiting.clear()
-            with self._writing:
-                closing = self._closing
-                self._write_all()
-            if closing:
-                return
-
-    def _write_all(self) -> None:
-        while self._events:
-            events = [self._events.popleft() for _ in range(min(len(self._events), 256))]
-            if self._dropped > self._told:
-                lost, self._told = self._dropped - self._told, self._dropped
-                events.append((time.time(), "warning", "log lines dropped", "shipworthy", {"dropped": lost}))
-            try:
-                for lines in _portions([self._line(event) for event in events]):
-                    _write(self._descriptor, lines)
-            except OSError:
-                # Nobody can be told: the place to tell it is the one that fails.
-                self._drop(len(events))
+            self._told = dropped
 
     def _line(self, event: Event) -> bytes:
         try:

@@ -13,20 +13,22 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ... import __version__
 from ...errors import MissingExtra
 from .spans import Spans, Trace, Visit, span_context
+from .spool import Spool
 from .tracecontext import TraceContext, begin, parse
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
+
+Finished: TypeAlias = tuple[Trace, Visit, int]
+"""A request that was answered, and when, in nanoseconds since 1970."""
 
 MAX_WAITING = 4096
 """So many requests may wait for their export; more are dropped and counted."""
@@ -59,14 +61,12 @@ class Tracer:
         self._sampler: Sampler = TracerProvider(resource=named, shutdown_on_exit=False).sampler
         self._exporter: SpanExporter = OTLPSpanExporter(endpoint)
         self._spans = Spans(named)
-        self._finished: deque[tuple[Trace, Visit, int]] = deque()
-        self._waiting = threading.Event()
-        self._closing = False
-        self._exporting = threading.Lock()
-        self.dropped = 0
+        self._spool: Spool[Finished] = Spool("shipworthy-traces", self._export, batch=BATCH, linger_s=EXPORT_S)
+
+    @property
+    def dropped(self) -> int:
         """Sampled requests that were not exported."""
-        self._thread = threading.Thread(target=self._export_on, name="shipworthy-traces", daemon=True)
-        self._thread.start()
+        return self._spool.dropped
 
     def begin(self, traceparent: str | None = None, tracestate: Iterable[str] = ()) -> Trace:
         """A new span: a child of the caller's, where the headers name one, or else the first of a new trace.
@@ -82,28 +82,17 @@ class Tracer:
         """To be called when the answer was sent; the span ends now. Returns at once."""
         if not trace.own.sampled:
             return
-        if self._closing or len(self._finished) >= MAX_WAITING:
-            self.dropped += 1
-            return
-        self._finished.append((trace, visit, time.time_ns()))
-        if len(self._finished) >= BATCH:
-            self._waiting.set()
+        self._spool.put((trace, visit, time.time_ns()), MAX_WAITING)
+        if self._spool.waiting >= BATCH:
+            self._spool.wake()
 
     def flush(self, timeout_s: float = CLOSE_S) -> bool:
         """Export what was finished so far; False where the time is over before."""
-        deadline = time.monotonic() + timeout_s
-        while self._finished or self._exporting.locked():
-            self._waiting.set()
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.005)
-        return True
+        return self._spool.flush(timeout_s)
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Export what is left, as far as the time allows."""
-        self._closing = True
-        self._waiting.set()
-        self._thread.join(timeout_s)
+        self._spool.close(timeout_s)
         # An export that is still waiting for its collector is ended by this.
         self._exporter.shutdown()
 
@@ -117,18 +106,7 @@ class Tracer:
         decision = self._sampler.should_sample(context, int(own.trace_id, 16), "predict").decision
         return decision is Decision.RECORD_AND_SAMPLE
 
-    def _export_on(self) -> None:
-        while True:
-            self._waiting.wait(EXPORT_S)
-            self._waiting.clear()
-            with self._exporting:
-                closing = self._closing
-                while self._finished:
-                    self._export([self._finished.popleft() for _ in range(min(len(self._finished), BATCH))])
-            if closing:
-                return
-
-    def _export(self, finished: list[tuple[Trace, Visit, int]]) -> None:
+    def _export(self, finished: list[Finished]) -> None:
         from opentelemetry.sdk.trace.export import SpanExportResult
 
         try:
@@ -139,7 +117,7 @@ class Tracer:
             _LOG.exception("traces were not exported")
             failed = True
         if failed:
-            self.dropped += len(finished)
+            self._spool.drop(len(finished))
 
 
 def open_tracer(endpoint: str | None = None) -> Tracer | None:
