@@ -136,6 +136,25 @@ def answer_that_is_read_in_time() -> None:
         assert got > 8 * 2**20
 
 
+def stream_that_is_read_steadily() -> None:
+    """There is always as much left to be read, and yet it is read."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        for _ in range(100):
+            await send({"type": "http.response.body", "body": bytes(2**18), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with listening(app, **QUICK) as server, server.connect() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.sendall(request("GET", "/"))
+        got, began = 0, time.monotonic()
+        while piece := client.recv(2**17):
+            got += len(piece)
+            time.sleep(max(0.0, began + got / 5e6 - time.monotonic()))
+        assert got > 100 * 2**18 and time.monotonic() - began > 4
+
+
 def idle_connections_are_closed() -> None:
     with listening(**QUICK) as server:
         with server.connect() as silent, server.connect() as quiet, server.connect() as lines:
@@ -157,6 +176,7 @@ CASES = (
     body_fast_enough_may_take_longer_than_the_grace,
     answer_that_nobody_reads,
     answer_that_is_read_in_time,
+    stream_that_is_read_steadily,
     idle_connections_are_closed,
 )
 

@@ -164,7 +164,7 @@ class Exchange:
         """The next piece of the body; `http.disconnect` where the client is gone or has its answer."""
         # Not within an answer that has begun: there it would be taken for a part of it.
         if self.expects and self._head is None and not (self.gone or self.complete):
-            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.expects = False
         while not (self.gone or self.complete):
             if self._size > self._most or not (self._more or self._delivered):
@@ -208,7 +208,7 @@ class Exchange:
             self.keep_alive = False
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         default, _ = self._connection.default_head()
-        self._connection.transport.write(b"".join((_STATUS[status], default, lines, end, body)))
+        self._connection.write(b"".join((_STATUS[status], default, lines, end, body)))
         self.sent = self.complete = True
         self._on_gone = None
         self._wake()
@@ -258,7 +258,7 @@ class Exchange:
                 raise RuntimeError("the answer is not as long as its content-length says")
         elif self._chunked:
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"" if more else b"0\r\n\r\n")
-        self._connection.transport.write(body if self.sent else self._head + body)
+        self._connection.write(body if self.sent else self._head + body)
         self.sent = True
         if not more:
             self.complete, self._on_gone = True, None
@@ -272,7 +272,7 @@ class Exchange:
             self._connection.transport.abort()
             return
         self.complete, self.keep_alive, self._on_gone = True, False, None
-        self._connection.transport.write(FAILED.render(identity))
+        self._connection.write(FAILED.render(identity))
         self._connection.answered(self)
 
     def _wake(self) -> None:

@@ -48,8 +48,7 @@ class Connection(Reader):
         "_app",
         "_client",
         "_express",
-        "_owed",
-        "_owed_last",
+        "_owed_read",
         "_owed_since",
         "_queue",
         "_read_paused",
@@ -64,6 +63,7 @@ class Connection(Reader):
         "loop",
         "transport",
         "write_paused",
+        "written",
     )
 
     def __init__(
@@ -87,8 +87,8 @@ class Connection(Reader):
         self._read_paused = self.write_paused = self._shut = False
         """`_shut`: the last answer is written."""
         self._writable: asyncio.Event | None = None
-        self._owed = self._owed_last = 0
-        """Bytes that were to be written since `_owed_since`, and those that are left."""
+        self.written = self._owed_read = 0
+        """Bytes of all answers; and those of them that were read at `_owed_since`, when some were first left."""
         self._owed_since = 0.0
 
     @property
@@ -141,6 +141,11 @@ class Connection(Reader):
         """Close the connection when all that was written is read."""
         self._phase, self._shut, self.since = DEAF, True, self.watch.now
         self.transport.close()
+
+    def write(self, data: bytes) -> None:
+        """A part of an answer."""
+        self.written += len(data)
+        self.transport.write(data)
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -283,7 +288,7 @@ class Connection(Reader):
 
     def _say_no(self) -> None:
         assert self._refusal is not None
-        self.transport.write(self._refusal.render(request_id(self._headers)))
+        self.write(self._refusal.render(request_id(self._headers)))
         self._linger()
 
     def _linger(self) -> None:
@@ -311,7 +316,7 @@ class Connection(Reader):
         """End what takes too long. `elapsed`: seconds since the last look."""
         limits = self.watch.limits
         pending = self.transport.get_write_buffer_size()
-        if (pending or self._owed) and self._is_left_unread(pending, now):
+        if (pending or self._owed_since) and self._is_left_unread(pending, now):
             self._break_off("unread")
             return
         age = now - self.since
@@ -335,15 +340,13 @@ class Connection(Reader):
             self.transport.abort()
 
     def _is_left_unread(self, pending: int, now: float) -> bool:
-        if not self._owed:
-            self._owed_since = now
-        self._owed += max(0, pending - self._owed_last)
-        self._owed_last = pending
         if not pending:
-            self._owed = 0
+            self._owed_since = 0.0
             return False
-        limits = self.watch.limits
-        return self._owed - pending < (now - self._owed_since - limits.grace_s) * limits.bytes_per_s
+        read, limits = self.written - pending, self.watch.limits
+        if not self._owed_since:
+            self._owed_since, self._owed_read = now, read
+        return read - self._owed_read < (now - self._owed_since - limits.grace_s) * limits.bytes_per_s
 
 
 def bounded(limits: Limits | None = None) -> type[Connection]:
