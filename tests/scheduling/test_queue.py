@@ -287,6 +287,13 @@ def test_the_planned_bucket_leaves_room_for_the_margin() -> None:
     assert best(seconds, slacks, 2, Margin(1.5), 2) == 2, "what is so rare is as long beside a smaller one"
 
 
+def test_the_planned_bucket_is_found_where_everybody_is_refused() -> None:
+    margin = Margin()
+    for _ in range(300_000):
+        margin.decided(True)
+    assert best(Curve(RESNET), [0.05] * 64, 2, margin, 1) in RESNET
+
+
 def test_a_few_impatient_callers_do_not_make_the_server_slow() -> None:
     slacks = [0.002] * 6 + [0.05] * 58
     assert best(Curve(HUNGRY), slacks, 1, Margin(), 1) == 256

@@ -157,3 +157,25 @@ def test_a_failed_batch_frees_its_core() -> None:
     assert batch is not None and scheduler.next(0.0) is None
     scheduler.done(batch, 0.01, None)
     assert scheduler.next(0.01) is not None
+
+
+def test_what_a_failed_batch_spent_counts_for_its_share_and_not_for_its_curve() -> None:
+    a, b = queue("a"), queue("b")
+    scheduler = made(1, a, b)
+    fill(a, 64)
+    fill(b, 64)
+    first = scheduler.next(0.0)
+    assert first is not None
+    before = first.queue.curve.mean(first.bucket)
+    scheduler.done(first, 0.5, None, 0.5)
+    assert first.queue.curve.mean(first.bucket) == before
+    assert first.queue.served == pytest.approx(0.5)
+    now, turns = 0.5, []
+    for _ in range(4):
+        batch = scheduler.next(now)
+        assert batch is not None
+        turns.append(batch.queue)
+        now = batch.expected
+        scheduler.done(batch, now, batch.expected - batch.started)
+    other = b if first.queue is a else a
+    assert turns == [other] * 4, "it is given what the one that failed has used"

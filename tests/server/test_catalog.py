@@ -51,6 +51,9 @@ class Shelf:
     def names(self) -> tuple[str, ...]:
         return ("prices",)
 
+    def look(self) -> None:
+        """Nothing new is there."""
+
     @property
     def closed(self) -> bool:
         runner: Any = self.new._runner

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import socket
 import struct
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ from connection_cases import (
 )
 
 from shipworthy.server.connections import ANSWER, GONE, WHOLE
+from shipworthy.server.connections.exchange import Exchange
 
 LAST = b"connection: close"
 
@@ -369,3 +373,49 @@ def test_of_a_longer_body_pieces_are_handed_over() -> None:
         read_all(client)
     assert b"".join(message["body"] for message in messages) == body
     assert len(messages[0]["body"]) > 1000 and messages[0]["more_body"]
+
+
+def held() -> list[int]:
+    """Bytes of bodies that are kept by the exchanges that are alive."""
+    return [sum(map(len, one._body)) for one in gc.get_objects() if isinstance(one, Exchange)]
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["left", "answered"])
+def test_a_body_that_nobody_takes_is_dropped(early: bool) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["extensions"][WHOLE](2**23, lambda size: None)
+        if early:
+            await until.wait()
+            await answer(send, b"early")
+        await receive()
+
+    until = asyncio.Event()
+    gc.disable()
+    try:
+        with listening(app) as server:
+            clients = [server.connect() for _ in range(4)]
+            for client in clients:
+                client.sendall(request("POST", "/", bytes(2**22))[: -(2**21)])
+            wait_until(lambda: sum(held()) > 4 * 2**20)
+            if early:
+                server.web.servers[0].get_loop().call_soon_threadsafe(until.set)
+                wait_until(lambda: sum(held()) == 0)
+                clients[0].sendall(bytes(2**20))
+                time.sleep(0.1)
+                assert sum(held()) == 0
+            for client in clients:
+                client.close()
+            wait_until(lambda: not held(), 10)
+    finally:
+        gc.enable()
+
+
+def test_a_body_in_tiny_pieces_weighs_no_more_than_itself() -> None:
+    exchange = Exchange(SimpleNamespace(resume=lambda: None), "POST", "1.1", True, False)  # type: ignore[arg-type]
+    assert exchange.whole(10**6, lambda size: None) is None
+    pieces = [b"abc", *[b"x" * (1 + number % 7) for number in range(5000)], bytes(50_000), b"y"]
+    for piece in pieces:
+        assert exchange.feed(piece)
+    assert len(exchange._body) < 5
+    exchange.end()
+    assert exchange.whole(10**6, lambda size: None) == b"".join(pieces)

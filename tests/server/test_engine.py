@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from engine_cases import arrays, batch, numbers, prices, values
 from server_cases import DIGITS, PRICES, digits_run, predictor
 
 from shipworthy.contract import Arrays
 from shipworthy.errors import EngineError, InputError
-from shipworthy.scheduling import Batch
 from shipworthy.server.engine import Engine, Ran, Work
-
-
-def batch(bucket: int, *works: Work) -> Batch:
-    """As the policy gives it, for parts that were queued at 0."""
-    taken: Any = SimpleNamespace(parts=[SimpleNamespace(payload=work, queued=0.0) for work in works], bucket=bucket)
-    return taken  # type: ignore[no-any-return]
-
-
-def numbers(*row: Any) -> Work:
-    return Work(None, numbers=list(row), instance={"row": list(row)})  # type: ignore[arg-type]
-
-
-def arrays(*rows: list[float]) -> Work:
-    return Work(None, feeds={"row": np.array(rows, np.float32)})  # type: ignore[arg-type]
-
-
-def prices(seen: list[np.ndarray] | None = None, **changes: Any) -> Engine:
-    def run(feeds: Arrays) -> dict[str, np.ndarray]:
-        if seen is not None:
-            seen.append(feeds["row"].copy())
-        if (feeds["row"] == 666).any():
-            raise EngineError("numpy", "cannot run on 666")
-        return {"price": feeds["row"].sum(axis=1, keepdims=True)}
-
-    return Engine(predictor({**PRICES, **changes}, run))
-
-
-def values(result: object) -> list[float]:
-    assert isinstance(result, Ran)
-    return [float(value) for value in result.outputs["price"][:, 0]]
 
 
 def test_rows_of_all_parts_run_once_in_the_bucket() -> None:
@@ -85,7 +54,7 @@ def test_part_that_breaks_the_engine_fails_alone() -> None:
     assert values(outcome.results[0]) == [3.0]
     assert isinstance(outcome.results[1], EngineError)
     assert values(outcome.results[2]) == [7.0]
-    assert [len(rows) for rows in seen] == [4, 1, 1, 1]
+    assert [len(rows) for rows in seen] == [4, 1, 2, 1, 1], "all, the first alone, the others, and each of those"
     assert outcome.seconds is None
 
 

@@ -23,10 +23,12 @@ from server_cases import PRICES, assert_problem, predictor
 from shipworthy.contract import Array, Arrays
 from shipworthy.predict import Predictor
 from shipworthy.scheduling import Refusal
-from shipworthy.server import create_app
+from shipworthy.server import Settings, answering, bodies, create_app
 from shipworthy.server.connections.protocol import Connection
 from shipworthy.server.dispatch import Dispatcher
+from shipworthy.server.front import Front
 from shipworthy.server.lane import INLINE_BATCH
+from shipworthy.server.place import Place
 
 ROW = {"row": [1.5, 2.0]}
 
@@ -57,7 +59,7 @@ class Served:
 
 
 @contextmanager
-def served(model: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+def served(model: Predictor, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> Iterator[Served]:
     tasks: list[str] = []
     spawn = Connection.spawn
 
@@ -66,7 +68,7 @@ def served(model: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served
         spawn(connection, work)
 
     monkeypatch.setattr(Connection, "spawn", counted)
-    app = create_app({"prices": model})
+    app = create_app({"prices": model}, settings=Settings(**settings))
     with listening(app) as server, httpx.Client(base_url=server.url) as http:
         assert http.post("/predict", json=ROW).status_code == 200, "the first one finds the route"
         tasks.clear()
@@ -120,6 +122,42 @@ def _as_on_loopback(check: Any) -> Any:
         return check(access, *arguments)
 
     return checked
+
+
+def test_bodies_are_bounded_on_this_way_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(small(), monkeypatch, max_body_bytes=100) as server:
+        long = json.dumps(ROW).encode() + b" " * 100
+        headers = {"content-type": "application/json"}
+        assert_problem(server.http.post("/predict", content=long, headers=headers), 413, "too-large")
+        assert server.post().status_code == 200
+
+
+def test_what_fails_on_this_way_is_answered(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a secret")
+
+    with served(small(), monkeypatch) as server:
+        for owner, name in ((Place, "numbers"), (Front, "lines")):
+            caplog.clear()
+            with monkeypatch.context() as broken:
+                broken.setattr(owner, name, fail)
+                with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+                    body = json.dumps(ROW).encode()
+                    client.sendall(request("POST", "/predict", body, b"content-type: application/json"))
+                    assert split_answers(read_all(client))[0][0] == 500
+            assert "a secret" in caplog.text
+            assert server.post().json()["value"] == 3.5
+
+
+def test_what_was_read_here_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(small(), monkeypatch) as server:
+        read: list[bytes] = []
+        for module in (answering, bodies):
+            parse = module.from_json
+            monkeypatch.setattr(module, "from_json", lambda body, p=parse, **o: (read.append(body), p(body, **o))[1])
+        answer = server.post({"instances": [ROW, ROW]}, headers={"x-request-id": "mine"})
+        assert [one["value"] for one in answer.json()["predictions"]] == [3.5, 3.5]
+        assert answer.headers["x-request-id"] == "mine" and len(read) == 1
 
 
 def test_refusal_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from shipworthy.server.connections import refusals
 from shipworthy.server.observe import Metrics
 from shipworthy.server.observe.families import FAMILIES
 from shipworthy.server.observe.fields import FIELDS
+from shipworthy.server.problems import INTERNAL
 
 PAGE = (Path(__file__).parents[2] / "docs" / "observability.md").read_text(encoding="utf-8")
 
@@ -30,6 +32,13 @@ def test_every_metric_is_described_as_it_is_exported() -> None:
     ]
     exported = {one.name for one in text_string_to_metric_families(Metrics().render()[0].decode())}
     assert exported == {one.name.removesuffix("_total") for one in FAMILIES}
+
+
+def test_every_reason_to_end_a_connection_is_described() -> None:
+    answered = {one.kind.slug for one in vars(refusals).values() if isinstance(one, refusals.Refusal)}
+    # One request that failed ends no connection of itself.
+    for reason in (answered - {INTERNAL.slug}) | {"idle", "unread", "dropped"}:
+        assert f"`{reason}`" in PAGE, reason
 
 
 def test_every_field_of_the_log_is_described() -> None:

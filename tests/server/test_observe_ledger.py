@@ -167,6 +167,27 @@ def test_a_replacement_goes_on_where_the_dead_ended(folder: Path) -> None:
     assert second.page.pid == os.getpid()
 
 
+def test_what_workers_lost_and_ended_adds_up_through_a_replacement(folder: Path) -> None:
+    """Each process begins its own totals at zero; the sum does not."""
+    refused = 'shipworthy_connections_ended_total{reason="overloaded"}'
+    for traces, ended in ((5, 2), (7, 3)):
+        worker = Metrics(folder, 0)
+        worker.traces_lost, worker.connections_ended = (
+            lambda lost=traces: lost,
+            lambda count=ended: {"overloaded": count},
+        )
+        worker.flush()
+        worker.close()
+    other, asked = Metrics(folder, 1), Metrics(folder, 2)
+    other.connections_ended = lambda: {"overloaded": 10, "idle": 1}
+    other.flush()
+    assert sample(asked, refused) == 15
+    assert sample(asked, 'shipworthy_connections_ended_total{reason="idle"}') == 1
+    assert sample(asked, "shipworthy_traces_dropped_total") == 12
+    other.close()
+    asked.close()
+
+
 def test_a_slot_has_one_owner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledgers, "_LOCK_WAIT_S", 0.02)
     owner = Ledger.open(folder, 0)

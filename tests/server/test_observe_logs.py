@@ -304,6 +304,25 @@ def test_a_pipe_that_is_closed_stops_nobody() -> None:
     os.close(write_end)
 
 
+def test_a_loss_is_told_when_lines_can_be_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Written("json")
+    with monkeypatch.context() as failing:
+        failing.setattr(logs.os, "write", refuse_to_write)
+        for _ in range(2):
+            written.log.event("info", "lost")
+            assert written.log.flush()
+    assert written.log.dropped == 2
+    written.log.event("info", "told")
+    assert [(line["event"], line.get("dropped")) for line in written.lines()] == [
+        ("told", None),
+        ("log lines dropped", 2),
+    ]
+
+
+def refuse_to_write(descriptor: int, content: bytes) -> int:
+    raise OSError("no space left")
+
+
 def test_a_pipe_that_does_not_block_is_waited_for() -> None:
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)

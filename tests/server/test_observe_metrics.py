@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def busy() -> Metrics:
     """A server that has seen something of everything."""
     metrics = Metrics()
     metrics.ready, metrics.models_loaded, metrics.lines_lost = lambda: True, lambda: 1, lambda: 4
+    metrics.traces_lost, metrics.connections_ended = lambda: 5, lambda: {"idle": 6, "too-slow": 7}
     lane = metrics.lane("digits", "1")
     lane.in_flight, lane.waiting = lambda: 3, lambda: 2
     lane.ran(3, 4, 2, [0.001, 0.002], 0.01)
@@ -110,6 +112,9 @@ def test_known_answers() -> None:
     assert whole["shipworthy_models_loaded", ()] == 1
     assert whole["shipworthy_workers", ()] == 1
     assert whole["shipworthy_log_lines_dropped_total", ()] == 4
+    assert whole["shipworthy_traces_dropped_total", ()] == 5
+    assert whole["shipworthy_connections_ended_total", (("reason", "idle"),)] == 6
+    assert whole["shipworthy_connections_ended_total", (("reason", "too-slow"),)] == 7
     assert whole["shipworthy_metrics_series_dropped", ()] == 0
 
 
@@ -127,6 +132,42 @@ def test_processor_time_is_counted_once() -> None:
     for _ in range(5):
         metrics.flush()
     assert samples(metrics)["process_cpu_seconds_total", ()] <= sum(os.times()[:2])
+
+
+def test_what_others_count_is_counted_once_and_as_it_grows() -> None:
+    ended: Counter[str] = Counter()
+    lost = 0
+    metrics = Metrics()
+    metrics.lines_lost = metrics.traces_lost = lambda: lost
+    metrics.connections_ended = lambda: ended
+    assert samples(metrics)["shipworthy_traces_dropped_total", ()] == 0
+    for turn in range(1, 4):
+        ended["unread"] += 2
+        ended[f"reason-{turn}"] += 1
+        lost += 3
+        metrics.flush()
+        metrics.flush()
+    whole = samples(metrics)
+    assert whole["shipworthy_log_lines_dropped_total", ()] == whole["shipworthy_traces_dropped_total", ()] == 9
+    found = {labels[0][1]: count for (name, labels), count in whole.items() if name.startswith("shipworthy_conn")}
+    assert found == {"unread": 6, "reason-1": 1, "reason-2": 1, "reason-3": 1}
+
+
+def test_reasons_may_come_while_they_are_read() -> None:
+    """The event loop counts; a scrape reads in another thread."""
+    ended: Counter[str] = Counter()
+    metrics = Metrics()
+    metrics.connections_ended = lambda: ended
+
+    def end() -> None:
+        for number in range(400):
+            ended[f"reason-{number}"] += 1
+
+    loop = threading.Thread(target=end)
+    loop.start()
+    while loop.is_alive():
+        metrics.flush()
+    assert sum(count for (name, _), count in samples(metrics).items() if name.startswith("shipworthy_conn")) == 400
 
 
 def test_statistics() -> None:

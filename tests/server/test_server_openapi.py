@@ -13,6 +13,7 @@ from server_cases import DIGITS, client, digits, pixels, png, predictor, prices,
 
 from shipworthy.contract import Contract
 from shipworthy.predict import Predictor
+from shipworthy.server.access import OPEN_PATHS
 from shipworthy.server.schemas import instance_example
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +101,49 @@ async def test_document_of_several_models_has_no_common_route() -> None:
     assert "/predict" not in paths
 
 
+SECTIONS = ["predict", "models", "health", "open inference protocol", "metrics"]
+
+
+def operations(api: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Path and operation, in the order of the page."""
+    return [(path, operation) for path, item in api["paths"].items() for operation in item.values()]
+
+
+@pytest.mark.parametrize("names", [("digits",), ("digits", "prices", "sentiment")], ids=["one", "three"])
+async def test_what_most_come_for_stands_first(names: tuple[str, ...], tmp_path: Path) -> None:
+    async with client(*(MODELS[name](tmp_path) for name in names)) as http:
+        api = (await http.get("/openapi.json")).json()
+    assert [tag["name"] for tag in api["tags"]] == SECTIONS
+    assert all(tag["description"].endswith(".") for tag in api["tags"])
+    found = operations(api)
+    assert all(len(operation["tags"]) == 1 for _, operation in found)
+    assert list(dict.fromkeys(operation["tags"][0] for _, operation in found)) == SECTIONS
+    places = [SECTIONS.index(operation["tags"][0]) for _, operation in found]
+    assert places == sorted(places), "no section stands in two places"
+    asked = [f"/models/{name}{version}/predict" for name in names for version in ("", "/versions/{version}")]
+    paths = list(api["paths"])
+    assert paths[: len(asked) + 1] == (["/predict", *asked] if len(names) == 1 else [*asked, "/models"])
+    protocol = [path for path, operation in found if operation["tags"] == ["open inference protocol"]]
+    assert all(path.startswith("/v2") for path in protocol)
+    assert all("infer" in path for path in protocol[: 2 * len(names)])
+    assert not any("infer" in path for path in protocol[2 * len(names) :])
+    assert paths[-1] == "/metrics"
+
+
+async def test_every_operation_has_a_summary_in_words_and_a_description() -> None:
+    async with client(prices(), digits()) as http:
+        api = (await http.get("/openapi.json")).json()
+    seen: set[tuple[str, str]] = set()
+    for path, operation in operations(api):
+        summary, description = operation["summary"], operation["description"]
+        assert len(summary.split()) > 1 and summary[0].isupper() and not summary.endswith("."), path
+        assert summary != summary.title(), f"{path}: made of a function's name by the framework"
+        assert "_" not in summary and len(summary) < 60, path
+        assert description.endswith(".") and len(description) < 250, path
+        assert (operation["tags"][0], summary) not in seen, path
+        seen.add((operation["tags"][0], summary))
+
+
 async def test_images_may_be_sent_raw_and_in_forms_where_accepted() -> None:
     async with client(digits(), prices()) as http:
         paths = (await http.get("/openapi.json")).json()["paths"]
@@ -115,6 +159,16 @@ async def test_token_is_declared_where_it_is_needed() -> None:
         api = (await http.get("/openapi.json", headers={"authorization": "Bearer secret"})).json()
     assert api["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     assert api["security"] == [{"token": []}]
+    assert {path for path, operation in operations(api) if operation.get("security") == []} == OPEN_PATHS
+
+
+async def test_statuses_that_have_several_reasons_name_all_of_them() -> None:
+    async with client(prices()) as http:
+        api = (await http.get("/openapi.json")).json()
+    responses = api["paths"]["/predict"]["post"]["responses"]
+    assert {"200", "400", "401", "408", "413", "415", "421", "422", "431", "500", "503", "504"} <= set(responses)
+    assert not {"404", "405"} & set(responses), "the route is there"
+    assert responses["503"]["description"] == "Too many requests are waiting. The server is starting or stopping"
 
 
 def test_example_of_a_large_tensor_is_left_out() -> None:

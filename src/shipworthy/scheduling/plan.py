@@ -106,4 +106,6 @@ def best(curve: Curve, slacks: Sequence[float], streams: float, margin: Margin, 
 def _timely(slacks: Sequence[float], needed: float, wait: float) -> float:
     """How many leave `needed` seconds and a `wait`; those that leave a part of the wait count as that part."""
     some, all_of_it = bisect_left(slacks, needed), bisect_left(slacks, needed + wait)
+    if some == all_of_it:
+        return float(len(slacks) - some)
     return len(slacks) - all_of_it + sum(slack - needed for slack in slacks[some:all_of_it]) / wait

@@ -63,9 +63,11 @@ class Scheduler:
             self._only = next(iter(self._queues))
             self._only.share, self._only.opens, self._only.turn = 1.0, 0.0, 0.0
 
-    def next(self, now: float) -> Batch | None:
-        """The batch that should start now; None where nothing waits or no core is free. Asked until it is None."""
-        while (queue := self._turn()) is not None:
+    def next(self, now: float, *, busy: bool = False) -> Batch | None:
+        """The batch that should start now; None where nothing waits or no core is free. Asked until it is None.
+
+        `busy`: only of queues that keep cores busy."""
+        while (queue := self._turn(busy)) is not None:
             cores = queue.cores
             idle = queue.streams - len(queue.running)
             if cores:
@@ -88,24 +90,33 @@ class Scheduler:
             return batch
         return None
 
-    def done(self, batch: Batch, now: float, seconds: float | None) -> None:
-        """A batch has ended; its run took `seconds`, None where it failed."""
+    def done(self, batch: Batch, now: float, seconds: float | None, spent: float | None = None) -> None:
+        """A batch has ended; its run took `seconds`, None where it failed.
+
+        `spent` are the seconds that its stream was busy, where these are others: parts of a batch that failed run again
+        in smaller ones. They count for its share of the cores, and say nothing of what a batch costs."""
         queue = batch.queue
         self._used -= queue.cores
         if not self._used > 1e-9:
             self._used = 0.0
         queue.done(batch, now, seconds)
-        if queue.cores and seconds is not None:
-            queue.served += queue.cores * (seconds - (batch.expected - batch.started))
-            self._queues[queue].add(queue.cores * seconds, now)
+        if spent is None:
+            spent = seconds
+        if queue.cores and spent is not None:
+            queue.served += queue.cores * (spent - (batch.expected - batch.started))
+            self._queues[queue].add(queue.cores * spent, now)
         if self._only is None:
             self._even(now)
 
-    def _turn(self) -> Queue | None:
+    def _turn(self, busy: bool) -> Queue | None:
         only = self._only
         if only is not None:
-            return only if only.rows and len(only.running) < only.streams else None
-        ready = [queue for queue in self._queues if queue.rows and len(queue.running) < queue.streams]
+            return only if only.rows and len(only.running) < only.streams and (only.cores or not busy) else None
+        ready = [
+            queue
+            for queue in self._queues
+            if queue.rows and len(queue.running) < queue.streams and (queue.cores or not busy)
+        ]
         # What needs no core waits for none.
         return min(ready, key=lambda queue: (queue.cores > 0.0, max(queue.served, self._clock)), default=None)
 

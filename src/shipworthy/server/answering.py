@@ -49,17 +49,18 @@ async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | 
     with lane.admit(size, timeout_s) as place:
         body = head.whole(limit, place.count)
         if body is None:
-            body = await place.body(receive)
+            body = await place.body(head, receive)
         if len(body) != size:
             place.weigh(len(body))
         if not lane.inline:
             head.leave_with_client()
         if lane.rows is not None and len(body) <= INLINE_BYTES and _is_json(head.content_type):
-            value = as_json(body)
-            numbers = lane.rows.take(value)
+            if head.value is None:
+                head.value = as_json(body)
+            numbers = lane.rows.take(head.value)
             if numbers is not None:
                 future: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
-                place.numbers(numbers, value, future)
+                place.numbers(numbers, head.value, future)
                 ran = await future
                 if ran.values > INLINE_BATCH:
                     return Reply(await lane.beside(lambda: answer(lane, ran, digits)), ran)
@@ -88,7 +89,7 @@ def as_json(body: bytes) -> object:
 async def _many(lane: Lane, head: Head, body: bytes, place: Place, digits: int | None) -> Reply:
     heavy = len(body) > INLINE_BYTES or lane.predictor.codec.accepts_image is not None
     content_type = head.content_type
-    asked, groups = await _beside(lane, heavy, lambda: _encode(lane, body, content_type))
+    asked, groups = await _beside(lane, heavy, lambda: _encode(lane, body, content_type, head.value))
     place.weigh(max(len(body), sum(array.nbytes for _, feeds in groups for array in feeds.values())))
     runs = await place.run_all([feeds for _, feeds in groups])
     heavy = sum(run.values for run in runs) > INLINE_VALUES
@@ -100,8 +101,8 @@ async def _beside(lane: Lane, heavy: bool, work: Callable[[], T]) -> T:
     return await lane.beside(work) if heavy else work()
 
 
-def _encode(lane: Lane, body: bytes, content_type: str) -> tuple[Instances, list[Group]]:
-    asked = parse(body, content_type, lane.predictor, lane.settings.max_instances)
+def _encode(lane: Lane, body: bytes, content_type: str, value: object) -> tuple[Instances, list[Group]]:
+    asked = parse(body, content_type, lane.predictor, lane.settings.max_instances, value)
     return asked, stack(lane.predictor.codec.instances(asked.instances))
 
 

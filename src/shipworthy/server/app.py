@@ -20,7 +20,7 @@ from .front import Front
 from .layers import Failures, Gate, Parting, Reports, RequestIds
 from .openapi import document
 from .problems import HANDLED
-from .reporting import Reporter
+from .reporting import LEFT, Reporter
 from .settings import Settings
 from .status import metrics_routes, model_routes, status_routes
 from .v2 import v2_routes
@@ -72,7 +72,7 @@ def assemble(catalog: Catalog, access: Access, reporter: Reporter | None = None)
 
 async def _gone(request: Request, error: Exception) -> Response:
     """The client has left before its body was complete; nobody reads this."""
-    return Response(status_code=499)
+    return Response(status_code=LEFT)
 
 
 def _lifespan(catalog: Catalog) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:

@@ -41,23 +41,19 @@ async def read_body(receive: Receive, limit: int, count: Callable[[int], None] =
     """The whole body; refused as soon as it is seen to be longer than `limit` bytes. Raises ClientGone.
 
     `count` is told how many bytes have come, where they come in pieces."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message["type"] == "http.request" and not message.get("more_body"):
-        if len(body) > limit:
-            raise too_long(limit)
-        return body
-    chunks, size = [body], len(body)
-    while message["type"] == "http.request" and message.get("more_body"):
-        count(len(chunks[-1]))
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more:
         message = await receive()
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
+        if message["type"] != "http.request":
+            raise ClientGone
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
         if size > limit:
             raise too_long(limit)
-    if message["type"] != "http.request":
-        raise ClientGone
-    return b"".join(chunks)
+        if more := message.get("more_body", False):
+            count(len(pieces[-1]))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def accepted(predictor: Predictor) -> tuple[str, ...]:
@@ -65,9 +61,11 @@ def accepted(predictor: Predictor) -> tuple[str, ...]:
     return (JSON, *IMAGES, FORM) if predictor.codec.accepts_image is not None else (JSON,)
 
 
-def parse(body: bytes, content_type: str, predictor: Predictor, max_instances: int) -> Instances:
-    """The instances of a body, not yet encoded. ProblemError where it is malformed or of a type that the model does
-    not take, InputError where it is no request for instances."""
+def parse(body: bytes, content_type: str, predictor: Predictor, max_instances: int, value: object = None) -> Instances:
+    """The instances of a body, not yet encoded; `value` is what it says as JSON, where that is known.
+
+    ProblemError where it is malformed or of a type that the model does not take, InputError where it is no request for
+    instances."""
     header = Message()
     header["content-type"] = content_type
     # The standard library takes what it cannot read for text/plain, which no model takes.
@@ -76,7 +74,7 @@ def parse(body: bytes, content_type: str, predictor: Predictor, max_instances: i
         got = ascii(content_type[:80]) if content_type else "none"
         raise ProblemError(UNSUPPORTED, f"expected {' or '.join(accepted(predictor))}, got {got}")
     if media == JSON:
-        asked = _from_json(body, predictor)
+        asked = _from_json(body, predictor, value)
     else:
         name = predictor.codec.accepts_image
         images = [body] if media in IMAGES else _files(body, content_type)
@@ -116,9 +114,9 @@ def read_json(body: bytes) -> object:
     return value
 
 
-def _from_json(body: bytes, predictor: Predictor) -> Instances:
+def _from_json(body: bytes, predictor: Predictor, value: object) -> Instances:
     try:
-        value = read_json(body)
+        value = read_json(body) if value is None else value
     except ValueError as error:
         raise ProblemError(MALFORMED, f"the body is no JSON: {error}") from error
     if not isinstance(value, dict):

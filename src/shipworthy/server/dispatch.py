@@ -103,8 +103,10 @@ class Dispatcher:
 
     def give_up(self, queue: Queue) -> None:
         """Withdraw what waits; those who asked are told that the model takes no more."""
-        parts = queue.waiting()
-        self.withdraw(queue, parts)
+        with self._guard:
+            parts = queue.waiting()
+            for part in parts:
+                queue.withdraw(part)
         for part in parts:
             if not part.payload.future.done():
                 part.payload.future.set_exception(StoppedError())
@@ -147,37 +149,43 @@ class Dispatcher:
         if not self._called and clock() - self._rested < SPIN_S:
             asyncio.get_running_loop().call_soon(self._linger)
 
-    def _next(self, now: float, ended: Batch | None = None, seconds: float | None = None) -> Batch | None:
-        """The batch that should start now; before that, the run of another took so many `seconds`."""
+    def _next(self, now: float) -> Batch | None:
         with self._guard:
-            if ended is not None:
-                self._scheduler.done(ended, now, seconds)
             return self._scheduler.next(now)
 
     def _begin(self, batch: Batch) -> None:
         streams = self._streams[batch.queue]
         if streams.threads is not None:
             loop = asyncio.get_running_loop()
-            streams.threads.submit(self._stream, batch, streams, loop).add_done_callback(_check)
+            streams.threads.submit(self._stream, [batch], streams, loop).add_done_callback(_check)
             return
         outcome = streams.engine.run(batch)
         with self._guard:
-            self._scheduler.done(batch, clock(), outcome.seconds)
+            self._scheduler.done(batch, clock(), outcome.seconds, outcome.spent)
         _deliver(batch, streams, outcome)
 
-    def _stream(self, first: Batch, streams: Streams, loop: asyncio.AbstractEventLoop) -> None:
-        """Run batches of one queue until it has none, or it is another's turn. The next one starts before anybody is
-        told of the last: the event loop may be some time in coming."""
-        batch: Batch | None = first
+    def _stream(self, first: list[Batch], streams: Streams, loop: asyncio.AbstractEventLoop) -> None:
+        """Run batches of one queue until it has none, or it is another's turn.
+
+        `first` is taken out of its list, so that nobody keeps it as long as this goes on."""
+        batch: Batch | None = first.pop()
         while batch is not None:
-            outcome, ended, other = streams.engine.run(batch), batch, None
-            batch = None
-            try:
-                batch = self._next(clock(), ended, outcome.seconds)
-                if batch is not None and batch.queue is not first.queue:
-                    batch, other = None, batch
-            finally:
-                loop.call_soon_threadsafe(self._freed, ended, streams, outcome, other)
+            batch = self._run(batch, streams, loop)
+
+    def _run(self, batch: Batch, streams: Streams, loop: asyncio.AbstractEventLoop) -> Batch | None:
+        """Run a batch; gives the next one of its queue, if there is one. That starts before anybody is told of the
+        last: the event loop may be some time in coming."""
+        outcome = streams.engine.run(batch)
+        following: Batch | None = None
+        try:
+            with self._guard:
+                now = clock()
+                self._scheduler.done(batch, now, outcome.seconds, outcome.spent)
+                following = self._scheduler.next(now, busy=True)
+        finally:
+            other = following if following is not None and following.queue is not batch.queue else None
+            loop.call_soon_threadsafe(self._freed, batch, streams, outcome, other)
+        return following if other is None else None
 
     def _freed(self, batch: Batch, streams: Streams, outcome: Outcome, other: Batch | None) -> None:
         if other is not None:
@@ -200,15 +208,14 @@ def _check(ended: Future[None]) -> None:
 
 
 def _deliver(batch: Batch, streams: Streams, outcome: Outcome) -> None:
-    waited = []
     for part, result in zip(batch.parts, outcome.results, strict=True):
         work: Work = part.payload
-        if isinstance(result, Exception):
-            if not work.future.done():
-                work.future.set_exception(result)
+        if work.future.done():
             continue
-        waited.append(result.queue_s)
-        if not work.future.done():
+        if isinstance(result, Exception):
+            work.future.set_exception(result)
+        else:
             work.future.set_result(result)
-    if outcome.seconds is not None:
-        streams.metrics.ran(batch.rows, batch.bucket, len(batch.parts), waited, outcome.seconds)
+    for run in outcome.runs:
+        if not run.failed:
+            streams.metrics.ran(run.rows, run.bucket, len(run.waited), run.waited, run.seconds)

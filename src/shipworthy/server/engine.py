@@ -33,7 +33,7 @@ class Waiter(Protocol):
 class Work:
     """What a part asks for: rows that are arrays already, or the numbers of one instance, still to be converted."""
 
-    __slots__ = ("feeds", "future", "instance", "numbers")
+    __slots__ = ("__weakref__", "feeds", "future", "instance", "numbers")
 
     def __init__(
         self,
@@ -99,11 +99,35 @@ class Ran:
 
 
 @dataclass(slots=True, eq=False)
+class Run:
+    """One run of the engine."""
+
+    rows: int
+    bucket: int
+    """Rows that the engine was given: these, and padding."""
+    waited: list[float]
+    """Seconds, of each part that was in it."""
+    seconds: float = 0.0
+    failed: bool = True
+
+
+@dataclass(slots=True, eq=False)
 class Outcome:
-    """What became of each part of a batch, in order, and how many seconds the engine ran; None where it failed."""
+    """What became of each part of a batch, in order, and what was run for it."""
 
     results: list[Ran | Exception]
-    seconds: float | None
+    runs: list[Run]
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the run where one served all parts, from which may be learned what a batch costs; None where that failed,
+        or where nothing ran."""
+        return None if len(self.runs) != 1 or self.runs[0].failed else self.runs[0].seconds
+
+    @property
+    def spent(self) -> float:
+        """Seconds of all runs together, those that failed among them."""
+        return sum(run.seconds for run in self.runs)
 
 
 class Engine:
@@ -117,23 +141,36 @@ class Engine:
         self._padding = predictor.padding
 
     def run(self, batch: Batch) -> Outcome:
-        """Never raises: a part that cannot be run fails alone."""
+        """Never raises: a part that cannot be run fails alone.
+
+        Parts that fail together are run again in two halves, and these likewise: where one of n breaks the engine, the
+        others are answered after at most 2 ceil(log2(n)) + 1 runs; where all do, 2n - 1 runs say so."""
+        runs: list[Run] = []
         try:
-            return self._run(batch)
+            return Outcome(self._results(batch, runs), runs)
         # Want of memory for the joined rows, say. Who waits is told, and the stream is free again.
         except Exception as error:  # noqa: BLE001
-            return Outcome([error] * len(batch.parts), None)
+            return Outcome([error] * len(batch.parts), runs)
 
-    def _run(self, batch: Batch) -> Outcome:
+    def _results(self, batch: Batch, runs: list[Run]) -> list[Ran | Exception]:
         works: list[Work] = [part.payload for part in batch.parts]
-        waited = [part.queued for part in batch.parts]
+        queued = [part.queued for part in batch.parts]
         if (feeds := self._converted(works, batch.bucket)) is not None:
-            sizes = [1] * len(works)
-            outcome = self._timed(feeds, sizes, waited)
-            if outcome is not None:
-                return outcome
-        read = [self._feeds(work) for work in works]
-        return self._each(read, waited, batch.bucket)
+            try:
+                return self._ran(feeds, [1] * len(works), queued, batch.bucket, runs)
+            except Exception as error:  # noqa: BLE001 - engines raise anything; what fails again alone is reported
+                if len(works) == 1:
+                    return [error]
+            array = feeds[self._input]
+            return self._halved([{self._input: array[row : row + 1]} for row in range(len(works))], queued, runs)
+        results: list[Any] = [self._feeds(work) for work in works]
+        kept = [place for place, one in enumerate(results) if not isinstance(one, InputError)]
+        if kept:
+            parts: list[Arrays] = [results[place] for place in kept]
+            ran = self._together(parts, [queued[place] for place in kept], batch.bucket, runs)
+            for place, result in zip(kept, ran, strict=True):
+                results[place] = result
+        return results
 
     def _converted(self, works: list[Work], bucket: int) -> dict[str, Array] | None:
         """All rows at once where they are numbers that fit; padded with the last one, which is known to be valid."""
@@ -152,58 +189,62 @@ class Engine:
             return error
         return {name: array[None] for name, array in arrays.items()}
 
-    def _each(self, read: Sequence[Arrays | InputError], waited: Sequence[float], bucket: int) -> Outcome:
-        """The parts that could be read, together; where that fails, each of them alone."""
-        kept = [index for index, one in enumerate(read) if not isinstance(one, InputError)]
-        results: list[Any] = list(read)
-        parts: list[Any] = [read[index] for index in kept]
-        if not parts:
-            return Outcome(results, None)
+    def _together(
+        self, parts: Sequence[Arrays], queued: Sequence[float], bucket: int, runs: list[Run]
+    ) -> list[Ran | Exception]:
+        """The parts in one run; where that fails, in two halves."""
         sizes = [_rows(part) for part in parts]
-        queued = [waited[index] for index in kept]
-        whole = self._timed(self._joined(parts, sizes, bucket), sizes, queued, parts)
-        if whole is None:
-            alone = [self._alone(part, at) for part, at in zip(parts, queued, strict=True)]
-            whole = Outcome(alone, None)
-        for index, result in zip(kept, whole.results, strict=True):
-            results[index] = result
-        return Outcome(results, whole.seconds)
-
-    def _alone(self, part: Arrays, queued: float) -> Ran | Exception:
-        size = _rows(part)
         try:
-            feeds = self._joined([part], [size], self._predictor.bucket(size))
-            return self._ran(feeds, [size], [queued], [part]).results[0]
+            return self._ran(self._joined(parts, sizes, bucket), sizes, queued, bucket, runs, parts)
         except Exception as error:  # noqa: BLE001 - engines raise anything; it is handed to the one who asked
-            return error
+            if len(parts) == 1:
+                return [error]
+        # Not within the handler: an error would bring along those before it, and with them the rows of others.
+        return self._halved(parts, queued, runs)
 
-    def _timed(
-        self, feeds: Arrays, sizes: Sequence[int], queued: Sequence[float], parts: Sequence[Arrays] | None = None
-    ) -> Outcome | None:
-        """None where the engine failed: whose rows did it is found by running them alone."""
-        try:
-            return self._ran(feeds, sizes, queued, parts)
-        except Exception:  # noqa: BLE001 - as above; what fails again alone is reported
-            return None
+    def _halved(self, parts: Sequence[Arrays], queued: Sequence[float], runs: list[Run]) -> list[Ran | Exception]:
+        results: list[Ran | Exception] = []
+        middle = len(parts) // 2
+        for half in (slice(middle), slice(middle, None)):
+            bucket = self._predictor.bucket(sum(map(_rows, parts[half])))
+            results += self._together(parts[half], queued[half], bucket, runs)
+        return results
 
     def _ran(
-        self, feeds: Arrays, sizes: Sequence[int], queued: Sequence[float], parts: Sequence[Arrays] | None
-    ) -> Outcome:
+        self,
+        feeds: Arrays,
+        sizes: Sequence[int],
+        queued: Sequence[float],
+        bucket: int,
+        runs: list[Run],
+        parts: Sequence[Arrays] | None = None,
+    ) -> list[Ran | Exception]:
         started = time.perf_counter()
-        arrays = self._predictor.run(feeds)
-        seconds = time.perf_counter() - started
-        outputs = Outputs(arrays, self._predictor)
+        run = Run(sum(sizes), bucket, [started - at for at in queued])
+        runs.append(run)
+        try:
+            arrays = self._predictor.run(feeds)
+        finally:
+            run.seconds = time.perf_counter() - started
+        results = self._cut(Outputs(arrays, self._predictor), sizes, run, parts)
+        run.failed = False
+        return results
+
+    def _cut(
+        self, outputs: Outputs, sizes: Sequence[int], run: Run, parts: Sequence[Arrays] | None
+    ) -> list[Ran | Exception]:
+        """Each part's own rows of the outputs."""
         if not self._mixes:
-            return Outcome([Ran(outputs, None, started - queued[0], seconds, sizes[0])], seconds)
+            return [Ran(outputs, None, run.waited[0], run.seconds, run.rows)]
         results: list[Ran | Exception] = []
-        start, batch = 0, sum(sizes)
-        for place, (size, at) in enumerate(zip(sizes, queued, strict=True)):
-            ran = Ran(outputs, slice(start, start + size), started - at, seconds, batch)
+        start = 0
+        for place, (size, waited) in enumerate(zip(sizes, run.waited, strict=True)):
+            ran = Ran(outputs, slice(start, start + size), waited, run.seconds, run.rows)
             if self._padding is not None and self._padding.cuts and parts is not None:
                 ran = Ran(Outputs(self._padding.unpad(ran.outputs, parts[place]), self._predictor), None, *ran.spent)
             results.append(ran)
             start += size
-        return Outcome(results, seconds)
+        return results
 
     def _joined(self, parts: Sequence[Arrays], sizes: Sequence[int], bucket: int) -> Arrays:
         """The rows one after another in arrays [bucket, ...]; what is left is padded with a row that is valid."""

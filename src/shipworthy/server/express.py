@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.types import ASGIApp, Scope
 
-from .answering import INLINE_BYTES, answer, as_json
+from .answering import answer, as_json
 from .bodies import JSON
 from .dispatch import RefusedError, StoppedError, clock
 from .engine import Ran
-from .head import TIMEOUT, Head
+from .head import HEAD, TIMEOUT, Head
 from .place import Place
 from .replies import JSON_TYPE, send_lines
 
 if TYPE_CHECKING:
     from .front import Front, Hot
 
+MOST_BYTES = 4096
+"""Of a body that is looked at here: to find that it is not plain costs no more than some microseconds."""
 _JSON = JSON.encode()
 
 
-class Exchange(Protocol):
+class WebExchange(Protocol):
     """What is asked of the web server."""
 
     def glance(self) -> bytes | None: ...
@@ -38,7 +40,7 @@ class Express:
 
     __slots__ = ("_exchange", "_front", "_head", "_hot", "_started", "place")
 
-    def __init__(self, front: Front, hot: Hot, head: Head, exchange: Exchange, started: float) -> None:
+    def __init__(self, front: Front, hot: Hot, head: Head, exchange: WebExchange, started: float) -> None:
         self._front, self._hot, self._head = front, hot, head
         self._exchange, self._started = exchange, started
         self.place: Place
@@ -48,53 +50,63 @@ class Express:
 
     def set_result(self, ran: Ran) -> None:
         """Answer with the rows of a batch."""
-        front, head, (lane, _, route) = self._front, self._head, self._hot
+        self.place.close()
         try:
-            body = answer(lane, ran, None)
+            self._answer(ran)
         # Whatever it is, the others of the batch are still to be answered.
         except Exception as error:  # noqa: BLE001
-            self.set_exception(error)
-            return
+            self.refuse(error)
+
+    def set_exception(self, error: Exception) -> None:
+        """Answer what was wrong with the batch, or with this row of it."""
         self.place.close()
-        lines, close = front.lines(JSON_TYPE, body, head, None, (), ran)
+        self.refuse(error)
+
+    def refuse(self, error: Exception) -> None:
+        """Answer what is wrong; there is no hurry."""
+        front, head, hot, started = self._front, self._head, self._hot, self._started
+        self._exchange.go_on(
+            lambda scope, receive, send: front.refuse(error, head, hot, None, send, started), head.scope
+        )
+
+    def _answer(self, ran: Ran) -> None:
+        head, (lane, _, route) = self._head, self._hot
+        body = answer(lane, ran, None)
+        lines, close = self._front.lines(JSON_TYPE, body, head, None, (), ran)
         if not self._exchange.answer(200, lines, body, close=close):
             self._exchange.go_on(
                 lambda scope, receive, send: send_lines(send, 200, lines, body, close=close), head.scope
             )
         lane.metrics.answered(route, clock() - self._started)
 
-    def set_exception(self, error: Exception) -> None:
-        """Answer what was wrong."""
-        self.place.close()
-        self.refuse(error)
 
-    def refuse(self, error: Exception) -> None:
-        front, head, hot, started = self._front, self._head, self._hot, self._started
-        self._exchange.go_on(
-            lambda scope, receive, send: front.refuse(error, head, hot, None, send, started), head.scope
-        )
+def express(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool:
+    """Take a request on that may go this way; False where it may not, and nothing has come of it.
 
-
-def express(front: Front, hot: Hot, scope: Scope, exchange: Exchange) -> bool:
-    """Take a request on that may go this way; False where it may not, and nothing has come of it."""
+    What was found out about it until then is in the scope, and is not found out again."""
     started = clock()
     lane, body = hot[0], exchange.glance()
-    if body is None or len(body) > INLINE_BYTES:
+    if body is None or len(body) > MOST_BYTES or len(body) > lane.settings.max_body_bytes:
         return False
     head = Head(scope)
     if not _is_plain(head) or front.problem(scope) is not None:
         return False
-    value = as_json(body)
-    numbers = None if lane.rows is None else lane.rows.take(value)
+    head.value = as_json(body)
+    numbers = None if lane.rows is None else lane.rows.take(head.value)
     if numbers is None:
+        scope[HEAD] = head
         return False
     request = Express(front, hot, head, exchange, started)
     try:
         place = request.place = lane.admit(len(body))
     except (RefusedError, StoppedError) as error:
         request.refuse(error)
-    else:
-        place.numbers(numbers, value, request)
+        return True
+    try:
+        place.numbers(numbers, head.value, request)
+    except BaseException:
+        place.close()
+        raise
     return True
 
 

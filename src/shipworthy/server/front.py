@@ -17,14 +17,14 @@ from .answering import predict
 from .bodies import ClientGone
 from .catalog import Catalog
 from .dispatch import StoppedError, clock
-from .express import Exchange, express
-from .head import ANSWER, Head
+from .express import WebExchange, express
+from .head import ANSWER, HEAD, Head
 from .lane import Lane
 from .observe.protocol import Route
 from .observe.spans import Trace
 from .problems import INTERNAL, METHOD_NOT_ALLOWED, ProblemError
 from .replies import CLOSE, Reply, Timed, send_lines, server_timing
-from .reporting import Reporter
+from .reporting import LEFT, Reporter
 from .v2 import infer
 from .wording import worded
 
@@ -56,7 +56,7 @@ class Front:
             return
         started = clock()
         hot = route
-        head = Head(scope)
+        head = scope.pop(HEAD, None) or Head(scope)
         trace = None if self._reporter is None else self._reporter.begin(head)
         try:
             if (problem := self.problem(scope)) is not None:
@@ -67,8 +67,12 @@ class Front:
             lane, handler, name = hot
             reply = await handler(lane, head, receive)
         except ClientGone:
+            self._left(head, hot, trace, started)
             return
         except asyncio.CancelledError:
+            if head.left:
+                self._left(head, hot, trace, started)
+                raise
             # A server that stops cancels the requests that it does not wait for any longer.
             if self._catalog.state != "draining":
                 raise
@@ -83,7 +87,7 @@ class Front:
         if self._reporter is not None:
             self._reporter.answered(head, trace, 200, total_s, route=name, lane=lane, spent=reply.spent)
 
-    def express(self, scope: Scope, exchange: Exchange) -> bool:
+    def express(self, scope: Scope, exchange: WebExchange) -> bool:
         """Called by the web server before it makes a task for a request. True where this answers without one."""
         hot = self._routes.get(scope["path"])
         if hot is None or hot[1] is not predict or not hot[0].express or self._reporter is not None:
@@ -134,6 +138,12 @@ class Front:
         route: Hot = (lane, infer, "v2") if asked["named"] else (lane, predict, "predict")
         self._routes[path] = route
         return route
+
+    def _left(self, head: Head, hot: Hot | None, trace: Trace | None, started: float) -> None:
+        """The client has left; there is nobody to answer."""
+        if self._reporter is not None:
+            lane, _, route = hot or (None, None, None)
+            self._reporter.answered(head, trace, LEFT, clock() - started, route=route, lane=lane)
 
     async def refuse(
         self, error: Exception, head: Head, hot: Hot | None, trace: Trace | None, send: Send, started: float

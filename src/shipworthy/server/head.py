@@ -18,6 +18,8 @@ ANSWER = "shipworthy.answer"
 """The one that takes a whole answer at once."""
 WHOLE = "shipworthy.whole"
 """The one that gives the whole body, where it is there already."""
+HEAD = "shipworthy.head"
+"""Under this a scope holds what was read of its head before."""
 TIMEOUT = b"x-request-timeout-ms"
 MAX_TIMEOUT_MS = 3_600_000
 MAX_DIGITS = 17
@@ -26,10 +28,14 @@ MAX_DIGITS = 17
 class Head:
     """Headers by name, in lower case; of one that was sent twice the last counts."""
 
-    __slots__ = ("headers", "id", "scope")
+    __slots__ = ("headers", "id", "left", "scope", "value")
 
     def __init__(self, scope: Any) -> None:
         self.scope = scope
+        self.left = False
+        """The client has left, and the task of its request was cancelled for that."""
+        self.value: object = None
+        """Of a body of JSON that was parsed already."""
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id")
         self.id = new_id() if given is None else sane_id(given)
@@ -48,8 +54,14 @@ class Head:
         """From now on, the running task is cancelled if the client leaves, where the web server tells of that."""
         register = self.extensions.get(GONE)
         task = asyncio.current_task()
-        if register is not None and task is not None:
-            register(task.cancel)
+        if register is None or task is None:
+            return
+
+        def leave() -> None:
+            self.left = True
+            task.cancel()
+
+        register(leave)
 
     def whole(self, limit: int, count: Callable[[int], object]) -> bytes | None:
         """The body, where all of it is there already and the web server tells of that; None where it is awaited, and

@@ -8,46 +8,32 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from ..contract import Contract, Dim
+from .access import OPEN_PATHS
 from .bodies import FORM, IMAGES, JSON
 from .catalog import Catalog
-from .head import MAX_TIMEOUT_MS
 from .lane import Lane
-from .problems import (
-    DEADLINE,
-    FORBIDDEN,
-    HEADERS_TOO_LARGE,
-    INTERNAL,
-    INVALID_INPUT,
-    MALFORMED,
-    MEDIA_TYPE,
-    MISDIRECTED,
-    NOT_FOUND,
-    NOT_READY,
-    PROBLEM_TYPES,
-    TARGET_TOO_LONG,
-    TOO_LARGE,
-    TOO_SLOW,
-    UNAUTHORIZED,
-    UNSUPPORTED,
-)
+from .problems import MEDIA_TYPE, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEM_TYPES
 from .schemas import Schema, instance_example, instance_schema, many_schema, tensor_schema
 from .v2 import document_infer
+from .v2.openapi import TIMEOUT, VERSION
 
-_ANSWERED = (
-    MALFORMED,
-    UNAUTHORIZED,
-    FORBIDDEN,
-    TOO_SLOW,
-    TOO_LARGE,
-    TARGET_TOO_LONG,
-    UNSUPPORTED,
-    MISDIRECTED,
-    INVALID_INPUT,
-    HEADERS_TOO_LARGE,
-    INTERNAL,
-    NOT_READY,
-    DEADLINE,
-)
+_SECTIONS = {
+    "predict": "Ask a model. Instances come as JSON; images, where the model takes them, also as they are.",
+    "models": "What is served, and how it is run.",
+    "health": "How the server is, for whoever starts it and sends it requests.",
+    "open inference protocol": "The same models for clients of KServe and Triton (version 2 of the protocol).",
+    "metrics": "What was counted and timed.",
+}
+"""In the order of the page."""
+_FIXED = {
+    "/models": ("models", "List the models"),
+    "/models/{model}": ("models", "Describe a model"),
+    "/livez": ("health", "Tell whether the process lives"),
+    "/readyz": ("health", "Tell whether requests should come"),
+    "/health": ("health", "Tell what is loaded"),
+    "/metrics": ("metrics", "Read the metrics"),
+}
+"""Section and summary of the routes that are the same for all models."""
 _PARAMETERS = [
     {
         "name": "round",
@@ -61,14 +47,8 @@ _PARAMETERS = [
         "description": "Comes back with the answer; made up where there is none.",
         "schema": {"type": "string", "maxLength": 128},
     },
-    {
-        "name": "x-request-timeout-ms",
-        "in": "header",
-        "description": "An answer that would come later is given up with 504.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-    },
+    TIMEOUT,
 ]
-_VERSION = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
 _HEADERS = {
     "x-request-id": {"schema": {"type": "string"}},
     "server-timing": {
@@ -79,28 +59,45 @@ _HEADERS = {
 
 
 def document(app: FastAPI, catalog: Catalog, *, secured: bool) -> dict[str, Any]:
-    """The whole document for the models that are served now."""
+    """The whole document for the models that are served now; first what most come for."""
     api = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    fixed, api["paths"] = api["paths"], {}
     components = api.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    schemas["Problem"] = _problem_schema()
-    for name, lane in catalog.lanes.items():
-        contract = lane.predictor.contract
-        schemas[f"{name}.Instance"] = instance_schema(contract)
-        schemas[f"{name}.Answer"] = answer_schema(contract)
-        api["paths"][f"/models/{name}/predict"] = {"post": _operation(name, lane, f"predict_{name}")}
-        numbered = _operation(name, lane, f"predict_version_{name}")
-        numbered["parameters"] = [_VERSION, *_PARAMETERS]
-        numbered["responses"] |= {"404": _refusal(NOT_FOUND.title)}
-        api["paths"][f"/models/{name}/versions/{{version}}/predict"] = {"post": numbered}
-        document_infer(api, lane)
+    components.setdefault("schemas", {})["Problem"] = _problem_schema()
     if len(catalog.lanes) == 1:
         name, lane = next(iter(catalog.lanes.items()))
-        api["paths"]["/predict"] = {"post": _operation(name, lane, "predict")}
+        api["paths"]["/predict"] = {"post": _operation(name, lane, "predict", f"Ask {name}, the only model")}
+    for name, lane in catalog.lanes.items():
+        _add_model(api, name, lane)
+        document_infer(api, lane)
+    for path, (section, summary) in _FIXED.items():
+        fixed[path]["get"] |= {"tags": [section], "summary": summary}
+    places = list(_SECTIONS)
+    api["paths"] = dict(sorted({**api["paths"], **fixed}.items(), key=lambda item: places.index(_section(item[1]))))
+    api["tags"] = [{"name": name, "description": words} for name, words in _SECTIONS.items()]
     if secured:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         api["security"] = [{"token": []}]
+        for path in OPEN_PATHS & set(api["paths"]):
+            api["paths"][path]["get"]["security"] = []
     return api
+
+
+def _add_model(api: dict[str, Any], name: str, lane: Lane) -> None:
+    contract = lane.predictor.contract
+    schemas, paths = api["components"]["schemas"], api["paths"]
+    schemas[f"{name}.Instance"] = instance_schema(contract)
+    schemas[f"{name}.Answer"] = answer_schema(contract)
+    paths[f"/models/{name}/predict"] = {"post": _operation(name, lane, f"predict_{name}", f"Ask {name}")}
+    numbered = _operation(name, lane, f"predict_version_{name}", f"Ask a version of {name}")
+    numbered["parameters"] = [VERSION, *_PARAMETERS]
+    numbered["responses"] |= {"404": _refusal(NOT_FOUND.title)}
+    paths[f"/models/{name}/versions/{{version}}/predict"] = {"post": numbered}
+
+
+def _section(path: dict[str, Any]) -> str:
+    section: str = next(iter(path.values()))["tags"][0]
+    return section
 
 
 def answer_schema(contract: Contract) -> Schema:
@@ -153,7 +150,7 @@ def _label(contract: Contract) -> Schema:
     return {"type": "string"} if labels is None else {"type": "string", "enum": list(dict.fromkeys(labels))}
 
 
-def _operation(name: str, lane: Lane, operation_id: str) -> dict[str, Any]:
+def _operation(name: str, lane: Lane, operation_id: str, summary: str) -> dict[str, Any]:
     answer: Schema = {"$ref": f"#/components/schemas/{name}.Answer"}
     numbered = {"allOf": [answer, {"properties": {"sample_index": {"type": "integer"}}, "required": ["sample_index"]}]}
     many = {
@@ -164,7 +161,7 @@ def _operation(name: str, lane: Lane, operation_id: str) -> dict[str, Any]:
     return {
         "tags": ["predict"],
         "operationId": operation_id.replace("-", "_").replace(".", "_"),
-        "summary": f"Ask {name}",
+        "summary": summary,
         "description": "One instance is answered by one answer; many, by a list in the same order.",
         "parameters": _PARAMETERS,
         "requestBody": {"required": True, "content": _bodies(name, lane)},
@@ -174,7 +171,7 @@ def _operation(name: str, lane: Lane, operation_id: str) -> dict[str, Any]:
                 "headers": _HEADERS,
                 "content": {JSON: {"schema": {"oneOf": [answer, many]}}},
             },
-            **{str(problem.status): _refusal(problem.title) for problem in _ANSWERED},
+            **{status: _refusal(titles) for status, titles in _refusals().items()},
         },
     }
 
@@ -194,6 +191,16 @@ def _bodies(name: str, lane: Lane) -> dict[str, Any]:
         files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
         content[FORM] = {"schema": {"type": "object", "properties": {field: files}, "required": [field]}}
     return content
+
+
+def _refusals() -> dict[str, str]:
+    """What each status says, of those that a route may have which is there."""
+    words: dict[str, str] = {}
+    for problem in PROBLEM_TYPES:
+        if problem not in (NOT_FOUND, METHOD_NOT_ALLOWED):
+            status = str(problem.status)
+            words[status] = f"{words[status]}. {problem.title}" if status in words else problem.title
+    return words
 
 
 def _refusal(title: str) -> dict[str, Any]:

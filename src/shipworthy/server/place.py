@@ -16,6 +16,7 @@ from ..scheduling import Part, Refusal
 from .bodies import read_body
 from .dispatch import RefusedError, clock
 from .engine import Ran, Waiter, Work
+from .head import WHOLE, Head
 
 if TYPE_CHECKING:
     from ..predict.answers import Row
@@ -52,14 +53,16 @@ class Place:
         """The body asks for less time than the headers did."""
         self._timeout_s = timeout_s if self._timeout_s is None else min(timeout_s, self._timeout_s)
 
-    async def body(self, receive: Receive) -> bytes:
+    async def body(self, head: Head, receive: Receive) -> bytes:
         """The whole body. Raises ClientGone, ProblemError where it is too long, and RefusedError where it comes so
         slowly that its place was given to another."""
         reading = self._lane.reading
         self._task = asyncio.current_task()
         reading[self] = None
         try:
-            return await read_body(receive, self._lane.settings.max_body_bytes, self.count)
+            # The web server tells of pieces itself, where it hands over whole bodies.
+            told = () if WHOLE in head.extensions else (self.count,)
+            return await read_body(receive, self._lane.settings.max_body_bytes, *told)
         except asyncio.CancelledError:
             if not self._given_up:
                 raise

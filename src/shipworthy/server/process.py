@@ -37,6 +37,7 @@ SETTLING_S = 0.05
 
 YOUNG = 10_000
 """So many new objects are alive before garbage is looked for among them."""
+
 _LOG = logging.getLogger("shipworthy.server")
 
 
@@ -48,6 +49,7 @@ class Process:
         from .access import Access
         from .app import assemble
         from .catalog import Catalog
+        from .connections import bounded
         from .observe.metrics import Metrics
         from .observe.tracing import open_tracer
         from .web import web_server
@@ -64,9 +66,13 @@ class Process:
         self._listening = listening
         self._loading = loading
         self._access = Access(plan.token, loopback=plan.loopback)
-        self._tracer = open_tracer(plan.logs.otel_endpoint)
+        tracer = self._tracer = open_tracer(plan.logs.otel_endpoint)
+        if tracer is not None:
+            metrics.traces_lost = lambda: tracer.dropped
         self._reporter = _reporter(log if plan.logs.access else None, self._tracer)
-        self._web = web_server(assemble(self.catalog, self._access, self._reporter), plan)
+        connections = bounded()
+        metrics.connections_ended = lambda: connections.watch.refused
+        self._web = web_server(assemble(self.catalog, self._access, self._reporter), plan, connections)
         self._grpc: GrpcServer | None = None
         self._grpc_left: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
@@ -108,6 +114,7 @@ class Process:
         When all is loaded and `admitted` lets it, the models are served, and `ready` is called with what was loaded.
         Before that, connections are told that the server is starting, or wait in the socket's own queue where it shall
         not `listen_at_once`."""
+        before = gc.get_threshold()
         left = asyncio.create_task(self._leaving.wait())
         flushing = asyncio.create_task(self.catalog.metrics.keep_flushing())
         serving = asyncio.create_task(self._serve()) if listen_at_once else None
@@ -129,6 +136,8 @@ class Process:
             await self._dismiss()
             flushing.cancel()
             self.catalog.metrics.close()
+            # The process may be another program's, which goes on.
+            gc.set_threshold(*before)
 
     async def load(self, package: str | Path) -> None:
         """Load the packages of a name anew, or take up the package at a path. ServeError where there is neither."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .observe import Log, Route, Tracer
     from .replies import Timed
 
+LEFT = 499
+"""Told of a request whose client left before its answer, as nginx does. Nothing was sent, and no client sees this."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
@@ -42,7 +45,8 @@ class Reporter:
         lane: Lane | None = None,
         spent: Timed | None = None,
     ) -> None:
-        """To be called when the answer was sent, `total_s` seconds after the headers came."""
+        """To be called when the answer was sent, `total_s` seconds after the headers came; with LEFT, when it is known
+        that nobody waits for one."""
         named: dict[str, Any] = {} if lane is None else {"model": lane.model, "version": lane.version}
         if spent is not None:
             named |= {"queue_s": spent.queue_s, "compute_s": spent.compute_s}

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp
 
+    from .connections import Connection
 
-def web_server(app: ASGIApp, plan: Plan) -> uvicorn.Server:
+
+def web_server(app: ASGIApp, plan: Plan, connections: type[Connection]) -> uvicorn.Server:
+    """`connections` is the protocol class of this server alone."""
     import uvicorn
-
-    from .connections import bounded
 
     # It warns of every malformed form, which is its sender's doing.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
@@ -37,7 +38,7 @@ def web_server(app: ASGIApp, plan: Plan) -> uvicorn.Server:
         uvicorn.Config(
             app,
             loop="none",
-            http=bounded(),
+            http=connections,
             ws="none",
             # The catalog is closed by `_dismiss`, also when the web server is made to leave at once.
             lifespan="off",

@@ -17,6 +17,8 @@ from .refusals import FAILED
 if TYPE_CHECKING:
     from .protocol import Connection
 
+_SMALL = 4096
+"""Smaller pieces of a body are put together as they come: a list of millions would weigh many times the body."""
 HIGH_WATER = 65_536
 """Bytes of a body that may wait for the application before the connection is read no further."""
 
@@ -62,7 +64,7 @@ class Exchange:
         self.keep_alive, self.expects = keep_alive and not self._plain, expects
         self.gone = self.complete = self.sent = False
         """Nobody is there any longer; the answer is given; its head is written."""
-        self._body: list[bytes] = []
+        self._body: list[bytes | bytearray] = []
         self._size = self._most = 0
         """Bytes of `_body`; up to so many of them are handed over together."""
         self._count: Callable[[int], object] | None = None
@@ -86,7 +88,12 @@ class Exchange:
         """Take a piece of the body; False where enough of it waits. Nobody takes it after the answer."""
         if self.gone or self.complete:
             return True
-        self._body.append(piece)
+        if self._body and len(piece) < _SMALL:
+            if not isinstance(self._body[-1], bytearray):
+                self._body.append(bytearray())
+            self._body[-1] += piece
+        else:
+            self._body.append(piece)
         self._size += len(piece)
         if self._count is not None:
             self._count(len(piece))
@@ -105,6 +112,7 @@ class Exchange:
         if self.gone or self.complete:
             return
         self.gone = True
+        self._drop()
         self._wake()
         callback, self._on_gone = self._on_gone, None
         if callback is not None:
@@ -121,10 +129,14 @@ class Exchange:
             raise
         # Whatever an application raises, the connection must not hang, and others must not be harmed.
         except Exception as error:  # noqa: BLE001
-            identity = request_id(scope["headers"])
-            if not self.gone:
-                _LOG.error("request %s failed: %s %a", identity, self._method, scope["path"][:200], exc_info=error)
-            self._fail(identity)
+            self.failed(scope, error)
+
+    def failed(self, scope: Scope, error: Exception) -> None:
+        """The application has raised this: answer that it failed, where it has not answered yet."""
+        identity = request_id(scope["headers"])
+        if not self.gone:
+            _LOG.error("request %s failed: %s %a", identity, self._method, scope["path"][:200], exc_info=error)
+        self._fail(identity)
 
     def go_on(self, app: ASGIApp, scope: Scope) -> None:
         """Let the application answer in a task."""
@@ -136,7 +148,7 @@ class Exchange:
             return None
         if len(self._body) != 1:
             self._body = [b"".join(self._body)]
-        return self._body[0]
+        return bytes(self._body[0])
 
     def whole(self, most: int, count: Callable[[int], object]) -> bytes | None:
         """The body, where all of it is there and nobody has taken any of it; else None, and it is to be awaited.
@@ -158,7 +170,11 @@ class Exchange:
         """What has come of the body; what comes next has room."""
         pieces, self._body, self._size = self._body, [], 0
         self._connection.resume()
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    def _drop(self) -> None:
+        """Nobody takes the rest of the body any more."""
+        self._body, self._size, self._count = [], 0, None
 
     async def receive(self) -> Message:
         """The next piece of the body; `http.disconnect` where the client is gone or has its answer."""
@@ -211,6 +227,7 @@ class Exchange:
         self._connection.write(b"".join((_STATUS[status], default, lines, end, body)))
         self.sent = self.complete = True
         self._on_gone = None
+        self._drop()
         self._wake()
         self._connection.answered(self)
         return True
@@ -262,6 +279,7 @@ class Exchange:
         self.sent = True
         if not more:
             self.complete, self._on_gone = True, None
+            self._drop()
             self._wake()
             self._connection.answered(self)
 
@@ -272,6 +290,7 @@ class Exchange:
             self._connection.transport.abort()
             return
         self.complete, self.keep_alive, self._on_gone = True, False, None
+        self._drop()
         self._connection.write(FAILED.render(identity))
         self._connection.answered(self)
 

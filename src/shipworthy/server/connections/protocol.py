@@ -31,8 +31,8 @@ SHORT = 4096
 """Bytes of a body that is waited for before a request begins."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
-Express: TypeAlias = Callable[[Scope, Exchange], bool]
-"""What an application may have under this name: it is called before a task is made for a request that is complete, and
+Immediate: TypeAlias = Callable[[Scope, Exchange], bool]
+"""What an application may have as `express`: it is called before a task is made for a request that is complete, and
 returns True where it will answer by `Exchange.answer`, or by a task of its own that it makes with `Exchange.go_on`."""
 
 
@@ -75,7 +75,7 @@ class Connection(Reader):
     ) -> None:
         super().__init__()
         self._app, self._root, self._web, self._state = config.loaded_app, config.root_path, server_state, app_state
-        self._express: Express | None = getattr(self._app, "express", None)
+        self._express: Immediate | None = getattr(self._app, "express", None)
         self.loop = _loop or asyncio.get_running_loop()
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # until connection_made
         self._active: Exchange | None = None
@@ -122,6 +122,7 @@ class Connection(Reader):
         self._queue = []
         if self._active is not None:
             left.append(self._active)
+        self._active = self._reading = self._unstarted = None
         for exchange in left:
             exchange.leave()
 
@@ -224,7 +225,13 @@ class Connection(Reader):
     def _start(self) -> None:
         exchange, scope, self._unstarted = self._active, self._unstarted, None
         assert exchange is not None and scope is not None
-        if self._express is None or exchange.glance() is None or not self._express(scope, exchange):
+        try:
+            taken = self._express is not None and exchange.glance() is not None and self._express(scope, exchange)
+        # As in `Exchange.run`; and this is called by the parser, which would take it for a fault of the request.
+        except Exception as error:  # noqa: BLE001
+            exchange.failed(scope, error)
+            return
+        if not taken:
             exchange.go_on(self._app, scope)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:

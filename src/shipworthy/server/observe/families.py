@@ -83,6 +83,17 @@ WORKERS = Family("shipworthy_workers", "gauge", "Worker processes that live.", m
 LINES_LOST = Family(
     "shipworthy_log_lines_dropped_total", "counter", "Lines of the log that were dropped, because it was not read."
 )
+TRACES_LOST = Family(
+    "shipworthy_traces_dropped_total",
+    "counter",
+    "Requests whose spans were recorded and then dropped, because they could not be exported.",
+)
+CONNECTIONS_ENDED = Family(
+    "shipworthy_connections_ended_total",
+    "counter",
+    "HTTP connections that the server ended or did not take, because of a limit or of what they sent.",
+    ("reason",),
+)
 SERIES_LOST = Family(
     "shipworthy_metrics_series_dropped", "gauge", "Series for which there is no room, and which are missing here."
 )
@@ -115,7 +126,9 @@ FAMILIES = (
     LOADED,
     READY,
     WORKERS,
+    CONNECTIONS_ENDED,
     LINES_LOST,
+    TRACES_LOST,
     SERIES_LOST,
     CPU,
     RSS,

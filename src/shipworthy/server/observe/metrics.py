@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from .families import (
     BATCH_ROWS,
     BUCKET_BATCHES,
     COMPUTE_SECONDS,
+    CONNECTIONS_ENDED,
     CPU,
     FAILED_SECONDS,
     IN_FLIGHT,
@@ -40,11 +41,12 @@ from .families import (
     REQUEST_SECONDS,
     REQUESTS,
     SHED,
+    TRACES_LOST,
     UNROUTED,
     WAITING,
     Family,
 )
-from .ledger import Ledger
+from .ledger import Key, Ledger
 from .protocol import Route, Statistics
 from .readers import Reader
 from .summary import summarize
@@ -161,15 +163,16 @@ class Metrics:
         self.ready: Callable[[], bool] = _no
         self.models_loaded: Callable[[], int] = _zero
         self.lines_lost: Callable[[], int] = _zero
+        self.traces_lost: Callable[[], int] = _zero
+        self.connections_ended: Callable[[], Mapping[str, int]] = _none
         self._ledger = Ledger.private() if folder is None else Ledger.open(folder, slot)
         self._reader = Reader(self._ledger if folder is None else folder)
         self._lanes: dict[tuple[str, str], list[LaneMetrics]] = {}
         self._guard = threading.Lock()
         self._closed = False
-        self._cpu = self._ledger.series(CPU.name)
-        self._lost = self._ledger.series(LINES_LOST.name)
         self._state = tuple(self._ledger.series(one.name, gauge=True) for one in (READY, LOADED))
-        self._counted_cpu_s, self._counted_lost = 0.0, 0
+        self._seen: dict[Key, float] = {}
+        """Totals that are kept elsewhere, as they were when they were last looked at."""
 
     def lane(self, model: str, version: str) -> LaneMetrics:
         with self._guard:
@@ -196,12 +199,21 @@ class Metrics:
             for names in list(self._lanes):
                 self._count(names)
             used = os.times()
-            cpu_s, lost = used.user + used.system, self.lines_lost()
-            self._cpu[0] += cpu_s - self._counted_cpu_s
-            self._lost[0] += lost - self._counted_lost
-            self._counted_cpu_s, self._counted_lost = cpu_s, lost
+            self._follow(used.user + used.system, CPU)
+            self._follow(self.lines_lost(), LINES_LOST)
+            self._follow(self.traces_lost(), TRACES_LOST)
+            # Copied at one go, for the event loop may count another reason meanwhile.
+            for reason, count in dict(self.connections_ended()).items():
+                self._follow(count, CONNECTIONS_ENDED, reason)
             for gauge, ask in zip(self._state, (self.ready, self.models_loaded), strict=True):
                 gauge[0] = ask()
+
+    def _follow(self, total: float, family: Family, *labels: str) -> None:
+        """Count what a total has grown by. It began at zero with this process, and the counter goes on where the one
+        before it ended."""
+        key = (family.name, *labels)
+        self._ledger.series(family.name, labels)[0] += total - self._seen.get(key, 0.0)
+        self._seen[key] = total
 
     def _count(self, names: tuple[str, str]) -> None:
         lanes = self._lanes[names]
@@ -234,6 +246,8 @@ class NoMetrics:
         self.ready: Callable[[], bool] = _no
         self.models_loaded: Callable[[], int] = _zero
         self.lines_lost: Callable[[], int] = _zero
+        self.traces_lost: Callable[[], int] = _zero
+        self.connections_ended: Callable[[], Mapping[str, int]] = _none
         self._lane = NoLaneMetrics()
 
     def lane(self, model: str, version: str) -> NoLaneMetrics:
@@ -293,3 +307,7 @@ def _zero() -> int:
 
 def _no() -> bool:
     return False
+
+
+def _none() -> Mapping[str, int]:
+    return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -42,6 +42,10 @@ class Recorder(Protocol):
     models_loaded: Callable[[], int]
     lines_lost: Callable[[], int]
     """Lines that the log has dropped so far."""
+    traces_lost: Callable[[], int]
+    """Requests that were to be traced and were not, so far."""
+    connections_ended: Callable[[], Mapping[str, int]]
+    """Connections that this process has ended so far, by the reason."""
 
     def lane(self, model: str, version: str) -> LaneRecorder:
         """A recorder for one lane, until it is closed. Lanes of the same names, such as the old and the new one while a

@@ -13,6 +13,7 @@ from ..access import Access
 from ..dispatch import clock
 from ..head import Head
 from ..problems import ProblemError
+from ..reporting import LEFT
 from .datatypes import malformed
 from .errors import as_error
 from .grpc_service import ANSWERS, MANAGEMENT, OPEN, Call, infer
@@ -82,6 +83,9 @@ class Calls:
                     response = await infer(self._catalog, asked, len(data), _remaining(context), told)
                 else:
                     response = await answer(self._catalog, asked)
+            except asyncio.CancelledError:
+                self._left(told)
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status, and the log the rest
                 await self._abort(context, error, told)
             self._ended(told, 200)
@@ -141,6 +145,9 @@ class Calls:
             # What clients ask for that cannot know that every request has one answer.
             response.infer_response.parameters["triton_final_response"].bool_param = True
             self._ended(told, 200)
+        except asyncio.CancelledError:
+            self._left(told)
+            raise
         except Exception as error:  # noqa: BLE001 - as for a single call
             status, words, _ = as_error(error)
             self._ended(told, status, error)
@@ -159,9 +166,18 @@ class Calls:
             _LOG.error("request %s failed: gRPC %s", head.id, head.scope["path"], exc_info=error)
         if told.route is not None and lane is None:
             self._catalog.metrics.unrouted(status)
+        self._report(told, status)
+
+    def _left(self, told: Call) -> None:
+        """The caller has cancelled, or its deadline has passed there; or the server waits no longer for its answer."""
+        self._report(told, LEFT)
+
+    def _report(self, told: Call, status: int) -> None:
         if self._reporter is not None:
             total_s = clock() - told.started
-            self._reporter.answered(head, told.trace, status, total_s, route=told.route, lane=lane, spent=told.spent)
+            self._reporter.answered(
+                told.head, told.trace, status, total_s, route=told.route, lane=told.lane, spent=told.spent
+            )
 
     async def _abort(self, context: Any, error: Exception, told: Call) -> NoReturn:
         status, words, headers = as_error(error)

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ...contract import Array
-from ...encode.faults import brief
-from .datatypes import BYTES, dtype_of, from_raw, malformed, objects, to_raw
+from .datatypes import BYTES, malformed, objects, to_raw
+from .declarations import Declarations, Declared, asked_output
 from .inference import Inferred
 from .messages import message
 from .outputs import Output
-from .request import (
-    Asked,
-    InferRequest,
-    Tensor,
-    check_elements,
-    check_id,
-    check_new,
-    check_shape,
-    classes_of,
-    refuse_shared_memory,
-    timeout_of,
-)
+from .request import Asked, InferRequest, Tensor, check_id, refuse_shared_memory, timeout_of
 
 FIELDS = {
     "BOOL": "bool_contents",
@@ -51,10 +40,12 @@ def read_message(asked: Any, most: int) -> InferRequest:
         raise malformed(f"raw_input_contents has {len(raw)} of {len(asked.inputs)} inputs; send all of them, or none")
     if not asked.inputs:
         raise malformed("inputs: the list is empty")
-    seen: set[str] = set()
-    tensors = [_tensor(given, raw[place] if raw else None, seen, most) for place, given in enumerate(asked.inputs)]
-    named: set[str] = set()
-    outputs = [_asked(one, named) for one in asked.outputs] or None
+    declarations = Declarations(most)
+    tensors = [
+        _tensor(given, declarations.input(given.name, given.datatype, list(given.shape)), raw[place] if raw else None)
+        for place, given in enumerate(asked.inputs)
+    ]
+    outputs = [_asked(given, declarations) for given in asked.outputs] or None
     timeout_s = timeout_of(parameters_of(asked.parameters))
     return InferRequest(check_id(asked.id), tensors, outputs, bool(raw), timeout_s)
 
@@ -81,23 +72,17 @@ def write_message(model: str, version: str, asked: InferRequest, inferred: Infer
     return response
 
 
-def _tensor(given: Any, raw: bytes | None, seen: set[str], most: int) -> Tensor:
-    name = check_new(given.name, seen, "input")
-    shown = brief(name)[1:-1]
-    dtype = dtype_of(shown, given.datatype)
-    shape = list(given.shape)
-    count = check_shape(shown, shape)
-    if dtype.hasobject:
-        check_elements(shown, count, most)
-    refuse_shared_memory(name, given.parameters)
+def _tensor(given: Any, declared: Declared, raw: bytes | None) -> Tensor:
+    refuse_shared_memory(declared.name, given.parameters)
     if raw is None:
-        return Tensor(name, _typed(shown, given, dtype, shape, count))
+        return Tensor(declared.name, _typed(given, declared))
     if given.HasField("contents"):
-        raise malformed(f"{shown}: send contents or raw_input_contents, not both")
-    return Tensor(name, from_raw(shown, dtype, shape, count, raw))
+        raise malformed(f"{declared.shown}: send contents or raw_input_contents, not both")
+    return declared.tensor(raw)
 
 
-def _typed(name: str, given: Any, dtype: np.dtype[Any], shape: Sequence[int], count: int) -> Array:
+def _typed(given: Any, declared: Declared) -> Array:
+    name, dtype, shape = declared.shown, declared.dtype, declared.shape
     field = FIELDS.get(given.datatype)
     if field is None:
         raise malformed(f"{name}: {given.datatype} comes in raw_input_contents alone")
@@ -105,8 +90,7 @@ def _typed(name: str, given: Any, dtype: np.dtype[Any], shape: Sequence[int], co
     if others:
         raise malformed(f"{name}: {given.datatype} comes in {field}, not in {others[0]}")
     numbers = getattr(given.contents, field)
-    if len(numbers) != count:
-        raise malformed(f"{name}: expected {count} elements for shape {list(shape)}, got {len(numbers)}")
+    declared.check_count(len(numbers))
     if dtype.hasobject:
         return objects(list(numbers), shape)
     wide = np.array(numbers, dtype=_WIDE.get(field, dtype))
@@ -120,10 +104,8 @@ _WIDE = {"int_contents": np.dtype(np.int32), "uint_contents": np.dtype(np.uint32
 """Fields that several datatypes share."""
 
 
-def _asked(given: Any, named: set[str]) -> Asked:
-    name = check_new(given.name, named, "output")
-    refuse_shared_memory(name, given.parameters)
-    return Asked(name, True, classes_of(name, parameters_of(given.parameters)))
+def _asked(given: Any, declarations: Declarations) -> Asked:
+    return asked_output(declarations.output(given.name), parameters_of(given.parameters), binary=True)
 
 
 def _numbers(output: Output) -> list[Any]:

@@ -23,6 +23,13 @@ _REFUSALS = {
     503: "Too many requests are waiting, or the server is starting or stopping",
     504: "The deadline of the request has passed",
 }
+VERSION: Schema = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
+TIMEOUT: Schema = {
+    "name": "x-request-timeout-ms",
+    "in": "header",
+    "description": "An answer that would come later is given up with 504.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+}
 _HEADERS: list[Schema] = [
     {
         "name": "Inference-Header-Content-Length",
@@ -30,12 +37,7 @@ _HEADERS: list[Schema] = [
         "description": "Bytes of JSON before the bytes of the tensors; 0 for a body that is the only input's bytes.",
         "schema": {"type": "integer", "minimum": 0},
     },
-    {
-        "name": "x-request-timeout-ms",
-        "in": "header",
-        "description": "An answer that would come later is given up with 504.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-    },
+    TIMEOUT,
 ]
 
 
@@ -49,18 +51,17 @@ def document_infer(api: dict[str, Any], lane: Lane) -> None:
     )
     base = f"/v2/models/{lane.model}"
     word = lane.model.replace("-", "_").replace(".", "_")
-    api["paths"][f"{base}/infer"] = {"post": _operation(lane, f"v2_infer_{word}", [])}
-    version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
-    api["paths"][f"{base}/versions/{{version}}/infer"] = {
-        "post": _operation(lane, f"v2_infer_version_{word}", [version])
-    }
+    current = _operation(lane, f"v2_infer_{word}", f"Infer with {lane.model}", [])
+    api["paths"][f"{base}/infer"] = {"post": current}
+    versioned = _operation(lane, f"v2_infer_version_{word}", f"Infer with a version of {lane.model}", [VERSION])
+    api["paths"][f"{base}/versions/{{version}}/infer"] = {"post": versioned}
 
 
-def _operation(lane: Lane, operation_id: str, parameters: list[Schema]) -> Schema:
+def _operation(lane: Lane, operation_id: str, summary: str, parameters: list[Schema]) -> Schema:
     return {
         "tags": ["open inference protocol"],
         "operationId": operation_id,
-        "summary": f"Infer with {lane.model}",
+        "summary": summary,
         "description": "Tensors as JSON, or as bytes behind the JSON (binary tensor extension).",
         "parameters": [*parameters, *_HEADERS],
         "requestBody": {"required": True, "content": _content("InferRequest", _example(lane))},
@@ -88,17 +89,7 @@ def _content(schema: str, example: Schema | None) -> Schema:
 
 
 def _request() -> Schema:
-    tensor = {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"},
-            "datatype": _DATATYPE,
-            "shape": _SHAPE,
-            "parameters": _parameters(binary_data_size={"type": "integer", "minimum": 0}),
-            "data": _DATA,
-        },
-        "required": ["name", "datatype", "shape"],
-    }
+    tensor = _tensor(_parameters(binary_data_size={"type": "integer", "minimum": 0}), _DATA)
     asked = {
         "type": "object",
         "properties": {
@@ -127,17 +118,7 @@ def _request() -> Schema:
 
 
 def _response() -> Schema:
-    tensor = {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"},
-            "datatype": _DATATYPE,
-            "shape": _SHAPE,
-            "parameters": {"type": "object"},
-            "data": {"type": "array"},
-        },
-        "required": ["name", "datatype", "shape"],
-    }
+    tensor = _tensor({"type": "object"}, {"type": "array"})
     return {
         "type": "object",
         "properties": {
@@ -147,6 +128,20 @@ def _response() -> Schema:
             "outputs": {"type": "array", "items": tensor},
         },
         "required": ["model_name", "model_version", "outputs"],
+    }
+
+
+def _tensor(parameters: Schema, data: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "datatype": _DATATYPE,
+            "shape": _SHAPE,
+            "parameters": parameters,
+            "data": data,
+        },
+        "required": ["name", "datatype", "shape"],
     }
 
 

@@ -131,24 +131,24 @@ def v2_routes(catalog: Catalog) -> APIRouter:
 
 
 def _add_server(router: APIRouter, catalog: Catalog) -> None:
-    @router.get("", responses={401: _REFUSALS[401]})
+    @router.get("", summary="Describe the server", responses={401: _REFUSALS[401]})
     async def v2_server() -> ServerMetadata:
         """The server, and the extensions of the protocol that it has."""
         return server_metadata()
 
-    @router.get("/health/live")
+    @router.get("/health/live", summary="Tell whether the process lives")
     async def v2_live() -> Live:
         """The process answers."""
         return Live(live=True)
 
-    @router.get("/health/ready", responses={503: {"model": Ready}})
+    @router.get("/health/ready", summary="Tell whether every model is ready", responses={503: {"model": Ready}})
     async def v2_ready(response: Response) -> Ready:
         """Every model is loaded and proven; 503 where not."""
         response.status_code = 200 if catalog.ready else 503
         return Ready(ready=catalog.ready)
 
     # Before the routes of a model, one of which would take `stats` for its name.
-    @router.get("/models/stats", responses={401: _REFUSALS[401]})
+    @router.get("/models/stats", summary="Read the statistics of all models", responses={401: _REFUSALS[401]})
     async def v2_stats_of_all() -> StatisticsOfModels:
         """What was counted of every model since the server started."""
         return statistics_of(catalog, None)
@@ -172,16 +172,17 @@ def _add_model(router: APIRouter, catalog: Catalog) -> None:
         """What was counted of a model since the server started; of all its versions where none is named."""
         return statistics_of(catalog, model, version)
 
-    _add_both(router, "", "metadata", metadata, ModelMetadata)
-    _add_both(router, "/ready", "model_ready", ready, ModelReady)
-    _add_both(router, "/config", "config", config, ModelConfig)
-    _add_both(router, "/stats", "stats", stats, StatisticsOfModels)
+    _add_both(router, "", "metadata", "Describe {}", metadata, ModelMetadata)
+    _add_both(router, "/ready", "model_ready", "Tell whether {} is ready", ready, ModelReady)
+    _add_both(router, "/config", "config", "Read the configuration of {}", config, ModelConfig)
+    _add_both(router, "/stats", "stats", "Read the statistics of {}", stats, StatisticsOfModels)
 
 
 def _add_both(
     router: APIRouter,
     path: str,
     name: str,
+    summary: str,
     answer: Callable[[str, str | None], BaseModel],
     model: type[BaseModel],
 ) -> None:
@@ -193,7 +194,10 @@ def _add_both(
     async def versioned(model: str, version: str) -> BaseModel:
         return answer(model, version)
 
-    for prefix, route, suffix in (("", current, ""), ("/versions/{version}", versioned, "_of_version")):
+    for prefix, route, suffix, whose in (
+        ("", current, "", "a model"),
+        ("/versions/{version}", versioned, "_of_version", "a version of a model"),
+    ):
         router.add_api_route(
             f"/models/{{model}}{prefix}{path}",
             route,
@@ -201,17 +205,22 @@ def _add_both(
             responses=_REFUSALS,
             name=f"v2_{name}{suffix}",
             operation_id=f"v2_{name}{suffix}",
+            summary=summary.format(whose),
             description=answer.__doc__,
         )
 
 
 def _add_repository(router: APIRouter, catalog: Catalog) -> None:
-    @router.post("/repository/index", responses={status: _REFUSALS[status] for status in (400, 401, 413)})
+    @router.post(
+        "/repository/index",
+        summary="List the models that are known",
+        responses={status: _REFUSALS[status] for status in (400, 401, 413)},
+    )
     async def v2_index(asked: IndexRequest | None = None) -> list[ModelIndex]:
         """The models that the server knows of, each with its versions and its state."""
         return repository_index(catalog.index(), ready=asked is not None and asked.ready)
 
-    @router.post("/repository/models/{model}/load", responses=_CHANGES)
+    @router.post("/repository/models/{model}/load", summary="Load a model", responses=_CHANGES)
     async def v2_load(model: str, asked: LoadRequest | None = None) -> Changed:
         """Read the packages of this name anew. They take over when they are proven; until then, and where they are
         refused, the old ones answer. Needs management rights."""
@@ -220,7 +229,7 @@ def _add_repository(router: APIRouter, catalog: Catalog) -> None:
         await load(catalog, model)
         return Changed(name=model, state="READY")
 
-    @router.post("/repository/models/{model}/unload", responses=_CHANGES)
+    @router.post("/repository/models/{model}/unload", summary="Unload a model", responses=_CHANGES)
     async def v2_unload(model: str, asked: LoadRequest | None = None) -> Changed:
         """Take a model out, when what it was asked is answered. Needs management rights."""
         await catalog.command("unload", model)

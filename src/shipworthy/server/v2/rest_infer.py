@@ -31,7 +31,7 @@ async def infer(lane: Lane, head: Head, receive: Receive) -> Reply:
         with lane.admit(most_bytes(size, coding, limit), timeout_s) as place:
             body = head.whole(limit, place.count)
             if body is None:
-                body = await place.body(receive)
+                body = await place.body(head, receive)
             if not lane.inline:
                 head.leave_with_client()
             if coding:

@@ -10,20 +10,10 @@ from pydantic_core import to_json
 
 from ...encode.faults import brief
 from ..bodies import read_json
-from .datatypes import dtype_of, from_list, from_raw, malformed, to_list, to_raw
+from .datatypes import from_list, malformed, to_list, to_raw
+from .declarations import Declarations, Declared, asked_output
 from .outputs import Output
-from .request import (
-    Asked,
-    InferRequest,
-    Tensor,
-    check_elements,
-    check_id,
-    check_new,
-    check_shape,
-    classes_of,
-    refuse_shared_memory,
-    timeout_of,
-)
+from .request import Asked, InferRequest, Tensor, check_id, refuse_shared_memory, timeout_of
 
 MAX_TENSORS = 256
 """Inputs, and outputs, that a request may name."""
@@ -46,44 +36,35 @@ def read_request(body: bytes, header_length: int | None, most: int) -> InferRequ
     if not isinstance(value, dict):
         raise malformed('expected an object with "inputs"')
     parameters = _parameters(value, "request")
-    reading = _Reading(body, header_length, most)
+    declarations = Declarations(most)
+    reading = _Reading(body, header_length, declarations)
     inputs = [reading.tensor(given) for given in _objects(value, "inputs")]
     reading.end()
     binary = _flag("request", parameters, "binary_data_output", default=False)
     named = value.get("outputs") not in (None, [])
-    asked = [_asked(given, binary) for given in _objects(value, "outputs")] if named else None
-    if asked is not None and len({one.name for one in asked}) < len(asked):
-        raise malformed("an output is named twice")
+    asked = [_asked(given, declarations, binary) for given in _objects(value, "outputs")] if named else None
     return InferRequest(check_id(value.get("id", "")), inputs, asked, binary, timeout_of(parameters))
 
 
 class _Reading:
     """Takes the tensors of a request one after another, and the bytes behind its JSON in the same order."""
 
-    def __init__(self, body: bytes, header_length: int | None, most: int) -> None:
+    def __init__(self, body: bytes, header_length: int | None, declarations: Declarations) -> None:
         self._data = memoryview(body)
         self._place = header_length
-        self._most = most
-        self._seen: set[str] = set()
+        self._declarations = declarations
 
     def tensor(self, given: Mapping[str, Any]) -> Tensor:
-        name = check_new(given.get("name"), self._seen, "input")
-        shown = brief(name)[1:-1]
-        dtype = dtype_of(shown, given.get("datatype"))
-        shape = given.get("shape")
-        if not isinstance(shape, list):
-            raise malformed(f"{shown}: a shape is a list of whole numbers")
-        count = check_shape(shown, shape)
-        if dtype.hasobject:
-            check_elements(shown, count, self._most)
-        parameters = _parameters(given, shown)
-        refuse_shared_memory(name, parameters)
+        declared = self._declarations.input(given.get("name"), given.get("datatype"), given.get("shape"))
+        parameters = _parameters(given, declared.shown)
+        refuse_shared_memory(declared.name, parameters)
         size = parameters.get("binary_data_size")
         if size is None:
-            return Tensor(name, from_list(shown, dtype, shape, _flat(shown, given.get("data"), shape, count)))
+            flat = _flat(declared, given.get("data"))
+            return Tensor(declared.name, from_list(declared.shown, declared.dtype, declared.shape, flat))
         if "data" in given:
-            raise malformed(f"{shown}: send data or binary_data_size, not both")
-        return Tensor(name, from_raw(shown, dtype, shape, count, self._take(shown, size)))
+            raise malformed(f"{declared.shown}: send data or binary_data_size, not both")
+        return declared.tensor(self._take(declared.shown, size))
 
     def _take(self, name: str, size: object) -> memoryview:
         if self._place is None:
@@ -99,8 +80,9 @@ class _Reading:
             raise malformed(f"the body has {len(self._data) - self._place} bytes that belong to no input")
 
 
-def _flat(name: str, data: object, shape: Sequence[int], count: int) -> list[Any]:
+def _flat(declared: Declared, data: object) -> list[Any]:
     """The elements of `data`, which is a flat list or nested as the shape is."""
+    name, shape = declared.shown, declared.shape
     if not isinstance(data, list):
         raise malformed(f"{name}: data is missing; it is a list")
     level: list[Any] = data
@@ -111,9 +93,8 @@ def _flat(name: str, data: object, shape: Sequence[int], count: int) -> list[Any
             if fits:
                 level = list(chain.from_iterable(level))
         if not fits:
-            raise malformed(f"{name}: data is neither flat nor nested as shape {list(shape)}")
-    if len(level) != count:
-        raise malformed(f"{name}: expected {count} elements for shape {list(shape)}, got {len(level)}")
+            raise malformed(f"{name}: data is neither flat nor nested as shape {shape}")
+    declared.check_count(len(level))
     return level
 
 
@@ -144,11 +125,10 @@ def _flag(name: str, parameters: Mapping[str, Any], key: str, *, default: bool) 
     return given
 
 
-def _asked(given: Mapping[str, Any], binary: bool) -> Asked:
-    name = check_new(given.get("name"), set(), "output")
+def _asked(given: Mapping[str, Any], declarations: Declarations, binary: bool) -> Asked:
+    name = declarations.output(given.get("name"))
     parameters = _parameters(given, brief(name))
-    refuse_shared_memory(name, parameters)
-    return Asked(name, _flag(brief(name), parameters, "binary_data", default=binary), classes_of(name, parameters))
+    return asked_output(name, parameters, binary=_flag(brief(name), parameters, "binary_data", default=binary))
 
 
 def write_answer(model: str, version: str, request_id: str, outputs: Sequence[Output]) -> tuple[bytes, int | None]:
