@@ -193,6 +193,8 @@ def test_repository_bodies(http: httpx.Client) -> None:
     assert {one["name"] for one in ready.json()} == {"digits", "prices", "echo", "slow"}
     refused(http.post("/v2/repository/index", json={"ready": "perhaps"}), 400, "ready")
     refused(http.post("/v2/repository/index", content=b"{"), 400, "JSON")
+    plain = {"content-type": "application/x-www-form-urlencoded"}
+    refused(http.post("/v2/repository/index", content=b'{"ready": true}', headers=plain), 400, "application/json")
     refused(http.post("/v2/repository/index", content=bytes(100_000)), 413, "65536")
     refused(http.post("/v2/repository/models/nothing/unload"), 404, "no model")
 

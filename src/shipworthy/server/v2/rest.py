@@ -99,13 +99,19 @@ class _Route(APIRoute):
             except ClientGone as gone:
                 raise ClientDisconnect from gone
             except RequestValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(str(step) for step in first["loc"][1:]) or "body"
-                return error_response(malformed(f"{where}: {first['msg']}"))
+                return error_response(malformed(_fault(error)))
             except HANDLED as error:
                 return error_response(error)
 
         return handle
+
+
+def _fault(error: RequestValidationError) -> str:
+    if isinstance(error.body, bytes):
+        return "the body is JSON, and its content-type says so: application/json"
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"][1:]) or "body"
+    return f"{where}: {first['msg']}"
 
 
 async def _bounded(request: Request) -> Request:
