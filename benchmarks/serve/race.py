@@ -40,6 +40,8 @@ class Contender:
     engine: str
     workers: int
     without: str | None = None
+    limit: int | None = None
+    """Of what may wait, where a server is told one; None for its default."""
     slices: dict[int, list[Slice]] = field(default_factory=dict)
     """By the number of connections."""
     firsts: list[float] = field(default_factory=list)

@@ -45,6 +45,16 @@ class Result:
     """Slowest and fastest round, or first answer."""
     first_answer_low_s: float | None = None
     first_answer_high_s: float | None = None
+    goodput_low_rps: float | None = None
+    goodput_high_rps: float | None = None
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
+    p99_low_ms: float | None = None
+    p99_high_ms: float | None = None
+    """Least and most of the rounds or steps."""
+    elsewhere_cpu: float | None = None
+    """Cores that neither the server nor the load generator nor the benchmark itself used while it was measured, with
+    what the host took away: the median of the rounds. Above 0.1 the machine was not quiet."""
     rounds: int | None = None
     errors: int | None = None
     """Answers with another status than 200, and broken connections."""

@@ -87,6 +87,7 @@ def visited(
     *,
     deadline_s: float | None = None,
     without: str | None = None,
+    limit: int | None = None,
 ) -> Iterator[Visit]:
     """A server that answers, ended when the block ends. Raises Failed with its last words where it does not.
 
@@ -94,7 +95,7 @@ def visited(
     with ExitStack() as stack:
 
         def up() -> Visit:
-            return stack.enter_context(_up(server, model, engine, workers, expected, deadline_s, without))
+            return stack.enter_context(_up(server, model, engine, workers, expected, deadline_s, without, limit))
 
         try:
             visit = up()
@@ -114,11 +115,12 @@ def _up(
     expected: Answer,
     deadline_s: float | None,
     without: str | None,
+    limit: int | None,
 ) -> Iterator[Visit]:
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="server-", dir=CACHE))
     log = CACHE / "logs" / f"{server.name}-{model.name}-{engine}-{workers}.log".replace(" ", "-")
-    job = Job(model, engine, workers, free_port(), folder, deadline_s, without)
+    job = Job(model, engine, workers, free_port(), folder, deadline_s, without, limit=limit)
     requests = tuple(server.dialect(model).ask(model, sample) for sample in model.samples())
     try:
         command = server.command(job)
