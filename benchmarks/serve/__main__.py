@@ -4,162 +4,100 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
-from . import picture, results, tables
-from .cold import WORKLOAD as START
-from .cold import starts
-from .features import WORKLOAD as FEATURES
-from .features import features
-from .in_process import InProcess
-from .models import CACHE, FLOAT32, HERE, INT8, IRIS, ONNX, UINT8, Model
-from .open_loop import CONNECTIONS, LOADS, QUICK_LOADS, best_peers, capacity, climb
-from .open_loop import WORKLOAD as OPEN
+from . import results
+from .models import CACHE, HERE, Model
 from .prepare import prepare
 from .process import Failed
-from .race import Contender, Effort, Told, race
-from .race import results as rows_of
-from .results import Result
-from .servers import SERVERS, Server
-
-IRIS_CONNECTIONS = (1, 32)
-_DEFAULT_PEERS = ["MLServer", "FastAPI"]
-"""Which climb where no rows say which are the best."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What holds for all workloads."""
-
-    effort: Effort
-    servers: tuple[Server, ...]
-    rebuild: bool
-    quick: bool
-    told: Told
-    prepared: set[str]
-
-    def ready(self, *models: Model) -> None:
-        """Raises Failed where a model cannot be built."""
-        for model in models:
-            if model.name not in self.prepared:
-                self.told(f"{model.name}: data and package")
-                prepare(model, rebuild=self.rebuild)
-                self.prepared.add(model.name)
-
-    def ours(self) -> list[Server]:
-        return [server for server in self.servers if server.ours]
-
-
-def iris(run: Run, known: Sequence[Result]) -> list[Result]:
-    run.ready(IRIS)
-    every = [Contender(server, ONNX, workers) for server in run.servers for workers in server.workers]
-    kept = race(IRIS, every, IRIS_CONNECTIONS, run.effort, run.told, deciding=max(IRIS_CONNECTIONS))
-    return rows_of(IRIS.name, kept, every)
-
-
-def switched_off(run: Run, known: Sequence[Result]) -> list[Result]:
-    run.ready(IRIS)
-    return [row for server in run.ours() for row in features(server, run.effort, run.told)]
-
-
-def pictures(model: Model) -> Callable[[Run, Sequence[Result]], list[Result]]:
-    def measured(run: Run, known: Sequence[Result]) -> list[Result]:
-        run.ready(model)
-        every = [
-            Contender(server, engine, workers)
-            for server in run.servers
-            if server.pictures is not None
-            for engine in ((INT8,) if server.ours else (ONNX, INT8))
-            for workers in server.workers
-        ]
-        alone = InProcess(model, run.effort.slice_s)
-        kept = race(model, every, CONNECTIONS, run.effort, run.told, beside=alone, narrow=True)
-        rows = rows_of(model.name, kept, every, only_best=True)
-        if alone.rates:
-            rows = [_against(row, alone.rate) for row in rows]
-        return [alone.result(), *rows]
-
-    return measured
-
-
-def open_loop(run: Run, known: Sequence[Result]) -> list[Result]:
-    run.ready(UINT8)
-    ours = [Contender(server, INT8, _workers(known, server)) for server in run.ours()]
-    if not ours:
-        return []
-    run.told(f"{OPEN}: capacity")
-    most = capacity(UINT8, ours[0], run.effort)
-    named = best_peers(known, UINT8.name) or [(name, 1) for name in _DEFAULT_PEERS]
-    by_name = {server.name: server for server in run.servers}
-    peers = [Contender(by_name[name], INT8, workers) for name, workers in named if name in by_name]
-    loads = QUICK_LOADS if run.quick else LOADS
-    return climb(UINT8, [*ours, *peers], run.effort, run.told, loads, capacity_rps=most)
-
-
-def cold(run: Run, known: Sequence[Result]) -> list[Result]:
-    run.ready(IRIS)
-    return starts(IRIS, run.servers, ONNX, run.effort, run.told)
-
-
-WORKLOADS: dict[str, Callable[[Run, Sequence[Result]], list[Result]]] = {
-    IRIS.name: iris,
-    FEATURES: switched_off,
-    FLOAT32.name: pictures(FLOAT32),
-    UINT8.name: pictures(UINT8),
-    OPEN: open_loop,
-    START: cold,
-}
-ORDER = [IRIS.name, FEATURES, *(f"{m.name}{end}" for m in (FLOAT32, UINT8) for end in (" in process", "")), OPEN, START]
+from .race import Effort, Told
+from .servers import SERVERS
+from .store import Store
+from .workloads import ORDER, WORKLOADS, Run
 
 
 def main(words: list[str]) -> int:
     said = _arguments(words)
-    whole = not (said.only or said.servers or said.quick)
-    out = said.out or (HERE if whole else CACHE / "results")
+    scratch, final = _places(said)
     began = time.monotonic()
 
     def told(text: str) -> None:
         print(f"{time.monotonic() - began:7.1f} s  {text}", file=sys.stderr, flush=True)  # noqa: T201
 
-    servers = tuple(server for server in SERVERS if not said.servers or server.name in said.servers)
-    effort = Effort.quick() if said.quick else Effort()
-    run = Run(effort, servers, said.rebuild, said.quick, told, set())
-    rows = results.read(out / "results.json")[0] if said.keep else []
+    _end_orderly()
     environment = results.environment(
         shlex.join(["make", "bench-serve", *([f"ARGS={shlex.join(words)}"] if words else [])])
     )
-    failed = 0
-    for name in said.only or WORKLOADS:
-        try:
-            found = WORKLOADS[name](run, rows)
-        except (Failed, OSError) as error:
-            told(f"{name}: {error}")
-            failed += 1
-            continue
-        rows = results.merged(rows, found, ORDER)
-        environment["seconds"] = round(time.monotonic() - began)
-        results.write(out / "results.json", rows, environment)
-        (out / "results.md").write_text(tables.markdown(rows, environment))
-        picture.write(out, rows)
-        told(f"{name}: written to {out}")
+    store = Store(scratch, final, environment, told, order=ORDER, keep=said.keep)
+    servers = tuple(server for server in SERVERS if not said.servers or server.name in said.servers)
+    run = Run(Effort.quick() if said.quick else Effort(), servers, said.quick, told, store)
+    names = said.only or tuple(WORKLOADS)
+    unbuilt = built([model for name in names for model in WORKLOADS[name].models], told, rebuild=said.rebuild)
+    failed = [name for name in names if not measured(name, run, unbuilt)]
+    store.finish(failed=len(failed))
     return 1 if failed else 0
 
 
-def _against(row: Result, rate: float) -> Result:
-    if row.rps is None or row.engine != INT8:
-        return row
-    return replace(row, ratio=row.rps / rate)
+def built(models: Sequence[Model], told: Told, *, rebuild: bool) -> dict[str, str]:
+    """All data and packages, before anything is measured; the errors of the models that have none."""
+    errors: dict[str, str] = {}
+    for model in dict.fromkeys(models):
+        told(f"{model.name}: data and package")
+        try:
+            prepare(model, rebuild=rebuild)
+        except (Failed, OSError) as error:
+            told(f"{model.name}: {error}")
+            errors[model.name] = str(error)
+    return errors
 
 
-def _workers(known: Sequence[Result], server: Server) -> int:
-    """Those that were better with closed load; 1 where that is not known."""
-    return next(
-        (row.workers for row in known if (row.workload, row.server) == (UINT8.name, server.name) and row.workers), 1
-    )
+def measured(name: str, run: Run, unbuilt: dict[str, str]) -> bool:
+    """Whether a workload gave figures. What it raises is told with its traceback, and the next one has its turn."""
+    for model in WORKLOADS[name].models:
+        if model.name in unbuilt:
+            run.told(f"{name}: {unbuilt[model.name]}")
+            return False
+    try:
+        rows = WORKLOADS[name].measure(run)
+        run.store.keep(rows)
+    except Failed as error:
+        run.told(f"{name}: {error}")
+        return False
+    except Exception:  # noqa: BLE001  one workload must not take the others' hour with it
+        run.told(f"{name}: {traceback.format_exc()}")
+        return False
+    finally:
+        run.store.show()
+    run.told(f"{name}: done")
+    # Nothing to measure is no failure: without ours there is no open load.
+    return not rows or any(row.rps is not None or row.first_answer_s is not None for row in rows)
+
+
+def _places(said: argparse.Namespace) -> tuple[Path, Path]:
+    """Where results are written as they come, and where they are when the run is over."""
+    scratch = CACHE / "results"
+    final = said.out or (scratch if said.only or said.servers or said.quick else HERE)
+    return (scratch if final == HERE else final), final
+
+
+def _end_orderly() -> None:
+    """The servers are in sessions of their own, and would outlive a process that just ends."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        # nohup has said that it is to be ignored.
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, end)
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
@@ -175,7 +113,9 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round of each")
     parser.add_argument("--rebuild", action="store_true", help="build the packages anew")
     parser.add_argument("--keep", action="store_true", help="keep the results of what is not run now")
-    parser.add_argument("--out", type=_folder, help="where results go; by default here, a part of the run elsewhere")
+    parser.add_argument(
+        "--out", type=_folder, help="where results stay: by default benchmarks/serve, for a part of it the cache"
+    )
     return parser.parse_args(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,14 +18,17 @@ WORKLOAD = "start"
 
 
 def starts(model: Model, servers: Sequence[Server], engine: str, effort: Effort, told: Told) -> list[Result]:
-    """A row for each server with one worker: all are started in turn, several times."""
+    """A row for each server with one worker: all are started in turn, several times, each time in an order of its own.
+
+    Those that take longest are last: the machine is not at rest at once when they have ended."""
     expected = model.expected(engine)
     seconds: dict[str, list[float]] = {server.name: [] for server in servers}
     memory: dict[str, list[float]] = {server.name: [] for server in servers}
     failed: dict[str, str] = {}
     for number in range(effort.starts):
-        turn = number % len(servers)
-        for server in (*servers[turn:], *servers[:turn]):
+        turns = list(servers)
+        random.Random(number).shuffle(turns)
+        for server in sorted(turns, key=lambda one: one.start_s):
             if server.name in failed:
                 continue
             told(f"{WORKLOAD}: {server.name}, {number + 1} of {effort.starts}")
@@ -41,7 +45,8 @@ def starts(model: Model, servers: Sequence[Server], engine: str, effort: Effort,
 
 
 def _row(server: Server, engine: str, seconds: list[float], memory: list[float], error: str | None) -> Result:
-    plain = Result(WORKLOAD, server.name, server.ours, workers=1, engine=engine, rounds=len(seconds), error=error)
+    ran = engine if server.has_model else None
+    plain = Result(WORKLOAD, server.name, server.ours, workers=1, engine=ran, rounds=len(seconds), error=error)
     if not seconds:
         return plain
     return replace(

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .apps.without import PARTS
 from .models import IRIS, ONNX
-from .race import Contender, Effort, Told, race, results
+from .race import Contender, Effort, Told, everywhere, race
 from .results import Result
+from .rows import by_connections
 from .servers import Server
 
 WORKLOAD = "iris-features"
 CONNECTIONS = 32
 
 
-def features(ours: Server, effort: Effort, told: Told) -> list[Result]:
-    """A row for the whole server, then one without each part; `ratio` is against the whole server, round by round."""
+def features(ours: Server, effort: Effort, told: Told, after: Callable[[Sequence[Result]], None]) -> list[Result]:
+    """A row for the whole server, then one without each part; `ratio` is against the whole server, round by round.
+
+    `after` gets the rows so far whenever a server has ended."""
     contenders = [Contender(ours, ONNX, 1), *(Contender(ours, ONNX, 1, without=part) for part in PARTS)]
-    effort = replace(effort, rounds=effort.feature_rounds)
-    kept = race(IRIS, contenders, (CONNECTIONS,), effort, told)
-    whole = contenders[0]
-    rows = []
-    for one, row in zip(kept, results(WORKLOAD, kept, contenders), strict=True):
-        rows.append(replace(row, ratio=_ratio(one, whole)) if row.rps else row)
-    return rows
 
+    def rows() -> list[Result]:
+        return by_connections(WORKLOAD, contenders, (CONNECTIONS,), base=ours.name)
 
-def _ratio(one: Contender, whole: Contender) -> float | None:
-    pairs = zip(one.slices[CONNECTIONS], whole.slices.get(CONNECTIONS, ()), strict=False)
-    ratios = [mine.rps / all_of_it.rps for mine, all_of_it in pairs if all_of_it.rps]
-    return statistics.median(ratios) if ratios else None
+    plan, effort = everywhere(CONNECTIONS), replace(effort, rounds=effort.feature_rounds)
+    race(IRIS, contenders, plan, effort, told, after=lambda: after(rows()))
+    return rows()

@@ -8,46 +8,59 @@ import subprocess
 from dataclasses import dataclass, field, replace
 
 from .models import Model
-from .process import Failed
+from .quiet import Elsewhere
 from .results import Result
 from .servers import APPS, OURS, python
 
 
 @dataclass
 class InProcess:
-    """Called once in each round."""
+    """Called once in each round, with its number."""
 
     model: Model
     seconds: float
+    """Of all batch sizes together."""
     environment: str = "shipworthy-openvino"
-    rates: list[float] = field(default_factory=list)
+    rates: dict[int, float] = field(default_factory=dict)
+    """Samples per second by the round."""
+    elsewhere: list[float] = field(default_factory=list)
+    """Cores used by others meanwhile."""
     detail: str = ""
+    """How its last round ran."""
     error: str | None = None
 
-    def __call__(self) -> None:
+    def __call__(self, number: int) -> None:
         words = [python(self.environment), str(APPS / "in_process.py"), str(self.model.package), str(self.seconds)]
         try:
-            ended = subprocess.run(words, capture_output=True, text=True, timeout=self.seconds + 120)
+            with Elsewhere() as elsewhere:
+                ended = subprocess.run(words, capture_output=True, text=True, timeout=self.seconds + 120)
         except (OSError, subprocess.TimeoutExpired) as error:
             self.error = str(error)
             return
         if ended.returncode != 0:
             self.error = (ended.stderr.strip().splitlines() or [f"ended with status {ended.returncode}"])[-1]
             return
-        told = json.loads(ended.stdout)
-        self.rates.append(told["rate"])
-        self.detail = f"{told['variant']}, {told['streams']} streams, batch {told['batch']}"
-
-    @property
-    def rate(self) -> float:
-        """Raises Failed where there is none."""
-        if not self.rates:
-            raise Failed(self.error or "was not measured")
-        return statistics.median(self.rates)
+        try:
+            found = json.loads(ended.stdout)
+            rate = float(found["rate"])
+            sizes = ", ".join(f"{each:.0f}/s of {size}" for size, each in found["rates"].items())
+            detail = f"{found['variant']}, {found['streams']} streams, batches of {found['batch']} ({sizes})"
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            self.error = f"said {ended.stdout[-200:]!r}: {error}"
+            return
+        self.rates[number], self.detail = rate, detail
+        self.elsewhere.append(elsewhere.cores)
 
     def result(self) -> Result:
         plain = Result(f"{self.model.name} in process", OURS, True, detail=self.detail, error=self.error)
         if not self.rates:
             return plain
-        low, high = min(self.rates), max(self.rates)
-        return replace(plain, rps=self.rate, rps_low=low, rps_high=high, rounds=len(self.rates))
+        rates = self.rates.values()
+        return replace(
+            plain,
+            rps=statistics.median(rates),
+            rps_low=min(rates),
+            rps_high=max(rates),
+            elsewhere_cpu=statistics.median(self.elsewhere),
+            rounds=len(rates),
+        )

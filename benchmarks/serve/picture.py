@@ -1,7 +1,8 @@
-"""The picture of the results: goodput against offered load, a line for each server."""
+"""The picture of the results: goodput against offered load, a line for each server, and what its steps ranged over."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     import altair as alt
 
 _OURS = "#0d9b7c"
-_PEERS = ("#5b7fa8", "#b98a3e", "#8d6aa8")
+_PEERS = ("#5b7fa8", "#b98a3e", "#8d6aa8", "#a85b6c", "#6b7f3e", "#7a6a5a", "#3e8a9c")
+"""From the first again, where there are more."""
 _INK, _MUTED, _LINE = "#1f2733", "#667080", "#cfd5dc"
 _WIDTH, _HEIGHT = 620, 340
 
@@ -33,12 +35,13 @@ def chart(rows: Sequence[Result]) -> alt.LayerChart:
     import altair as alt
 
     names = sorted({row.server for row in rows}, key=lambda name: not any(r.ours for r in rows if r.server == name))
-    peers = iter(_PEERS)
+    peers = itertools.cycle(_PEERS)
     colours = [_OURS if any(row.ours for row in rows if row.server == name) else next(peers) for name in names]
     capacity = max(row.capacity_rps or 0.0 for row in rows)
     most = max(row.offered_rps or 0.0 for row in rows)
+    highest = max(capacity, *(_point(row)["high"] for row in rows))
     x = alt.X("offered:Q", title="offered load, requests/s", scale=alt.Scale(domain=[0, most * 1.16], nice=False))
-    y = alt.Y("goodput:Q", title="answered within the target, requests/s", scale=alt.Scale(domain=[0, capacity * 1.15]))
+    y = alt.Y("goodput:Q", title="answered within the target, requests/s", scale=alt.Scale(domain=[0, highest * 1.15]))
     colour = alt.Color("server:N", scale=alt.Scale(domain=names, range=colours), legend=None)
     base = alt.Chart(_data([_point(row) for row in rows])).encode(x=x, y=y, color=colour)
     ideal = [{"offered": at, "goodput": at} for at in (0.0, capacity)] + [{"offered": most, "goodput": capacity}]
@@ -46,6 +49,7 @@ def chart(rows: Sequence[Result]) -> alt.LayerChart:
     layers = (
         alt.Chart(_data(ideal)).mark_line(color=_LINE, strokeWidth=1.2, strokeDash=[4, 4]).encode(x=x, y=y),
         base.mark_line(strokeWidth=2.2),
+        base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(y=alt.Y("low:Q"), y2="high:Q"),
         base.mark_point(filled=True, size=46, opacity=1),
         alt.Chart(_data(ends))
         .mark_text(align="left", dx=9, fontSize=12)
@@ -74,7 +78,9 @@ def _data(values: list[dict[str, Any]]) -> Any:
 
 
 def _point(row: Result) -> dict[str, Any]:
-    return {"server": row.server, "offered": row.offered_rps, "goodput": row.goodput_rps}
+    low = row.goodput_rps if row.goodput_low_rps is None else row.goodput_low_rps
+    high = row.goodput_rps if row.goodput_high_rps is None else row.goodput_high_rps
+    return {"server": row.server, "offered": row.offered_rps, "goodput": row.goodput_rps, "low": low, "high": high}
 
 
 def _config() -> dict[str, Any]:

@@ -30,7 +30,8 @@ def prepare(model: Model, *, rebuild: bool) -> None:
 
     Raises Failed with the build's last words."""
     mark, key = model.folder / "made.json", _key(model)
-    if not rebuild and mark.exists() and json.loads(mark.read_text()) == key:
+    # A text, because a mark that was cut off is no JSON.
+    if not rebuild and mark.exists() and mark.read_text() == json.dumps(key):
         return
     if rebuild:
         shutil.rmtree(model.folder, ignore_errors=True)

@@ -46,25 +46,28 @@ class Process:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         self.began = time.perf_counter()
-        with log.open("wb") as out:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                cwd=folder,
-                env={**os.environ, **variables},
-                start_new_session=True,
-            )
+        try:
+            with log.open("wb") as out:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    cwd=folder,
+                    env={**os.environ, **variables},
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise Failed(f"cannot be started: {error}") from error
 
-    def wait(self, answers: Callable[[], bool], limit: float) -> float:
-        """Seconds from the command to the first time that `answers` is true. Raises Failed where the process ends or
-        the limit passes before."""
-        while not answers():
+    def wait(self, trouble: Callable[[], str | None], limit: float) -> float:
+        """Seconds from the command to the first time that `trouble` has none to tell. Raises Failed where the process
+        ends or the limit passes before."""
+        while (told := trouble()) is not None:
             if self._process.poll() is not None:
                 raise Failed(f"ended with status {self._process.returncode}: {last_words(self._log)}")
             if time.perf_counter() - self.began > limit:
-                raise Failed(f"gave no good answer within {limit:g} s: {last_words(self._log)}")
+                raise Failed(f"gave no good answer within {limit:g} s: {told}; its log ends: {last_words(self._log)}")
             time.sleep(_ASK_S)
         return time.perf_counter() - self.began
 
@@ -94,12 +97,14 @@ class Process:
 
     def close(self) -> None:
         """SIGTERM to the command, then SIGKILL to every process that it has left."""
-        started = self.members()
+        started = set(self.members())
         if self.alive():
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_S)
+        # What was started while it ended is in its session, too.
+        started.update(self.members())
         for one in started:
             with suppress(psutil.Error):
                 one.kill()

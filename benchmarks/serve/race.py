@@ -1,17 +1,18 @@
-"""Closed load on several servers in turn: one is up at a time, in several rounds, each round begun by another one."""
+"""Closed load on several servers in turn: one is up at a time, in several rounds, each in an order of its own."""
 
 from __future__ import annotations
 
+import random
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from .closed import Slice, closed
 from .models import Model
 from .process import Failed
-from .results import Result
+from .quiet import LOUD, TOO_LOUD, Elsewhere
 from .servers import Server
-from .visit import visited
+from .visit import Visit, visited
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Effort:
     warm_s: float = 2.0
     step_s: float = 10.0
     """Of one offered load."""
-    starts: int = 5
+    starts: int = 3
     feature_rounds: int = 5
 
     @staticmethod
@@ -42,18 +43,28 @@ class Contender:
     without: str | None = None
     limit: int | None = None
     """Of what may wait, where a server is told one; None for its default."""
-    slices: dict[int, list[Slice]] = field(default_factory=dict)
-    """By the number of connections."""
+    slices: dict[int, dict[int, Slice]] = field(default_factory=dict)
+    """By the number of connections, then by the round."""
     firsts: list[float] = field(default_factory=list)
+    """Seconds to the first good answer."""
     rss_mb: list[float] = field(default_factory=list)
+    started: bool = False
+    """It has given a good answer, if perhaps not under load."""
     error: str | None = None
+    """Of the last round that failed."""
 
     @property
     def name(self) -> str:
         return self.server.name + (f" without {self.without}" if self.without else "")
 
     def rate(self, connections: int) -> float:
-        return statistics.median(one.rps for one in self.slices[connections]) if connections in self.slices else 0.0
+        """Good answers per second, the median of the rounds; 0 where there are none."""
+        found = self.slices.get(connections, {})
+        return statistics.median(one.rps for one in found.values()) if found else 0.0
+
+    def rates(self, connections: int) -> dict[int, float]:
+        """Good answers per second by the round."""
+        return {number: one.rps for number, one in self.slices.get(connections, {}).items()}
 
     @property
     def best(self) -> int:
@@ -62,107 +73,105 @@ class Contender:
 
 
 Told = Callable[[str], None]
+Turn = tuple[Contender, Sequence[int]]
+Plan = Callable[[int, Sequence[Contender]], Sequence[Turn]]
+"""Who runs in a round, with which numbers of connections, of those that start at all."""
+
+
+def everywhere(*connections: int) -> Plan:
+    """All of them in every round."""
+    return lambda number, running: [(one, connections) for one in running]
+
+
+def narrowed(first: int, connections: Sequence[int], keeps: Callable[[Contender], bool], until: int = 2) -> Plan:
+    """All of them at `first` connections alone, then the better number of workers of each server at all of them; from
+    round `until` on only what `keeps` says."""
+
+    def plan(number: int, running: Sequence[Contender]) -> list[Turn]:
+        if number == 0:
+            return [(one, (first,)) for one in running]
+        return [(one, connections) for one in chosen(running, first) if number < until or keeps(one)]
+
+    return plan
 
 
 def race(
     model: Model,
     contenders: Sequence[Contender],
-    connections: Sequence[int],
+    plan: Plan,
     effort: Effort,
     told: Told,
     *,
-    beside: Callable[[], None] = lambda: None,
-    narrow: bool = False,
-    deciding: int | None = None,
-) -> list[Contender]:
-    """The better of each server's numbers of workers, by its answers per second at `deciding` connections (its best
-    where that is None).
+    beside: Callable[[int], None] = lambda number: None,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    """Fills the contenders' slices. `beside` is called in each round with its number, `after` when a server has ended.
 
-    The first round measures all of them, the others the better one alone; with `narrow` only at its best number of
-    connections. `beside` is called once in each round. A contender that fails keeps its error."""
-    rounds = max(1, effort.rounds)
+    The order of a round is shuffled by its number, so that it is the same in every run and nobody has the same
+    neighbour throughout. A contender that fails keeps its error; one that does not start is not tried again."""
     running = list(contenders)
+    rounds = max(1, effort.rounds)
     for number in range(rounds):
-        turn = number % len(running) if running else 0
-        beside()
-        for one in (*running[turn:], *running[:turn]):
-            asked = (one.best,) if narrow and number and one.slices else connections
+        beside(number)
+        turns = list(plan(number, running))
+        random.Random(number).shuffle(turns)
+        for one, connections in turns:
             told(f"{model.name}: round {number + 1} of {rounds}: {one.name}, {one.engine}, {one.workers} workers")
-            run(model, one, asked, effort)
-            if one.error is not None:
-                told(f"{model.name}: {one.name}, {one.workers} workers failed: {one.error}")
-        if number == 0:
-            running = better(running, deciding)
-    return running
+            run(model, one, connections, effort, told, number)
+            after()
+        running = [one for one in running if one.started]
 
 
-def run(model: Model, one: Contender, connections: Sequence[int], effort: Effort) -> None:
-    """One visit: start, check, warm, and a slice for each number of connections."""
+def run(model: Model, one: Contender, connections: Sequence[int], effort: Effort, told: Told, number: int) -> None:
+    """One visit: start, check, warm, a slice for each number of connections, and check again. It counts as a whole or
+    not at all: a server that gives wrong answers after the load has not earned its slices."""
     try:
         expected = model.expected(one.engine)
-        with visited(one.server, model, one.engine, one.workers, expected, without=one.without) as visit:
+        with visited(
+            one.server, model, one.engine, one.workers, expected, without=one.without, limit=one.limit
+        ) as visit:
+            one.started = True
             visit.check()
             closed(visit.port, visit.requests[0], connections=max(connections), seconds=effort.warm_s)
-            one.firsts.append(visit.first_answer_s)
-            for count in connections:
-                found = closed(visit.port, visit.requests[0], connections=count, seconds=effort.slice_s)
-                one.slices.setdefault(count, []).append(found)
-            one.rss_mb.append(visit.process.rss_mb())
+            found = {count: quietly(visit, count, effort, told) for count in connections}
+            rss_mb = visit.process.rss_mb()
+            visit.check()
     except (Failed, OSError) as error:
         one.error = str(error)
+        told(f"{model.name}: {one.name}, {one.workers} workers failed: {error}")
+        return
+    for count, each in found.items():
+        one.slices.setdefault(count, {})[number] = each
+    one.firsts.append(visit.first_answer_s)
+    one.rss_mb.append(rss_mb)
 
 
-def better(contenders: Sequence[Contender], deciding: int | None) -> list[Contender]:
-    """Of those that differ in their workers alone, the faster one; the other's rate is kept beside it."""
+def quietly(visit: Visit, connections: int, effort: Effort, told: Told) -> Slice:
+    """A slice; where the machine was far from quiet the quieter of two."""
+    found = _watched(visit, connections, effort)
+    if found[0] > TOO_LOUD:
+        told(f"{visit.server.name}: {found[0]:.2f} cores were used elsewhere, measured once more")
+        found = min(found, _watched(visit, connections, effort), key=lambda one: one[0])
+    if found[0] > LOUD:
+        told(f"{visit.server.name}: {found[0]:.2f} cores were used elsewhere")
+    return replace(found[1], elsewhere_cpu=found[0])
+
+
+def _watched(visit: Visit, connections: int, effort: Effort) -> tuple[float, Slice]:
+    with Elsewhere(visit.process) as elsewhere:
+        found = closed(visit.port, visit.requests[0], connections=connections, seconds=effort.slice_s)
+    return elsewhere.cores, found
+
+
+def chosen(contenders: Iterable[Contender], connections: int) -> list[Contender]:
+    """Of those that differ in their workers alone, the faster one of the first round."""
+    groups = grouped(contenders)
+    return [max(group, key=lambda one: one.rates(connections).get(0, 0.0)) for group in groups]
+
+
+def grouped(contenders: Iterable[Contender]) -> list[list[Contender]]:
+    """Those that differ in their workers alone beside each other."""
     groups: dict[tuple[str, str], list[Contender]] = {}
     for one in contenders:
         groups.setdefault((one.name, one.engine), []).append(one)
-    return [max(group, key=lambda one: one.rate(deciding or one.best)) for group in groups.values()]
-
-
-def results(
-    workload: str, kept: Sequence[Contender], every: Sequence[Contender], *, only_best: bool = False
-) -> list[Result]:
-    """A row for each number of connections, or for the best alone; a contender that never answered is a row with its
-    error."""
-    rows = []
-    for one in kept:
-        engine = one.engine if one.server.has_model else None
-        plain = Result(workload, one.name, one.server.ours, workers=one.workers, engine=engine)
-        if not one.slices:
-            rows.append(_with(plain, error=one.error or "was not measured"))
-            continue
-        others = [other for other in every if (other.name, other.engine) == (one.name, one.engine) and other is not one]
-        for count in (one.best,) if only_best else sorted(one.slices):
-            found = one.slices[count]
-            rows.append(
-                _with(
-                    plain,
-                    connections=count,
-                    rps=one.rate(count),
-                    rps_low=min(each.rps for each in found),
-                    rps_high=max(each.rps for each in found),
-                    p50_ms=statistics.median(each.p50_ms for each in found),
-                    p99_ms=statistics.median(each.p99_ms for each in found),
-                    errors=sum(each.errors for each in found),
-                    rounds=len(found),
-                    rss_mb=statistics.median(one.rss_mb) if one.rss_mb else None,
-                    other_workers_rps=max(
-                        (other.rate(count) for other in others if count in other.slices), default=None
-                    ),
-                    detail=_lost(others),
-                    error=one.error,
-                )
-            )
-    return rows
-
-
-def _lost(others: Sequence[Contender]) -> str:
-    """What became of the other number of workers, where it failed."""
-    return "; ".join(f"with {other.workers} workers: {other.error}" for other in others if other.error is not None)
-
-
-def _with(row: Result, **changes: object) -> Result:
-    from dataclasses import replace
-
-    return replace(row, **changes)  # type: ignore[arg-type]
+    return list(groups.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .models import HERE
+from .models import HERE, ROOT
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,21 @@ class Result:
     offered_rps: float | None = None
     """Of an open load."""
     rps: float | None = None
-    """Good answers per second: the median of the rounds."""
+    """Good answers per second: the median of the rounds, or under open load, where only those until its end
+    count, the mean."""
     goodput_rps: float | None = None
     """Good answers per second that came within the target, counted from the intended send time."""
     p50_ms: float | None = None
     p99_ms: float | None = None
-    """Of good answers."""
+    """Under closed load the medians of the rounds, of all answers, corrected by wrk for coordinated omission. Under
+    open load of everything that was not refused, from the intended send time: the mean of the rounds, and the worst."""
     rss_mb: float | None = None
     """All processes of the server together, when the load ends; what they share is counted in each."""
     first_answer_s: float | None = None
-    """From the command to the first good answer: the median of the starts."""
+    """From the command to the first good answer: the median of the starts or rounds."""
     workers: int | None = None
     other_workers_rps: float | None = None
-    """With the other number of workers, which was not better."""
+    """With the other number of workers, which was not better; for pictures in the first round."""
     engine: str | None = None
     rps_low: float | None = None
     rps_high: float | None = None
@@ -54,12 +57,13 @@ class Result:
     """Least and most of the rounds or steps."""
     elsewhere_cpu: float | None = None
     """Cores that neither the server nor the load generator nor the benchmark itself used while it was measured, with
-    what the host took away: the median of the rounds. Above 0.1 the machine was not quiet."""
+    what the host took away: the median of the rounds, or the most of the open load's. Above 0.1 it was not quiet."""
     rounds: int | None = None
     errors: int | None = None
     """Answers with another status than 200, and broken connections."""
     ratio: float | None = None
-    """Of its answers per second: to the whole server's where a feature is off, to those in process for pictures."""
+    """Of its answers per second, the median of the rounds: to those of the empty application for numbers, to the whole
+    server's where a feature is off, to those in process for pictures."""
     target_ms: float | None = None
     capacity_rps: float | None = None
     refused: int | None = None
@@ -120,8 +124,24 @@ def environment(command: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "command": command,
+        "revision": revision(),
         "versions": _versions(),
     }
+
+
+def revision(root: Path = ROOT) -> str:
+    """Of the source, with `+` where the tree has changes; empty where git does not know it."""
+    # What an earlier run has written is no change of what is measured.
+    paths = ("src", "benchmarks", ":!benchmarks/*/results.*")
+    head = _git(root, "rev-parse", "--short=12", "HEAD")
+    return head + ("+" if head and _git(root, "status", "--porcelain", "--", *paths) else "")
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 _TOLD = ("uvicorn", "fastapi", "litserve", "bentoml", "mlserver", "ray", "torchserve", "onnxruntime", "openvino")

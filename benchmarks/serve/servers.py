@@ -11,12 +11,13 @@ from pathlib import Path
 from . import dialects
 from .dialects import Dialect
 from .models import HERE, Model
-from .process import Failed
+from .process import Failed, free_port
 
 ENVIRONMENTS = HERE.parent / ".envs"
 APPS = HERE / "apps"
 CORES = 2
 _NO_HASTE_MS = 2000
+_UVICORN = "uvicorn's limit of connections"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Job:
     """What the clients wait for at most; None where load is closed, and nobody leaves."""
     without: str | None = None
     """A feature of ours that is switched off, to see what it costs."""
+    limit: int | None = None
+    """Of a server that is `shed_by` its web server: what all its workers take at once; the rest is refused."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Server:
     has_model: bool = True
     workers: tuple[int, ...] = (1, 2)
     start_s: float = 60.0
+    shed_by: str | None = None
+    """What refuses requests beyond `Job.limit`, where the server itself refuses none, however late."""
 
     def dialect(self, model: Model) -> Dialect:
         """Raises Failed where it does not serve such models."""
@@ -80,7 +85,16 @@ def _program(environment: str, name: str) -> str:
 
 
 def told(job: Job, *, streams: int = 1, delay_s: float = 0.001, **more: object) -> dict[str, str]:
-    """The variables of a peer: its model and how to run it, two threads for all workers together."""
+    """The variables of a peer: its model and how to run it, two threads for all workers together.
+
+    A batch that is not full waits for 1 ms, which one connection alone pays with every request: the same server is
+    measured with many connections, and none of LitServe, Ray Serve, TorchServe and MLServer waits less when it is idle
+    (BentoML's batcher sets its own delay).
+
+    Where the clients have a deadline, peers get what they have against late answers: LitServe its timeout, after which
+    a request that still waits is answered 504; BentoML `max_latency_ms`, beyond which its batcher refuses what it
+    expects to be late; Ray Serve `max_queued_requests` of each proxy and `max_ongoing_requests` of each replica;
+    TorchServe `job_queue_size`. FastAPI and MLServer have nothing: theirs is `Job.limit`."""
     small = job.model.of_numbers
     threads = 1 if small else CORES // job.workers
     deadline = job.deadline_s
@@ -107,8 +121,16 @@ def told(job: Job, *, streams: int = 1, delay_s: float = 0.001, **more: object) 
 
 def _uvicorn(environment: str, app: str, job: Job) -> list[str]:
     words = [python(environment), "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(job.port)]
-    words += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    # Every refusal is a warning.
+    words += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "error"]
+    if job.limit is not None:
+        words += ["--limit-concurrency", str(_of_each_worker(job.limit, job.workers))]
     return [*words, *(["--workers", str(job.workers)] if job.workers > 1 else [])]
+
+
+def _of_each_worker(limit: int, workers: int) -> int:
+    """What uvicorn is told: with so many connections, the asking one among them, it refuses, and serves one less."""
+    return -(-limit // workers) + 1
 
 
 def _empty(job: Job) -> Command:
@@ -137,8 +159,6 @@ def _bentoml(job: Job) -> Command:
 
 def _mlserver(job: Job) -> Command:
     """One worker is the server's own process; two are processes beside it, as its documentation has it."""
-    from .process import free_port
-
     parallel = 0 if job.workers == 1 else job.workers
     settings = {
         "host": "127.0.0.1",
@@ -147,6 +167,7 @@ def _mlserver(job: Job) -> Command:
         "metrics_port": free_port(),
         "parallel_workers": parallel,
         "debug": False,
+        "gzip_enabled": False,
         "metrics_dir": str(job.folder),
         "environments_dir": str(job.folder / "environments"),
     }
@@ -158,23 +179,23 @@ def _mlserver(job: Job) -> Command:
     }
     (job.folder / "settings.json").write_text(json.dumps(settings))
     (job.folder / "model-settings.json").write_text(json.dumps(model))
-    words = [_program("mlserver", "mlserver"), "start", str(job.folder)]
-    return Command(words, told(job, streams=2), job.folder)
+    words = [_program("mlserver", "mlserver")]
+    if job.limit is not None:
+        # One process has all connections, whatever the number of workers.
+        words = [python("mlserver"), str(APPS / "mlserver_limited.py"), str(_of_each_worker(job.limit, 1))]
+    return Command([*words, "start", str(job.folder)], told(job, streams=2), job.folder)
 
 
 def _ray(job: Job) -> Command:
     private = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_TMPDIR": "/tmp"}
+    # As its documentation has it for high throughput; HAProxy, which it names beside, listens on every address.
+    private["RAY_SERVE_THROUGHPUT_OPTIMIZED"] = "1"
     return Command([python("ray"), "ray_app.py"], {**told(job), **private})
 
 
 def _torchserve(job: Job) -> Command:
-    from .process import free_port
-
-    store = job.folder / "store"
-    store.mkdir(exist_ok=True)
-    words = [_program("torchserve", "torch-model-archiver"), "--model-name", "m", "--version", "1.0", "--force"]
-    words += ["--handler", str(APPS / "torchserve_app.py"), "--extra-files", str(APPS / "engine.py")]
-    subprocess.run([*words, "--export-path", str(store)], check=True, capture_output=True)
+    """Raises Failed where its archive of the model cannot be made."""
+    store = _archive(job.folder / "store")
     settings = {
         "defaultVersion": True,
         "marName": "m.mar",
@@ -199,9 +220,22 @@ def _torchserve(job: Job) -> Command:
     (job.folder / "config.properties").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
     words = [_program("torchserve", "torchserve"), "--foreground", "--model-store", str(store), "--models", "m=m.mar"]
     words += ["--ts-config", str(job.folder / "config.properties"), "--disable-token-auth"]
+    # By default it writes an access log, a log of its own and two of metrics, several lines for each request.
+    words += ["--log-config", str(APPS / "torchserve_log4j2.xml")]
     path = f"{ENVIRONMENTS / 'torchserve' / 'bin'}:/usr/bin:/bin"
     private = {"PATH": path, "LOG_LOCATION": str(job.folder / "logs"), "METRICS_LOCATION": str(job.folder / "logs")}
     return Command(words, {**told(job), **private}, job.folder)
+
+
+def _archive(store: Path) -> Path:
+    store.mkdir(exist_ok=True)
+    words = [_program("torchserve", "torch-model-archiver"), "--model-name", "m", "--version", "1.0", "--force"]
+    words += ["--handler", str(APPS / "torchserve_app.py"), "--extra-files", str(APPS / "engine.py")]
+    ended = subprocess.run([*words, "--export-path", str(store)], capture_output=True, text=True)
+    if ended.returncode != 0:
+        last = (ended.stderr.strip().splitlines() or [f"status {ended.returncode}"])[-1]
+        raise Failed(f"torch-model-archiver failed: {last}")
+    return store
 
 
 def _shipworthy(job: Job) -> Command:
@@ -221,10 +255,10 @@ OURS = "Shipworthy"
 EMPTY = "empty ASGI"
 SERVERS = (
     Server(EMPTY, "asgi", _empty, dialects.EMPTY, None, has_model=False),
-    Server("FastAPI", "fastapi", _fastapi, dialects.PROBABILITIES, dialects.raw("/raw")),
+    Server("FastAPI", "fastapi", _fastapi, dialects.PROBABILITIES, dialects.raw("/raw"), shed_by=_UVICORN),
     Server("LitServe", "litserve", _litserve, dialects.PROBABILITIES, dialects.raw("/predict")),
     Server("BentoML", "bentoml", _bentoml, dialects.ROWS, dialects.FORM),
-    Server("MLServer", "mlserver", _mlserver, dialects.TENSORS, dialects.raw("/raw")),
+    Server("MLServer", "mlserver", _mlserver, dialects.TENSORS, dialects.raw("/raw"), shed_by=_UVICORN),
     Server("Ray Serve", "ray", _ray, dialects.PROBABILITIES, dialects.raw("/predict"), start_s=120.0),
     Server(
         "TorchServe",

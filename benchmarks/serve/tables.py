@@ -25,45 +25,77 @@ def markdown(rows: Sequence[Result], environment: dict[str, Any]) -> str:
 
 def _made(environment: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    took = f", in {environment['seconds'] / 60:.0f} minutes" if "seconds" in environment else ""
+    took = _took(environment)
+    revision = f" of revision {environment['revision']}" if environment.get("revision") else ""
     isa = f" ({', '.join(environment['isa'])})" if environment["isa"] else ""
     return (
-        f"Made by `{environment['command']}` on {environment['date']}{took}. {environment['cpu']}{isa}, "
+        f"Made by `{environment['command']}`{revision} on {environment['date']}{took}. {environment['cpu']}{isa}, "
         f"{environment['cores']} processors, {environment['memory_gib']} GiB, {environment['system']}, "
-        f"Python {environment['python']}; {versions}"
+        f"Python {environment['python']}; {versions}" + _earlier(environment)
     )
 
 
-_LEGEND = """One server is up at a time, and the load generator runs on the same processors. Figures are medians of
-rounds, each begun by another server, with the slowest and the fastest round. `workers`: the better number, and in
-brackets what the other one gave. Memory is of all processes of a server when the load ends. `openvino-int8` is
-the graph that Shipworthy's build chose, in the peer's own handler; `onnxruntime-fp32` is what its users would take."""
+def _earlier(environment: dict[str, Any]) -> str:
+    """Of which other runs there may be rows."""
+    runs = [
+        f"`{one['command']}`, {one.get('revision') or 'revision unknown'}, {one['date']}{_took(one)}"
+        for one in environment.get("runs", ())[:-1]
+    ]
+    return "\n\nRows that this run has not measured are kept from: " + "; ".join(runs) if runs else ""
 
-_CLOSED: tuple[Column, ...] = (
+
+def _took(run: dict[str, Any]) -> str:
+    return f", in {run['seconds'] / 60:.0f} minutes" if "seconds" in run else ""
+
+
+_LEGEND = """One server is up at a time, and the load generator runs on the same processors. Figures are medians of
+rounds, each in an order of its own, with the least and the most of a round in brackets. `workers`: the better number,
+and in brackets what the other one gave. Memory is of all processes of a server when the load ends. `elsewhere` is how
+many cores something else used meanwhile: above 0.1 the machine was not quiet. Latencies of closed load are of all
+answers, corrected by wrk for coordinated omission. `openvino-int8` is the graph that Shipworthy's build chose, in the
+peer's own handler; `onnxruntime-fp32` is what its users would take."""
+
+_SERVED: tuple[Column, ...] = (
     ("server", lambda row: _name(row)),
     ("engine", lambda row: row.engine or ""),
     ("workers", lambda row: _workers(row)),
     ("connections", lambda row: _number(row.connections, 0)),
     ("requests/s", lambda row: _spread(row.rps, row.rps_low, row.rps_high, 0)),
-    ("p50, ms", lambda row: _number(row.p50_ms, 2)),
-    ("p99, ms", lambda row: _number(row.p99_ms, 2)),
+)
+_WEIGHED: tuple[Column, ...] = (
     ("memory, MB", lambda row: _number(row.rss_mb, 0)),
     ("errors", lambda row: _number(row.errors, 0)),
+    ("rounds", lambda row: _number(row.rounds, 0)),
+    ("elsewhere, cores", lambda row: _number(row.elsewhere_cpu, 2)),
 )
-_PICTURES = (*_CLOSED, ("to in process", lambda row: _share(row.ratio)))
+_NUMBERS: tuple[Column, ...] = (
+    *_SERVED,
+    ("to empty ASGI", lambda row: _share(row.ratio)),
+    ("p50, ms", lambda row: _spread(row.p50_ms, row.p50_low_ms, row.p50_high_ms, 2)),
+    ("p99, ms", lambda row: _spread(row.p99_ms, row.p99_low_ms, row.p99_high_ms, 2)),
+    *_WEIGHED,
+)
+_PICTURES: tuple[Column, ...] = (
+    *_SERVED,
+    ("to in process", lambda row: _share(row.ratio)),
+    ("p50, ms", lambda row: _number(row.p50_ms, 2)),
+    ("p99, ms", lambda row: _number(row.p99_ms, 2)),
+    *_WEIGHED,
+)
 _FEATURES: tuple[Column, ...] = (
     ("server", lambda row: _name(row)),
     ("requests/s", lambda row: _spread(row.rps, row.rps_low, row.rps_high, 0)),
     ("p50, ms", lambda row: _number(row.p50_ms, 2)),
     ("p99, ms", lambda row: _number(row.p99_ms, 2)),
     ("to the whole server", lambda row: _share(row.ratio)),
+    ("elsewhere, cores", lambda row: _number(row.elsewhere_cpu, 2)),
 )
 _OPEN: tuple[Column, ...] = (
     ("server", lambda row: _name(row)),
     ("workers", lambda row: _number(row.workers, 0)),
     ("offered/s", lambda row: _number(row.offered_rps, 0)),
     ("of capacity", lambda row: _share(_of_capacity(row))),
-    ("goodput/s", lambda row: _number(row.goodput_rps, 0)),
+    ("goodput/s", lambda row: _spread(row.goodput_rps, row.goodput_low_rps, row.goodput_high_rps, 0)),
     ("answered/s", lambda row: _number(row.rps, 0)),
     ("p50, ms", lambda row: _number(row.p50_ms, 1)),
     ("p99, ms", lambda row: _number(row.p99_ms, 1)),
@@ -74,6 +106,7 @@ _OPEN: tuple[Column, ...] = (
     ("memory before, peak, after, MB", lambda row: _memory(row)),
     ("lag p99, ms", lambda row: _number(row.lag_p99_ms, 1)),
     ("generator, cores", lambda row: _number(row.generator_cpu, 2)),
+    ("elsewhere, cores", lambda row: _number(row.elsewhere_cpu, 2)),
 )
 _START: tuple[Column, ...] = (
     ("server", lambda row: _name(row)),
@@ -85,8 +118,9 @@ _TABLES: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
     (
         IRIS.name,
         "iris, an MLP: closed load",
-        "JSON, by wrk. `empty ASGI` has no model: it is what uvicorn alone does.",
-        _CLOSED,
+        "JSON, by wrk. `empty ASGI` has no model: it is what uvicorn alone does, and ratios are to it, round by round. "
+        "The number of workers is the better one for each number of connections.",
+        _NUMBERS,
     ),
     (
         FEATURES,
@@ -97,7 +131,8 @@ _TABLES: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
     (
         FLOAT32.name,
         "ResNet-50, float32: closed load",
-        "Bodies of 600 KB, at the best of 4, 8 and 16 connections; the first row is the same variant without a server.",
+        "Bodies of 600 KB, at the best of 4, 8 and 16 connections; the first row is the same variant without a server. "
+        "The number of workers is the better one of the first round, at 8 connections.",
         _PICTURES,
     ),
     (UINT8.name, "ResNet-50, uint8: closed load", "Bodies of 150 KB; the graph casts and normalises.", _PICTURES),
@@ -106,7 +141,7 @@ _TABLES: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
         "ResNet-50, uint8: open load",
         f"Poisson arrivals; latency counts from the intended send time, goodput is what is answered within the target. "
         f"All run `{INT8}`. Capacity is what Shipworthy answers under closed load in this run. p50 and p99 are of what "
-        "was not refused.",
+        "was not refused; what is answered counts until the load's end.",
         _OPEN,
     ),
     (START, "Cold start, iris", "From the command to the first good answer, one worker; memory after it.", _START),
@@ -117,13 +152,29 @@ def _table(rows: Sequence[Result], columns: Sequence[Column]) -> str:
     titles = [title for title, _ in columns]
     lines = [_line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
     for row in rows:
-        if row.error is not None and row.rps is None and row.first_answer_s is None:
-            cells = [_name(row), f"failed: {row.error.replace('|', '/')}", *[""] * (len(titles) - 2)]
+        if row.error is not None and _empty(row):
+            cells = [_name(row), f"failed: {_said(row.error)}", *[""] * (len(titles) - 2)]
         else:
             cells = [cell(row) for _, cell in columns]
         lines.append(_line(cells))
-    notes = dict.fromkeys(f"- {_name(row)}: {row.detail}" for row in rows if row.detail)
+    notes = dict.fromkeys(note for row in rows for note in _notes(row))
     return "\n".join(lines) + ("\n\n" + "\n".join(notes) if notes else "")
+
+
+def _empty(row: Result) -> bool:
+    return row.rps is None and row.first_answer_s is None
+
+
+def _notes(row: Result) -> list[str]:
+    """A row with figures of some rounds has failed in others."""
+    failed = [f"failed once or more: {row.error}"] if row.error is not None and not _empty(row) else []
+    engine = f", {row.engine}" if row.engine else ""
+    return [f"- {_name(row)}{engine}: {_said(text)}" for text in (row.detail, *failed) if text]
+
+
+def _said(text: str) -> str:
+    """In one cell or line."""
+    return " ".join(text.replace("|", "/").split())
 
 
 def _name(row: Result) -> str:
@@ -149,7 +200,7 @@ def _spread(value: float | None, low: float | None, high: float | None, digits: 
     if value is None:
         return ""
     text = f"{value:,.{digits}f}"
-    return text if low is None or high is None else f"{text} ({low:,.{digits}f}–{high:,.{digits}f})"
+    return text if low is None or high is None or low == high else f"{text} ({low:,.{digits}f}–{high:,.{digits}f})"
 
 
 def _number(value: float | None, digits: int) -> str:

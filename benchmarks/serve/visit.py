@@ -6,8 +6,9 @@ import http.client
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,25 +42,44 @@ class Visit:
         return self.job.port
 
     def check(self) -> None:
-        """Every sample once. Raises Failed where an answer is not what the engine gives."""
-        for request, row in zip(self.requests, self.expected, strict=True):
-            self._check(self.ask(request), row)
+        """Every sample once, all at the same time, so that they share batches. A server with a deadline or a limit may
+        refuse what comes at once: it is asked in turn. Raises Failed where an answer is not what the engine gives."""
+        waits = self.job.deadline_s is None and self.job.limit is None
+        with ThreadPoolExecutor(len(self.requests) if waits else 1) as pool:
+            found = list(pool.map(self.ask, self.requests))
+        for answer, row in zip(found, self.expected, strict=True):
+            self._compare(answer, row)
+
+    def trouble(self) -> str | None:
+        """Why it does not answer as it should; a server that is still starting refuses, resets, or says so."""
+        try:
+            self._compare(self.ask(self.requests[0]), self.expected[0])
+        except Failed as error:
+            return str(error)
+        return None
 
     def ask(self, request: Request) -> Answer:
-        """Raises Failed with the status, where it is not 200, and OSError where there is no answer."""
+        """Raises Failed where there is no answer, its status is not 200, or it cannot be read."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_ASK_S)
         try:
             connection.request("POST", request.path, request.body, request.headers)
             response = connection.getresponse()
             body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed(f"no answer: {type(error).__name__}: {error}") from error
         finally:
             connection.close()
         if response.status != 200:
             raise Failed(f"status {response.status}: {body[:200]!r}")
         headers = {name.lower(): value for name, value in response.getheaders()}
-        return self.server.dialect(self.job.model).read(self.job.model, body, headers)
+        try:
+            return self.server.dialect(self.job.model).read(self.job.model, body, headers)
+        except Failed:
+            raise
+        except Exception as error:  # What a stranger answers may break a reader anyhow.
+            raise Failed(f"an answer that cannot be read: {type(error).__name__}: {error}: {body[:80]!r}") from error
 
-    def _check(self, found: Answer, expected: Answer) -> None:
+    def _compare(self, found: Answer, expected: Answer) -> None:
         if found.shape != expected.shape:
             raise Failed(f"answers with {found.shape} numbers, expected {expected.shape}")
         if self.server.has_model:
@@ -68,7 +88,8 @@ class Visit:
 
 def _same(found: Answer, expected: Answer, job: Job) -> None:
     if job.model.width < 10:
-        if (worst := float(np.abs(found - expected).max())) > _CLOSE_ENOUGH:
+        # A number that is none differs, too.
+        if not (worst := float(np.abs(found - expected).max())) <= _CLOSE_ENOUGH:
             raise Failed(f"answers with other numbers than the engine: they differ by {worst:.2g}")
         return
     noise = float(np.square(expected.astype(np.float64) - found).sum())
@@ -92,10 +113,13 @@ def visited(
     """A server that answers, ended when the block ends. Raises Failed with its last words where it does not.
 
     One that lost the race for a port that it chose itself is started once more."""
+    CACHE.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
 
         def up() -> Visit:
-            return stack.enter_context(_up(server, model, engine, workers, expected, deadline_s, without, limit))
+            folder = Path(tempfile.mkdtemp(prefix="server-", dir=CACHE))
+            job = Job(model, engine, workers, free_port(), folder, deadline_s, without, limit=limit)
+            return stack.enter_context(_up(server, job, expected))
 
         try:
             visit = up()
@@ -107,35 +131,18 @@ def visited(
 
 
 @contextmanager
-def _up(
-    server: Server,
-    model: Model,
-    engine: str,
-    workers: int,
-    expected: Answer,
-    deadline_s: float | None,
-    without: str | None,
-    limit: int | None,
-) -> Iterator[Visit]:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="server-", dir=CACHE))
-    log = CACHE / "logs" / f"{server.name}-{model.name}-{engine}-{workers}.log".replace(" ", "-")
-    job = Job(model, engine, workers, free_port(), folder, deadline_s, without, limit=limit)
-    requests = tuple(server.dialect(model).ask(model, sample) for sample in model.samples())
+def _up(server: Server, job: Job, expected: Answer) -> Iterator[Visit]:
     try:
+        requests = tuple(server.dialect(job.model).ask(job.model, sample) for sample in job.model.samples())
         command = server.command(job)
-        with Process(command.words, command.variables, command.folder, log) as process:
+        with Process(command.words, command.variables, command.folder, _log(server, job)) as process:
             visit = Visit(server, job, process, requests, expected, 0.0)
-            first = process.wait(lambda: _answers(visit), server.start_s)
-            yield Visit(server, job, process, requests, expected, first)
+            yield replace(visit, first_answer_s=process.wait(visit.trouble, server.start_s))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(job.folder, ignore_errors=True)
 
 
-def _answers(visit: Visit) -> bool:
-    """Whether it answers as it should; a server that is still starting refuses, resets, or says so."""
-    try:
-        visit._check(visit.ask(visit.requests[0]), visit.expected[0])
-    except (OSError, http.client.HTTPException, Failed):
-        return False
-    return True
+def _log(server: Server, job: Job) -> Path:
+    without = f"-without-{job.without}" if job.without else ""
+    name = f"{server.name}-{job.model.name}-{job.engine}-{job.workers}{without}.log"
+    return CACHE / "logs" / name.replace(" ", "-")

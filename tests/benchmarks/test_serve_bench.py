@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -16,26 +16,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.serve import dialects, models, picture, results, samples, servers, tables  # noqa: E402
-from benchmarks.serve.__main__ import ORDER, WORKLOADS  # noqa: E402
+from benchmarks.serve import dialects, models, samples, servers, tables  # noqa: E402
 from benchmarks.serve.apps.without import PARTS  # noqa: E402
-from benchmarks.serve.closed import Slice, _read  # noqa: E402
 from benchmarks.serve.cold import starts  # noqa: E402
 from benchmarks.serve.models import FLOAT32, IRIS, MODELS, ONNX, UINT8, Model  # noqa: E402
 from benchmarks.serve.open_loop import best_peers  # noqa: E402
-from benchmarks.serve.process import Failed, Process, free_port  # noqa: E402
-from benchmarks.serve.race import Contender, Effort, better, race  # noqa: E402
-from benchmarks.serve.race import results as rows_of  # noqa: E402
-from benchmarks.serve.results import FIELDS, Result  # noqa: E402
+from benchmarks.serve.process import Failed, Process  # noqa: E402
+from benchmarks.serve.race import Contender, Effort, everywhere, race  # noqa: E402
+from benchmarks.serve.results import Result  # noqa: E402
+from benchmarks.serve.rows import by_connections  # noqa: E402
 from benchmarks.serve.servers import EMPTY, SERVERS, Command, Server  # noqa: E402
 from benchmarks.serve.visit import visited  # noqa: E402
 
 from shipworthy.contract import read_contract  # noqa: E402
 
-WANTED = (
-    *("workload", "server", "ours", "connections", "offered_rps", "rps", "goodput_rps"),
-    *("p50_ms", "p99_ms", "rss_mb", "first_answer_s"),
-)
 QUICK = Effort(rounds=1, slice_s=1.0, warm_s=1.0, starts=1)
 
 
@@ -64,23 +58,37 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 
 APP = """
+import asyncio
 import json
 import numpy as np
 from engine import from_environment
 run, told = from_environment()
+now = most = 0
+ODD = {{"/busy": b"busy", "/nonsense": b"<html>", "/other": b'{{"a": 1}}', "/short": b"{{}}"}}
 async def app(scope, receive, send):
+    global now, most
     if scope["type"] != "http":
         return
-    body = (await receive())["body"]
-    row = run(np.array([json.loads(body)["features"]], np.float32))[0] + {wrong}
-    answer = json.dumps({{"probabilities": row.tolist()}}).encode()
-    await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]}})
+    body, path = (await receive())["body"], scope["path"]
+    if path == "/most":
+        answer = b"%d" % most
+    elif path in ODD:
+        answer = ODD[path]
+    else:
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep({wait})
+        now -= 1
+        row = run(np.array([json.loads(body)["features"]], np.float32))[0] + {wrong}
+        answer = json.dumps({{"probabilities": row.tolist()}}).encode()
+    length, status = len(answer) + (path == "/short"), 503 if path == "/busy" else 200
+    await send({{"type": "http.response.start", "status": status, "headers": [(b"content-length", b"%d" % length)]}})
     await send({{"type": "http.response.body", "body": answer}})
 """
 
 
-def server(folder: Path, name: str = "doubler", wrong: float = 0.0, start_s: float = 30.0) -> Server:
-    (folder / f"{name}.py").write_text(APP.format(wrong=wrong))
+def server(folder: Path, name: str = "doubler", wrong: float = 0.0, start_s: float = 30.0, wait: float = 0.0) -> Server:
+    (folder / f"{name}.py").write_text(APP.format(wrong=wrong, wait=wait))
 
     def start(job: servers.Job) -> Command:
         told = servers.told(job)
@@ -101,10 +109,37 @@ def test_a_server_is_started_asked_and_ended(tiny: Model, tmp_path: Path) -> Non
     assert list(models.CACHE.glob("server-*")) == []
 
 
+def test_the_samples_are_sent_at_once_and_in_turn_where_some_may_be_refused(tiny: Model, tmp_path: Path) -> None:
+    for limit, least, most in ((None, 2, models.SAMPLES), (5, 1, 1)):
+        with visited(server(tmp_path, wait=0.02), tiny, ONNX, 1, tiny.expected(ONNX), limit=limit) as visit:
+            visit.check()
+            connection = HTTPConnection("127.0.0.1", visit.port, timeout=10)
+            connection.request("GET", "/most")
+            assert least <= int(connection.getresponse().read()) <= most
+            connection.close()
+
+
+def test_whatever_an_answer_is_it_is_a_failure_with_a_reason(tiny: Model, tmp_path: Path) -> None:
+    with visited(server(tmp_path), tiny, ONNX, 1, tiny.expected(ONNX)) as visit:
+        asked = visit.requests[0]
+        for path, reason in (
+            ("/busy", "status 503: b'busy'"),
+            ("/nonsense", "cannot be read: JSONDecodeError"),
+            ("/other", "cannot be read: KeyError"),
+            ("/short", "no answer: IncompleteRead"),
+        ):
+            with pytest.raises(Failed, match=reason):
+                visit.ask(replace(asked, path=path))
+        visit.process.close()
+        with pytest.raises(Failed, match="no answer: ConnectionRefusedError"):
+            visit.ask(asked)
+        assert visit.trouble() is not None
+
+
 def test_wrong_answers_are_no_answers(tiny: Model, tmp_path: Path) -> None:
     wrong = server(tmp_path, "wrong", wrong=0.01, start_s=3.0)
     with (
-        pytest.raises(Failed, match="gave no good answer within 3 s"),
+        pytest.raises(Failed, match=r"within 3 s: answers with other numbers than the engine: they differ by 0\.01"),
         visited(wrong, tiny, ONNX, 1, tiny.expected(ONNX)),
     ):
         raise AssertionError("it was let in")
@@ -115,36 +150,23 @@ def test_a_peer_that_fails_is_a_row_with_its_error(tiny: Model, tmp_path: Path) 
     good, broken = server(tmp_path), server(tmp_path, "broken")
     (tmp_path / "broken.py").write_text("raise RuntimeError('it does not start')")
     every = [Contender(one, ONNX, 1) for one in (broken, good)]
-    rows = rows_of("tiny", race(tiny, every, (1, 4), QUICK, lambda _: None, deciding=4), every)
+    race(tiny, every, everywhere(1, 4), QUICK, lambda _: None)
+    rows = by_connections("tiny", every, (1, 4))
     assert [(row.server, row.connections) for row in rows] == [("broken", None), ("doubler", 1), ("doubler", 4)]
     assert rows[0].rps is None and rows[0].error is not None and "it does not start" in rows[0].error
     for row in rows[1:]:
         assert row.error is None and row.errors == 0 and row.rounds == 1 and row.rss_mb is not None
         assert row.rps is not None and row.rps > 20 and row.rps_low == row.rps == row.rps_high
         assert row.p50_ms is not None and row.p99_ms is not None and 0 < row.p50_ms <= row.p99_ms
-    text = tables._table(rows, tables._CLOSED)
-    assert "| broken | failed: ended with status" in text and "it does not start" in text
+        assert row.elsewhere_cpu is not None and row.elsewhere_cpu >= 0 and row.first_answer_s is not None
+    text = tables._table(rows, tables._NUMBERS)
+    assert "| broken | failed: with 1 worker: ended with status" in text and "it does not start" in text
 
 
 def test_cold_starts_are_a_row_each(tiny: Model, tmp_path: Path) -> None:
     (row,) = starts(tiny, [server(tmp_path)], ONNX, QUICK, lambda _: None)
     assert (row.workload, row.server, row.rounds, row.error) == ("start", "doubler", 1, None)
     assert row.first_answer_s is not None and row.first_answer_low_s == row.first_answer_s == row.first_answer_high_s
-
-
-def test_the_better_number_of_workers_is_kept_and_the_other_said() -> None:
-    def ran(workers: int, *rates: float, error: str | None = None) -> Contender:
-        slices = {32: [Slice(rate, 1.0, 2.0, 0) for rate in rates]} if rates else {}
-        return Contender(SERVERS[1], ONNX, workers, slices=slices, error=error)
-
-    one, two = ran(1, 90.0, 100.0, 110.0), ran(2, 140.0)
-    assert better([one, two], 32) == [two]
-    (row,) = rows_of("iris", [two], [one, two])
-    assert (row.workers, row.rps, row.other_workers_rps) == (2, 140.0, 100.0)
-    (row,) = rows_of("iris", [one], [one, ran(2, error="died")])
-    assert (row.rps, row.rps_low, row.rps_high, row.other_workers_rps) == (100.0, 90.0, 110.0, None)
-    assert row.detail == "with 2 workers: died" and row.error is None
-    assert better([ran(1, error="died"), ran(2, 5.0)], 32)[0].workers == 2
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
@@ -181,21 +203,15 @@ def test_answers_are_read_in_every_form() -> None:
 def test_a_process_that_ends_says_why(tmp_path: Path) -> None:
     words = [sys.executable, "-c", "raise SystemExit('no such thing')"]
     with Process(words, {}, tmp_path, tmp_path / "log") as process, pytest.raises(Failed, match="no such thing"):
-        process.wait(lambda: False, 30.0)
+        process.wait(lambda: "silent", 30.0)
 
 
 def test_a_process_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     sleep = "import time; time.sleep(60)"
     child = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleep!r}]); {sleep}"
     with Process([sys.executable, "-c", child], {}, tmp_path, tmp_path / "log") as process:
-        process.wait(lambda: len(process.members()) == 2, 20.0)
+        process.wait(lambda: None if len(process.members()) == 2 else "alone", 20.0)
     assert process.members() == [] and not process.alive()
-
-
-def test_what_wrk_says_is_read() -> None:
-    found = _read("RESULT 2000000 1000 200 3 250.000 1500.000 9000.000")
-    assert found == Slice(rps=400.0, p50_ms=0.25, p99_ms=1.5, errors=203)
-    assert free_port() > 1023
 
 
 def test_the_best_peers_are_those_with_our_engine() -> None:
@@ -210,55 +226,6 @@ def test_the_best_peers_are_those_with_our_engine() -> None:
         row("ours", models.INT8, 90.0, ours=True),
     ]
     assert best_peers(rows, UINT8.name) == [("c", 2), ("d", 2)]
-
-
-def test_rows_have_what_is_asked_for_and_are_kept_by_workload(tmp_path: Path) -> None:
-    assert set(WANTED) <= set(FIELDS)
-    assert set(WORKLOADS) <= set(ORDER)
-    old = [Result("start", "a", False, first_answer_s=1.0), Result("iris", "a", False, rps=1.0)]
-    new = [Result("iris", "a", False, rps=2.0), Result("iris", "b", True, rps=3.0)]
-    rows = results.merged(old, new, ORDER)
-    assert [(row.workload, row.server, row.rps) for row in rows] == [
-        ("iris", "a", 2.0),
-        ("iris", "b", 3.0),
-        ("start", "a", None),
-    ]
-    results.write(tmp_path / "results.json", rows, {"cpu": "x"})
-    assert results.read(tmp_path / "results.json") == (rows, {"cpu": "x"})
-    assert set(json.loads((tmp_path / "results.json").read_text())["rows"][0]) == set(FIELDS)
-    assert results.read(tmp_path / "none.json") == ([], {})
-
-
-def test_tables_and_picture_show_every_workload() -> None:
-    environment = results.environment("make bench-serve")
-    assert environment["versions"]["mlserver"] == "1.7.1" and environment["versions"]["ray"] == "2.60.0"
-    rows = [
-        Result("iris", EMPTY, False, connections=32, rps=40_000.0, workers=1),
-        Result("iris-features", "Shipworthy without metrics", True, connections=32, rps=31_000.0, ratio=1.03),
-        Result(f"{UINT8.name} in process", "Shipworthy", True, rps=370.0, detail="2 streams"),
-        Result(UINT8.name, "MLServer", False, connections=8, rps=250.0, workers=1, ratio=0.68),
-        Result("start", "Shipworthy", True, first_answer_s=0.7, rss_mb=106.0, rounds=5),
-        *(
-            Result(
-                "open-loop", name, ours, offered_rps=rate, goodput_rps=rate * share, capacity_rps=300.0, target_ms=50.0
-            )
-            for name, ours, share in (("Shipworthy", True, 0.99), ("MLServer", False, 0.5))
-            for rate in (150.0, 600.0)
-        ),
-    ]
-    text = tables.markdown(rows, environment)
-    for said in (
-        "| empty ASGI |",
-        "| 103% |",
-        "**Shipworthy, in process**",
-        "| 68% |",
-        "| 0.70 |",
-        "| 200% |",
-        "- **Sh",
-    ):
-        assert said in text, said
-    drawn = picture.chart([row for row in rows if row.workload == "open-loop"]).to_dict()
-    assert len(drawn["layer"]) == 4 and "50 ms" in json.dumps(drawn["title"])
 
 
 def test_every_server_has_pinned_versions_and_only_one_is_empty() -> None:

@@ -1,9 +1,13 @@
 """TorchServe's handler: a function of a batch of requests."""
 
 import json
+import logging
 
 import numpy as np
 from engine import from_environment
+
+# A worker says on its output what every request took, which the server reads and, as it is run here, throws away.
+logging.getLogger().setLevel(logging.WARNING)
 
 _OPENED = None
 
