@@ -67,7 +67,7 @@ class Served:
 
     def workers(self) -> list[int]:
         """Process ids of those that serve or will soon, the oldest first."""
-        return sorted(filter(has_event_loop, self._children()))
+        return sorted(pid for pid in self._children() if runs_worker(pid) and has_event_loop(pid))
 
     def spare(self) -> int | None:
         """The process that waits to be a worker, if there is one."""
@@ -202,6 +202,14 @@ def alive(pid: int) -> bool:
     """Whether a process runs; one that nobody has waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def runs_worker(pid: int) -> bool:
+    """Whether it is a worker's program: for a moment a child is a copy of its parent, event loop and all."""
+    try:
+        return b"shipworthy.server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 
