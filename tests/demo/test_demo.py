@@ -22,7 +22,8 @@ from without_torch import Environment
 ROOT = Path(__file__).parent.parent.parent
 PORTABLE = ("onnxruntime", "openvino")
 
-pytestmark = pytest.mark.timeout(1200)
+# It builds for minutes, and `make demo` shows the most of it.
+pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
 
 
 def shipworthy(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
