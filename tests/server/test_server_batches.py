@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,15 @@ def agree(together: Any, alone: Any) -> bool:
     )
 
 
+def assert_unharmed(done: Sequence[Any], alone: Sequence[Any], leaving: Container[int]) -> None:
+    """Who did not leave was answered as alone."""
+    for place, (response, one) in enumerate(zip(done, alone, strict=True)):
+        if isinstance(response, httpx.Response):
+            assert agree(told(response), one)
+        else:
+            assert place in leaving, response
+
+
 @pytest.fixture(scope="module", params=["event loop", "threads"])
 def iris(request: pytest.FixtureRequest, stored: Path) -> Iterator[Predictor]:
     """The stored package: batches run on the event loop where the host's costs are known, in a thread where not."""
@@ -89,11 +98,7 @@ async def test_requests_that_are_given_up_harm_no_other(seed: int, iris: Predict
         for place in leaving:
             tasks[place].cancel()
         done = await asyncio.gather(*tasks, return_exceptions=True)
-    for place, (response, one) in enumerate(zip(done, alone, strict=True)):
-        if isinstance(response, httpx.Response):
-            assert agree(told(response), one)
-        else:
-            assert place in leaving
+    assert_unharmed(done, alone, leaving)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -109,11 +114,7 @@ async def test_mixtures_over_the_network(seed: int, iris: Predictor) -> None:
             for place in leaving:
                 tasks[place].cancel()
             done = await asyncio.gather(*tasks, return_exceptions=True)
-    for place, (response, one) in enumerate(zip(done, alone, strict=True)):
-        if isinstance(response, httpx.Response):
-            assert agree(told(response), one)
-        else:
-            assert place in leaving, response
+    assert_unharmed(done, alone, leaving)
 
 
 def words(seed: int) -> list[str]:

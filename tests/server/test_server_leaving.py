@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from connection_cases import request
 from server_cases import PRICES, predictor
 
 from shipworthy.contract import Array, Arrays
@@ -65,11 +66,7 @@ def ask(server: Server, route: str, value: float) -> socket.socket:
         body = json.dumps({"inputs": [tensor]}).encode()
     host, port = server.url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)))
-    head = (
-        f"POST {route} HTTP/1.1\r\nhost: localhost\r\nx-request-timeout-ms: 30000\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    connection.sendall(head.encode() + body)
+    connection.sendall(request("POST", route, body, b"x-request-timeout-ms: 30000", b"content-type: application/json"))
     return connection
 
 

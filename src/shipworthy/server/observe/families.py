@@ -31,7 +31,8 @@ _MODEL = ("model", "version")
 REQUEST_SECONDS = Family(
     "shipworthy_request_duration_seconds",
     "histogram",
-    "Time from the headers of a request to its answer, of requests that were answered with success.",
+    "Time from the headers of a request (from its body, where that has at most 4 KiB) to its answer, of requests that "
+    "were answered with success.",
     (*_MODEL, "route"),
     SECONDS,
 )

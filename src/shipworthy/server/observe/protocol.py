@@ -23,7 +23,7 @@ class LaneRecorder(Protocol):
         """A batch of `rows`, padded to `bucket`, took `compute_s`; each of its `parts` had waited `queue_s`."""
 
     def answered(self, route: Route, total_s: float) -> None:
-        """A request was answered with success, `total_s` after its headers came."""
+        """A request was answered with success, `total_s` after its headers came, or its body where that is short."""
 
     def refused(self, reason: str) -> None:
         """A request was not let in: `deadline`, `requests`, `bytes` or `draining`."""
