@@ -20,7 +20,7 @@ from .servers import EMPTY, Server
 from .store import Store
 
 IRIS_CONNECTIONS = (1, 32)
-PICTURE_CONNECTIONS = (4, 8, 16)
+PICTURE_CONNECTIONS = (4, 8, 16, 32)
 FIRST_CONNECTIONS = 8
 """With which numbers of workers are chosen for pictures."""
 _ALONE = 2.0
