@@ -1,4 +1,4 @@
-"""What the package of ours gives without a server, measured between the rounds of those that have one."""
+"""What the package of ours gives without a server, measured before and after each visit to ours."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from .servers import APPS, OURS, python
 
 @dataclass
 class InProcess:
-    """Called once in each round, with its number."""
+    """Called with the number of the round, several times in each: a host's speed changes within minutes."""
 
     model: Model
     seconds: float
     """Of all batch sizes together."""
     environment: str = "shipworthy-openvino"
     rates: dict[int, float] = field(default_factory=dict)
-    """Samples per second by the round."""
+    """Samples per second by the round, the mean of its measurements."""
     elsewhere: list[float] = field(default_factory=list)
     """Cores used by others meanwhile."""
+    _found: dict[int, list[float]] = field(default_factory=dict)
     detail: str = ""
     """How its last round ran."""
     error: str | None = None
@@ -48,7 +49,8 @@ class InProcess:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             self.error = f"said {ended.stdout[-200:]!r}: {error}"
             return
-        self.rates[number], self.detail = rate, detail
+        self._found.setdefault(number, []).append(rate)
+        self.rates[number], self.detail = statistics.fmean(self._found[number]), detail
         self.elsewhere.append(elsewhere.cores)
 
     def result(self) -> Result:

@@ -19,6 +19,8 @@ _PEERS = ("#5b7fa8", "#b98a3e", "#8d6aa8", "#a85b6c", "#6b7f3e", "#7a6a5a", "#3e
 """From the first again, where there are more."""
 _INK, _MUTED, _LINE = "#1f2733", "#667080", "#cfd5dc"
 _WIDTH, _HEIGHT = 620, 340
+_LABEL = 0.06
+"""Height of a name, as a share of the highest point."""
 
 
 def write(folder: Path, rows: Sequence[Result]) -> None:
@@ -51,9 +53,9 @@ def chart(rows: Sequence[Result]) -> alt.LayerChart:
         base.mark_line(strokeWidth=2.2),
         base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(y=alt.Y("low:Q"), y2="high:Q"),
         base.mark_point(filled=True, size=46, opacity=1),
-        alt.Chart(_data(ends))
+        alt.Chart(_data(_apart(ends, gap=_LABEL * highest)))
         .mark_text(align="left", dx=9, fontSize=12)
-        .encode(x=x, y=y, text="server:N", color=colour),
+        .encode(x=x, y=alt.Y("label:Q"), text="server:N", color=colour),
     )
     target = rows[0].target_ms or 0.0
     title = alt.TitleParams(
@@ -81,6 +83,15 @@ def _point(row: Result) -> dict[str, Any]:
     low = row.goodput_rps if row.goodput_low_rps is None else row.goodput_low_rps
     high = row.goodput_rps if row.goodput_high_rps is None else row.goodput_high_rps
     return {"server": row.server, "offered": row.offered_rps, "goodput": row.goodput_rps, "low": low, "high": high}
+
+
+def _apart(ends: Sequence[dict[str, Any]], gap: float) -> list[dict[str, Any]]:
+    """Where the names of the lines stand: at their ends, and none on another."""
+    placed: list[dict[str, Any]] = []
+    for end in sorted(ends, key=lambda end: -end["goodput"]):
+        below = placed[-1]["label"] - gap if placed else end["goodput"]
+        placed.append({**end, "label": min(end["goodput"], below)})
+    return placed
 
 
 def _config() -> dict[str, Any]:

@@ -105,19 +105,23 @@ def race(
     beside: Callable[[int], None] = lambda number: None,
     after: Callable[[], None] = lambda: None,
 ) -> None:
-    """Fills the contenders' slices. `beside` is called in each round with its number, `after` when a server has ended.
+    """Fills the contenders' slices. `beside` is called with the number of the round before and after each visit to
+    ours, `after` when a server has ended.
 
     The order of a round is shuffled by its number, so that it is the same in every run and nobody has the same
     neighbour throughout. A contender that fails keeps its error; one that does not start is not tried again."""
     running = list(contenders)
     rounds = max(1, effort.rounds)
     for number in range(rounds):
-        beside(number)
         turns = list(plan(number, running))
         random.Random(number).shuffle(turns)
         for one, connections in turns:
             told(f"{model.name}: round {number + 1} of {rounds}: {one.name}, {one.engine}, {one.workers} workers")
+            if one.server.ours:
+                beside(number)
             run(model, one, connections, effort, told, number)
+            if one.server.ours:
+                beside(number)
             after()
         running = [one for one in running if one.started]
 

@@ -28,16 +28,22 @@ def test_rates_are_kept_by_the_round_and_what_goes_wrong_is_said(monkeypatch: py
         )
 
     monkeypatch.setattr(in_process.subprocess, "run", run)
-    said = [(0, rate(300.0), ""), (0, "no JSON", ""), (0, rate(100.0), ""), (1, "", "Traceback\nOSError: gone")]
+    said = [
+        (0, rate(300.0), ""),
+        (0, "no JSON", ""),
+        (0, rate(60.0), ""),
+        (0, rate(140.0), ""),
+        (1, "", "Traceback\nOSError: gone"),
+    ]
     alone = InProcess(UINT8, 1.0)
     for number in range(2):
         alone(number)
     assert alone.error is not None and "said 'no JSON'" in alone.error
-    for number in range(2, 4):
+    for number in (2, 2, 3):
         alone(number)
     row = alone.result()
-    assert alone.rates == {0: 300.0, 2: 100.0}
+    assert alone.rates == {0: 300.0, 2: 100.0}, "the mean of the measurements of a round"
     assert (row.rps, row.rps_low, row.rps_high, row.rounds) == (200.0, 100.0, 300.0, 2)
-    assert (row.error, row.detail) == ("OSError: gone", "static, 2 streams, batches of 4 (9/s of 1, 100/s of 4)")
+    assert (row.error, row.detail) == ("OSError: gone", "static, 2 streams, batches of 4 (9/s of 1, 140/s of 4)")
     assert row.elsewhere_cpu is not None
     assert InProcess(UINT8, 1.0).result().rps is None

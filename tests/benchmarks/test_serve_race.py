@@ -151,19 +151,24 @@ def test_a_narrow_race_goes_on_with_the_better_workers_and_drops_the_other_engin
 ) -> None:
     stage.rates = {("MLServer", 2, 8): 200.0, ("MLServer", 2, 16): 250.0}
     every = [*both("MLServer", engine=INT8), *both("MLServer", engine=ONNX)]
-    seen: list[int] = []
-    ran(
-        every, narrowed(8, (4, 8, 16), lambda one: one.engine == INT8), beside=seen.append, after=lambda: seen.append(9)
-    )
+    ran(every, narrowed(8, (4, 8, 16), lambda one: one.engine == INT8))
     first, second, third = stage.ran[:4], stage.ran[4:6], stage.ran[6:]
     assert {(engine, workers) for _, engine, workers, _ in first} == {(e, w) for e in (INT8, ONNX) for w in (1, 2)}
     assert all(counts == (8,) for *_, counts in first)
     assert {engine for _, engine, _, _ in second} == {INT8, ONNX}
     assert all((workers, counts) == (2, (4, 8, 16)) for *_, workers, counts in (*second, *third))
     assert [engine for _, engine, _, _ in third] == [INT8]
-    assert seen == [0, 9, 9, 9, 9, 1, 9, 9, 2, 9]
     row, _ = at_best("pictures", every, 8)
     assert (row.connections, row.workers, row.rps, row.rounds, row.other_workers_rps) == (16, 2, 250.0, 2, 100.0)
+
+
+def test_what_is_measured_beside_ours_surrounds_each_visit_to_it(stage: Stage) -> None:
+    seen: list[object] = []
+    every = [Contender(BY_NAME[name], INT8, 1) for name in ("MLServer", "Shipworthy")]
+    ran(every, everywhere(8), beside=seen.append, after=lambda: seen.append(stage.ran[-1][0]))
+    mine = [[number, number, "Shipworthy"] for number in range(3)]
+    assert [seen[at - 2 : at + 1] for at, one in enumerate(seen) if one == "Shipworthy"] == mine
+    assert sorted(map(str, seen)) == sorted(["0", "0", "1", "1", "2", "2", *["MLServer", "Shipworthy"] * 3])
 
 
 def test_the_order_of_a_round_is_its_own_and_the_same_in_every_run(stage: Stage) -> None:

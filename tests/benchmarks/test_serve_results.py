@@ -105,6 +105,12 @@ def test_the_picture_has_a_line_and_a_range_for_each_server(peers: int) -> None:
     assert len(ranged["encoding"]["color"]["scale"]["range"]) == 1 + peers
 
 
+def test_names_of_lines_that_end_close_together_stand_apart() -> None:
+    ends = [{"server": name, "goodput": at} for name, at in (("b", 98.0), ("a", 100.0), ("c", 97.0), ("d", 50.0))]
+    placed = {one["server"]: one["label"] for one in picture._apart(ends, gap=6.0)}
+    assert placed == {"a": 100.0, "b": 94.0, "c": 88.0, "d": 50.0}
+
+
 def test_rows_are_written_as_they_come_and_moved_only_when_nothing_failed(tmp_path: Path) -> None:
     told: list[str] = []
     scratch, final = tmp_path / "scratch", tmp_path / "final"

@@ -186,3 +186,13 @@ def test_near_the_best_the_fewest_in_flight_are_taken() -> None:
     assert [p.point.batch for p in ranked(points, TargetSpec(), 1.0)] == [4, 1], "by the p50, half of the p99 here"
     assert ranked(points, TargetSpec(), 0.4) == []
     assert [p.point.batch for p in ranked(points, TargetSpec(objective="latency"), None)] == [1]
+
+
+def test_several_streams_come_first_unless_one_is_much_faster() -> None:
+    def order(*rates: float) -> list[tuple[int, int]]:
+        points = [_point(1, 8, rates[0], 9), _point(2, 2, rates[1], 5), _point(2, 4, rates[2], 7)]
+        return [(p.point.streams, p.point.batch) for p in ranked(points, TargetSpec(), None)]
+
+    assert order(100, 93, 94) == [(2, 2), (2, 4), (1, 8)]
+    assert order(100, 90, 94) == [(2, 4), (1, 8), (2, 2)], "the first is not near the best of its kind"
+    assert order(100, 90, 92) == [(1, 8), (2, 4), (2, 2)]

@@ -207,11 +207,20 @@ def test_those_that_left_leave_nothing_behind() -> None:
     assert [taken(line, 0.0).parts for _ in range(2)] == [[second], [first]]
 
 
-def test_a_failed_batch_teaches_nothing() -> None:
+def test_a_failed_batch_says_nothing_of_what_batches_cost() -> None:
     line = queue()
     ask(line, 0.0, 0.05)
     line.done(taken(line, 0.0), 5.0, None)
     assert line.curve.mean(1) == RESNET[1] and not line.running
+
+
+def test_failed_batches_that_make_others_late_make_it_more_careful() -> None:
+    line = queue()
+    before = line._margin.factor
+    for _ in range(4):
+        ask(line, 0.0, 0.05)
+        line.done(taken(line, 0.0), 0.2, None)
+    assert line._margin.factor > before + 0.5
 
 
 def test_a_batch_that_is_overdue_is_expected_to_stay_so() -> None:

@@ -159,6 +159,16 @@ def test_what_is_no_request_of_ours(server: Listening, head: bytes) -> None:
     assert_refused(server.ask(head), 400, "malformed")
 
 
+@pytest.mark.parametrize("zeros", [18, 5_000])
+def test_length_of_more_digits_than_any_body_has(zeros: int) -> None:
+    with listening() as server:
+        head = b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: " + b"0" * zeros + b"5\r\n\r\n"
+        assert_refused(server.ask(head), 400, "malformed")
+        assert_refused(server.ask(head + b"12345"), 400, "malformed")
+        assert not server.app.seen
+        assert server.watch.refused["malformed"] == 2
+
+
 def test_absolute_targets_of_this_host(server: Listening) -> None:
     got = server.ask(b"GET http://LocalHost/a%20b?c HTTP/1.1\r\nhost: localhost\r\n" + CLOSE + b"\r\n")
     assert split_answers(got)[0][2] == b"/a b"

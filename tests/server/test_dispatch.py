@@ -36,7 +36,7 @@ class Runs:
             assert self.go.wait(10)
         time.sleep(self.seconds)
         ran = Run(batch.rows, batch.bucket, [0.0] * len(batch.parts), self.seconds or 1e-4, failed=False)
-        return Outcome([object() for _ in batch.parts], [ran])  # type: ignore[misc]
+        return Outcome([object() for _ in batch.parts], [ran], batch.bucket)  # type: ignore[misc]
 
 
 @pytest.fixture

@@ -17,13 +17,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from connection_cases import listening, read_all, request, split_answers
+import uvicorn
+from connection_cases import listening, read_all, request, split_answers, wait_until
 from server_cases import PRICES, assert_problem, predictor
 
 from shipworthy.contract import Array, Arrays
 from shipworthy.predict import Predictor
 from shipworthy.scheduling import Refusal
 from shipworthy.server import Settings, answering, bodies, create_app
+from shipworthy.server.connections.exchange import Exchange
 from shipworthy.server.connections.protocol import Connection
 from shipworthy.server.dispatch import Dispatcher
 from shipworthy.server.front import Front
@@ -53,6 +55,7 @@ class Served:
     port: int
     tasks: list[str]
     """One entry for each task that a request needed."""
+    web: uvicorn.Server
 
     def post(self, value: object = None, path: str = "/predict", **options: Any) -> httpx.Response:
         return self.http.post(path, json=ROW if value is None else value, **options)
@@ -72,7 +75,7 @@ def served(model: Predictor, monkeypatch: pytest.MonkeyPatch, **settings: Any) -
     with listening(app) as server, httpx.Client(base_url=server.url) as http:
         assert http.post("/predict", json=ROW).status_code == 200, "the first one finds the route"
         tasks.clear()
-        yield Served(http, server.port, tasks)
+        yield Served(http, server.port, tasks, server.web)
         lane = app._catalog.lane("prices")
         assert (lane.queue.requests, lane.queue.bytes, lane.queue.rows) == (0, 0, 0)
 
@@ -143,8 +146,9 @@ def test_what_fails_on_this_way_is_answered(monkeypatch: pytest.MonkeyPatch, cap
                 broken.setattr(owner, name, fail)
                 with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
                     body = json.dumps(ROW).encode()
-                    client.sendall(request("POST", "/predict", body, b"content-type: application/json"))
-                    assert split_answers(read_all(client))[0][0] == 500
+                    # What comes after it in the same read finds the connection at its end.
+                    client.sendall(request("POST", "/predict", body, b"content-type: application/json") * 2)
+                    assert [status for status, _, _ in split_answers(read_all(client))] == [500]
             assert "a secret" in caplog.text
             assert server.post().json()["value"] == 3.5
 
@@ -237,6 +241,22 @@ def test_short_body_that_comes_by_itself_is_waited_for(monkeypatch: pytest.Monke
             assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
+def test_stop_answers_who_still_sends_a_short_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = request("POST", "/predict", json.dumps(ROW).encode(), b"content-type: application/json")
+    with (
+        served(small(), monkeypatch) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as client,
+    ):
+        client.sendall(sent[:-3])
+        time.sleep(0.1)
+        assert not server.tasks
+        server.web.should_exit = True
+        wait_until(lambda: server.tasks)
+        client.sendall(sent[-3:])
+        [(status, headers, _)] = split_answers(read_all(client))
+        assert (status, headers["connection"]) == (200, "close")
+
+
 def test_client_that_leaves_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
     began = threading.Event()
@@ -288,3 +308,59 @@ def test_requests_leave_no_cycles_behind(monkeypatch: pytest.MonkeyPatch) -> Non
                 gc.garbage.clear()
                 gc.enable()
             assert len(left) < 20, left[:5]
+
+
+def unmixable(run: Callable[[Arrays], dict[str, Array]], *, quick: bool) -> Predictor:
+    """One whose rows must not share a batch, as its outputs depend on their neighbours."""
+    made = small(run) if quick else predictor(PRICES, run)
+    made.mixes = False
+    return made
+
+
+@pytest.mark.parametrize("quick", [True, False], ids=["event loop", "threads"])
+@pytest.mark.parametrize("path", ["/predict", "/predict?round=9"])
+def test_rows_that_must_not_mix_run_alone(path: str, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def beside(feeds: Arrays) -> dict[str, Array]:
+        time.sleep(0.005)
+        return {"price": feeds["row"].sum(axis=1, keepdims=True) + len(feeds["row"])}
+
+    with (
+        served(unmixable(beside, quick=quick), monkeypatch, target_ms=60_000) as server,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        rows = [[float(value), 0.5] for value in range(100)]
+        answers = list(pool.map(lambda row: server.post({"row": row}, path), rows))
+        assert {answer.status_code for answer in answers} == {200}, answers[0].text
+        assert [answer.json()["value"] for answer in answers] == [value + 1.5 for value in range(100)]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict?round=9"])
+def test_who_left_is_not_counted_as_answered(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaves, exchanges = False, list[Exchange]()
+    glance = Exchange.glance
+
+    def seen(exchange: Exchange) -> bytes | None:
+        exchanges.append(exchange)
+        return glance(exchange)
+
+    def run(feeds: Arrays) -> dict[str, Array]:
+        if leaves:
+            # As when the event loop learns of it between two batches.
+            exchanges[-1].leave()
+        return total(feeds)
+
+    monkeypatch.setattr(Exchange, "glance", seen)
+    with served(small(run), monkeypatch) as server:
+        before, leaves = _answered(server), True
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            client.sendall(request("POST", path, json.dumps(ROW).encode(), b"content-type: application/json"))
+            wait_until(lambda: exchanges and exchanges[-1].gone)
+        leaves = False
+        assert server.post().status_code == 200
+        assert _answered(server) == before + 1
+
+
+def _answered(server: Served) -> float:
+    text = server.http.get("/metrics").text
+    lines = [line for line in text.splitlines() if line.startswith("shipworthy_requests_total") and '"200"' in line]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)

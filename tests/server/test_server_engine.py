@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,6 +143,25 @@ def test_what_failed_is_spent_and_teaches_nothing() -> None:
     assert alone.spent >= SLEEP_S
     nothing = engine.run(batch(1, numbers("a", 1)))
     assert (nothing.seconds, nothing.spent, nothing.runs) == (None, 0.0, [])
+
+
+def test_time_of_a_half_is_not_taken_for_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, asked = prices(), []
+    joined = engine._joined
+
+    def too_large(parts: Any, sizes: Any, bucket: int) -> Arrays:
+        asked.append(bucket)
+        if len(asked) <= 2:
+            raise MemoryError
+        return joined(parts, sizes, bucket)
+
+    monkeypatch.setattr(engine, "_joined", too_large)
+    outcome = engine.run(batch(4, arrays([1, 1], [2, 2]), arrays([3, 3], [4, 4])))
+    assert asked == [4, 2, 2]
+    assert isinstance(outcome.results[0], MemoryError)
+    assert values(outcome.results[1]) == [6, 8]
+    assert [run.bucket for run in outcome.runs] == [2]
+    assert outcome.seconds is None and outcome.spent > 0
 
 
 def test_error_of_a_part_holds_no_rows_of_others() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from shipworthy.contract import Array, Arrays
 from shipworthy.errors import ServeError
 from shipworthy.server import Server
 from shipworthy.server.plan import Plan
+from shipworthy.server.process import YOUNG, Process
 
 ROW = {"features": [5.1, 3.5, 1.4, 0.2]}
 
@@ -48,6 +50,18 @@ def test_stopping_finishes_what_is_in_flight(stored: Path, monkeypatch: pytest.M
     assert answers[0].json()["value"] == 3.0
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.url + "/livez")
+
+
+def test_the_collector_is_left_as_it_was() -> None:
+    process = object.__new__(Process)
+    process._thresholds = None
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    process._thaw()
+    assert gc.get_threshold() == before
+    process._freeze()
+    assert gc.get_threshold()[0] == YOUNG and gc.get_freeze_count() > frozen
+    process._thaw()
+    assert gc.get_threshold() == before and gc.get_freeze_count() <= frozen
 
 
 def test_stopping_twice_does_nothing_more(stored: Path) -> None:

@@ -187,8 +187,11 @@ class Queue:
         """A batch has ended at `now`; its run took `seconds`, None where it failed."""
         self.running.remove(batch)
         self._look()
-        if seconds is None:
-            return
+        if seconds is not None:
+            self._learn(batch, seconds)
+        self._judge(batch, now)
+
+    def _learn(self, batch: Batch, seconds: float) -> None:
         group = batch.group
         if group.key is not None:
             self._waiting.learn(group, seconds / (batch.expected - batch.started))
@@ -198,7 +201,6 @@ class Queue:
             self.plan.refresh()
         else:
             self._renew()
-        self._judge(batch, now)
 
     def _renew(self) -> None:
         plan = self.plan

@@ -63,11 +63,11 @@ class Scheduler:
             self._only = next(iter(self._queues))
             self._only.share, self._only.opens, self._only.turn = 1.0, 0.0, 0.0
 
-    def next(self, now: float, *, busy: bool = False) -> Batch | None:
+    def next(self, now: float, *, threaded: bool = False) -> Batch | None:
         """The batch that should start now; None where nothing waits or no core is free. Asked until it is None.
 
-        `busy`: only of queues that keep cores busy."""
-        while (queue := self._turn(busy)) is not None:
+        `threaded`: only of queues that keep cores busy, whose batches run in threads."""
+        while (queue := self._turn(threaded)) is not None:
             cores = queue.cores
             idle = queue.streams - len(queue.running)
             if cores:
@@ -108,15 +108,11 @@ class Scheduler:
         if self._only is None:
             self._even(now)
 
-    def _turn(self, busy: bool) -> Queue | None:
+    def _turn(self, threaded: bool) -> Queue | None:
         only = self._only
         if only is not None:
-            return only if only.rows and len(only.running) < only.streams and (only.cores or not busy) else None
-        ready = [
-            queue
-            for queue in self._queues
-            if queue.rows and len(queue.running) < queue.streams and (queue.cores or not busy)
-        ]
+            return only if _is_ready(only, threaded) else None
+        ready = [queue for queue in self._queues if _is_ready(queue, threaded)]
         # What needs no core waits for none.
         return min(ready, key=lambda queue: (queue.cores > 0.0, max(queue.served, self._clock)), default=None)
 
@@ -146,3 +142,7 @@ class Scheduler:
                     break
                 free += freed
                 queue.opens = end
+
+
+def _is_ready(queue: Queue, threaded: bool) -> bool:
+    return bool(queue.rows) and len(queue.running) < queue.streams and (queue.cores > 0.0 or not threaded)

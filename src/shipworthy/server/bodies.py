@@ -37,7 +37,7 @@ class ClientGone(Exception):
     """The client has left before its request was complete."""
 
 
-async def read_body(receive: Receive, limit: int, count: Callable[[int], None] = lambda size: None) -> bytes:
+async def read_body(receive: Receive, limit: int, count: Callable[[int], None] | None = None) -> bytes:
     """The whole body; refused as soon as it is seen to be longer than `limit` bytes. Raises ClientGone.
 
     `count` is told how many bytes have come, where they come in pieces."""
@@ -51,7 +51,8 @@ async def read_body(receive: Receive, limit: int, count: Callable[[int], None] =
         size += len(pieces[-1])
         if size > limit:
             raise too_long(limit)
-        if more := message.get("more_body", False):
+        more = message.get("more_body", False)
+        if more and count is not None:
             count(len(pieces[-1]))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

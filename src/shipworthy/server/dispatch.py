@@ -181,17 +181,19 @@ class Dispatcher:
             with self._guard:
                 now = clock()
                 self._scheduler.done(batch, now, outcome.seconds, outcome.spent)
-                following = self._scheduler.next(now, busy=True)
+                following = self._scheduler.next(now, threaded=True)
         finally:
-            other = following if following is not None and following.queue is not batch.queue else None
-            loop.call_soon_threadsafe(self._freed, batch, streams, outcome, other)
-        return following if other is None else None
+            mine = following is None or following.queue is batch.queue
+            loop.call_soon_threadsafe(self._freed, batch, streams, outcome, None if mine else following)
+        return following if mine else None
 
     def _freed(self, batch: Batch, streams: Streams, outcome: Outcome, other: Batch | None) -> None:
-        if other is not None:
-            self._begin(other)
-        self._look()
-        _deliver(batch, streams, outcome)
+        try:
+            if other is not None:
+                self._begin(other)
+            self._look()
+        finally:
+            _deliver(batch, streams, outcome)
 
     def _expire(self, queue: Queue) -> None:
         with self._guard:

@@ -117,12 +117,18 @@ class Outcome:
 
     results: list[Ran | Exception]
     runs: list[Run]
+    bucket: int
+    """Rows that the batch was to be run with."""
 
     @property
     def seconds(self) -> float | None:
         """Of the run where one served all parts, from which may be learned what a batch costs; None where that failed,
         or where nothing ran."""
-        return None if len(self.runs) != 1 or self.runs[0].failed else self.runs[0].seconds
+        if len(self.runs) != 1:
+            return None
+        run = self.runs[0]
+        # Where there is no memory for all rows together, there may be for a half of them.
+        return None if run.failed or run.bucket != self.bucket else run.seconds
 
     @property
     def spent(self) -> float:
@@ -147,10 +153,10 @@ class Engine:
         others are answered after at most 2 ceil(log2(n)) + 1 runs; where all do, 2n - 1 runs say so."""
         runs: list[Run] = []
         try:
-            return Outcome(self._results(batch, runs), runs)
+            return Outcome(self._results(batch, runs), runs, batch.bucket)
         # Want of memory for the joined rows, say. Who waits is told, and the stream is free again.
         except Exception as error:  # noqa: BLE001
-            return Outcome([error] * len(batch.parts), runs)
+            return Outcome([error] * len(batch.parts), runs, batch.bucket)
 
     def _results(self, batch: Batch, runs: list[Run]) -> list[Ran | Exception]:
         works: list[Work] = [part.payload for part in batch.parts]

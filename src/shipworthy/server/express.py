@@ -5,7 +5,7 @@ fifth of what it costs. Whatever is not plain takes the usual way, which also sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.types import ASGIApp, Scope
 
@@ -19,14 +19,18 @@ from .replies import JSON_TYPE, send_lines
 
 if TYPE_CHECKING:
     from .front import Front, Hot
+    from .lane import Lane
 
 MOST_BYTES = 4096
-"""Of a body that is looked at here: to find that it is not plain costs no more than some microseconds."""
+"""Of a body that is looked at here: to find that it is not plain costs no more than some microseconds. The web server
+waits for bodies of this length (`connections.protocol.SHORT`)."""
 _JSON = JSON.encode()
 
 
 class WebExchange(Protocol):
     """What is asked of the web server."""
+
+    gone: bool
 
     def glance(self) -> bytes | None: ...
 
@@ -46,6 +50,7 @@ class Express:
         self.place: Place
 
     def done(self) -> bool:
+        # Also where the client has left: the place is still to be closed.
         return False
 
     def set_result(self, ran: Ran) -> None:
@@ -70,6 +75,8 @@ class Express:
         )
 
     def _answer(self, ran: Ran) -> None:
+        if self._exchange.gone:
+            return
         head, (lane, _, route) = self._head, self._hot
         body = answer(lane, ran, None)
         lines, close = self._front.lines(JSON_TYPE, body, head, None, (), ran)
@@ -80,7 +87,7 @@ class Express:
         lane.metrics.answered(route, clock() - self._started)
 
 
-def express(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool:
+def take_on(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool:
     """Take a request on that may go this way; False where it may not, and nothing has come of it.
 
     What was found out about it until then is in the scope, and is not found out again."""
@@ -89,10 +96,7 @@ def express(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool
     if body is None or len(body) > MOST_BYTES or len(body) > lane.settings.max_body_bytes:
         return False
     head = Head(scope)
-    if not _is_plain(head) or front.problem(scope) is not None:
-        return False
-    head.value = as_json(body)
-    numbers = None if lane.rows is None else lane.rows.take(head.value)
+    numbers = _numbers(front, lane, head, body)
     if numbers is None:
         scope[HEAD] = head
         return False
@@ -108,6 +112,14 @@ def express(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool
         place.close()
         raise
     return True
+
+
+def _numbers(front: Front, lane: Lane, head: Head, body: bytes) -> list[Any] | None:
+    """Those of the one instance that a plain request has; None where it is not plain, or may not be answered."""
+    if lane.rows is None or not _is_plain(head) or front.problem(head.scope) is not None:
+        return None
+    head.value = as_json(body)
+    return lane.rows.take(head.value)
 
 
 def _is_plain(head: Head) -> bool:

@@ -17,7 +17,7 @@ from .answering import predict
 from .bodies import ClientGone
 from .catalog import Catalog
 from .dispatch import StoppedError, clock
-from .express import WebExchange, express
+from .express import WebExchange, take_on
 from .head import ANSWER, HEAD, Head
 from .lane import Lane
 from .observe.protocol import Route
@@ -66,6 +66,7 @@ class Front:
             hot = route or self._found(path)
             lane, handler, name = hot
             reply = await handler(lane, head, receive)
+            head.stay()
         except ClientGone:
             self._left(head, hot, trace, started)
             return
@@ -81,6 +82,9 @@ class Front:
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer, and the log the rest
             await self.refuse(error, head, hot, trace, send, started)
             return
+        if head.left:
+            self._left(head, hot, trace, started)
+            return
         await self._send(send, 200, reply.content_type, reply.body, head, trace, reply.headers, reply.spent)
         total_s = clock() - started
         lane.metrics.answered(name, total_s)
@@ -92,7 +96,7 @@ class Front:
         hot = self._routes.get(scope["path"])
         if hot is None or hot[1] is not predict or not hot[0].express or self._reporter is not None:
             return False
-        return scope["method"] == "POST" and express(self, hot, scope, exchange)
+        return scope["method"] == "POST" and take_on(self, hot, scope, exchange)
 
     def problem(self, scope: Scope) -> ProblemError | None:
         """Why a caller is not answered; None for others."""
@@ -148,6 +152,7 @@ class Front:
     async def refuse(
         self, error: Exception, head: Head, hot: Hot | None, trace: Trace | None, send: Send, started: float
     ) -> None:
+        """Answer what is wrong; `hot` is None where no model was found."""
         path: str = head.scope["path"]
         words = worded(error, path, head.id)
         if words.status == INTERNAL.status:

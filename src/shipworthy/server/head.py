@@ -33,7 +33,7 @@ class Head:
     def __init__(self, scope: Any) -> None:
         self.scope = scope
         self.left = False
-        """The client has left, and the task of its request was cancelled for that."""
+        """The client has left."""
         self.value: object = None
         """Of a body of JSON that was parsed already."""
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -62,6 +62,15 @@ class Head:
             task.cancel()
 
         register(leave)
+
+    def stay(self) -> None:
+        """From now on it only notes that the client has left; so it does if that has happened before."""
+        register = self.extensions.get(GONE)
+        if register is not None:
+            register(self._note)
+
+    def _note(self) -> None:
+        self.left = True
 
     def whole(self, limit: int, count: Callable[[int], object]) -> bytes | None:
         """The body, where all of it is there already and the web server tells of that; None where it is awaited, and

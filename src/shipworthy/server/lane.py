@@ -54,7 +54,8 @@ class Lane:
         self.version = predictor.version
         self.settings = settings
         self.metrics = metrics
-        self.rows = predictor.codec.rows
+        self.rows = predictor.codec.rows if predictor.mixes else None
+        """Converts the numbers of several requests together; None also where rows must not share a batch."""
         self.closed = False
         self.reading: dict[Place, None] = {}
         """Places whose bodies are being read."""

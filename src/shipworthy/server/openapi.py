@@ -13,9 +13,16 @@ from .bodies import FORM, IMAGES, JSON
 from .catalog import Catalog
 from .lane import Lane
 from .problems import MEDIA_TYPE, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEM_TYPES
-from .schemas import Schema, instance_example, instance_schema, many_schema, tensor_schema
+from .schemas import (
+    TIMEOUT_PARAMETER,
+    VERSION_PARAMETER,
+    Schema,
+    instance_example,
+    instance_schema,
+    many_schema,
+    tensor_schema,
+)
 from .v2 import document_infer
-from .v2.openapi import TIMEOUT, VERSION
 
 _SECTIONS = {
     "predict": "Ask a model. Instances come as JSON; images, where the model takes them, also as they are.",
@@ -47,7 +54,7 @@ _PARAMETERS = [
         "description": "Comes back with the answer; made up where there is none.",
         "schema": {"type": "string", "maxLength": 128},
     },
-    TIMEOUT,
+    TIMEOUT_PARAMETER,
 ]
 _HEADERS = {
     "x-request-id": {"schema": {"type": "string"}},
@@ -90,7 +97,7 @@ def _add_model(api: dict[str, Any], name: str, lane: Lane) -> None:
     schemas[f"{name}.Answer"] = answer_schema(contract)
     paths[f"/models/{name}/predict"] = {"post": _operation(name, lane, f"predict_{name}", f"Ask {name}")}
     numbered = _operation(name, lane, f"predict_version_{name}", f"Ask a version of {name}")
-    numbered["parameters"] = [VERSION, *_PARAMETERS]
+    numbered["parameters"] = [VERSION_PARAMETER, *_PARAMETERS]
     numbered["responses"] |= {"404": _refusal(NOT_FOUND.title)}
     paths[f"/models/{name}/versions/{{version}}/predict"] = {"post": numbered}
 

@@ -60,9 +60,9 @@ class Place:
         self._task = asyncio.current_task()
         reading[self] = None
         try:
-            # The web server tells of pieces itself, where it hands over whole bodies.
-            told = () if WHOLE in head.extensions else (self.count,)
-            return await read_body(receive, self._lane.settings.max_body_bytes, *told)
+            # A web server that hands over whole bodies tells of their pieces itself.
+            count = None if WHOLE in head.extensions else self.count
+            return await read_body(receive, self._lane.settings.max_body_bytes, count)
         except asyncio.CancelledError:
             if not self._given_up:
                 raise

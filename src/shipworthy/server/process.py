@@ -78,6 +78,8 @@ class Process:
         self._leaving = asyncio.Event()
         self._last = False
         self._reloading = asyncio.Lock()
+        self._thresholds: tuple[int, int, int] | None = None
+        """Of the garbage collector, before the models were served."""
         self.loaded: tuple[Served, ...] = ()
         """What was loaded at the start."""
 
@@ -114,7 +116,6 @@ class Process:
         When all is loaded and `admitted` lets it, the models are served, and `ready` is called with what was loaded.
         Before that, connections are told that the server is starting, or wait in the socket's own queue where it shall
         not `listen_at_once`."""
-        before = gc.get_threshold()
         left = asyncio.create_task(self._leaving.wait())
         flushing = asyncio.create_task(self.catalog.metrics.keep_flushing())
         serving = asyncio.create_task(self._serve()) if listen_at_once else None
@@ -131,13 +132,14 @@ class Process:
             opening.cancel()
             left.cancel()
             self._web.should_exit = True
-            if serving is not None:
-                await serving
-            await self._dismiss()
-            flushing.cancel()
-            self.catalog.metrics.close()
-            # The process may be another program's, which goes on.
-            gc.set_threshold(*before)
+            try:
+                if serving is not None:
+                    await serving
+                await self._dismiss()
+            finally:
+                flushing.cancel()
+                self.catalog.metrics.close()
+                self._thaw()
 
     async def load(self, package: str | Path) -> None:
         """Load the packages of a name anew, or take up the package at a path. ServeError where there is neither."""
@@ -210,12 +212,22 @@ class Process:
         if self._plan.grpc is not None:
             self._grpc = await self._start_grpc(self._plan.grpc)
         if threading.current_thread() is threading.main_thread():
-            # What was imported and loaded stays: to look through it for garbage takes 30 ms, several times a second.
-            gc.collect()
-            gc.freeze()
-            # Requests under way are no garbage: with the usual 700, a burst of thirty is looked through.
-            gc.set_threshold(YOUNG)
+            self._freeze()
         ready(predictors)
+
+    def _freeze(self) -> None:
+        """What was imported and loaded stays: to look through it for garbage takes 30 ms, several times a second."""
+        self._thresholds = gc.get_threshold()
+        gc.collect()
+        gc.freeze()
+        # Requests under way are no garbage: with the usual 700, a burst of thirty is looked through.
+        gc.set_threshold(YOUNG)
+
+    def _thaw(self) -> None:
+        """Leave the collector as it was: the process may be another program's, which goes on."""
+        if self._thresholds is not None:
+            gc.unfreeze()
+            gc.set_threshold(*self._thresholds)
 
     async def _start_grpc(self, address: str) -> GrpcServer:
         from .v2.grpc_server import server_credentials, start

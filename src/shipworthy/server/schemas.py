@@ -12,11 +12,19 @@ import numpy as np
 from ..contract import Contract, Dim, ImageAccept, InputSpec, RecordEncode, TensorSpec
 from ..contract.accept import CHANNELS
 from ..predict.requests import MANY
+from .head import MAX_TIMEOUT_MS
 
 Schema: TypeAlias = dict[str, Any]
 
 MAX_EXAMPLE = 1024
 """A tensor with more numbers has no example."""
+VERSION_PARAMETER: Schema = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
+TIMEOUT_PARAMETER: Schema = {
+    "name": "x-request-timeout-ms",
+    "in": "header",
+    "description": "An answer that would come later is given up with 504.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+}
 
 
 def instance_schema(contract: Contract) -> Schema:

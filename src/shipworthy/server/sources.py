@@ -5,6 +5,7 @@ A name from a caller is only ever compared with the names that packages give the
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Sources:
         self._repository = Path(repository) if repository is not None else None
         self._open = open_package
         self._known: dict[Path, str] = {}
+        self._changing = threading.Lock()
         if self._repository is not None and not self._repository.is_dir():
             raise ServeError(f"repository {repository}", "is no folder", "name the folder that has the packages")
 
@@ -53,7 +55,7 @@ class Sources:
 
     def look(self) -> None:
         """Look for packages anew; opens none. ServeError where the repository cannot be read."""
-        self._labelled("")
+        self._labelled(patient=True)
 
     def has(self, package: Path) -> bool:
         """Whether it is one of those that were named."""
@@ -64,7 +66,8 @@ class Sources:
         name = read_label(package).name
         if package not in self._packages:
             self._packages = (*self._packages, package)
-        self._known[package] = name
+        with self._changing:
+            self._known[package] = name
         return name
 
     def remove(self, package: Path) -> None:
@@ -105,21 +108,24 @@ class Sources:
             opened.pop_all()
         return Found(tuple(versions), tuple(predictor for predictor in versions.values() if predictor is not None))
 
-    def _labelled(self, wanted: str | None = None) -> list[tuple[Path, Label]]:
+    def _labelled(self, wanted: str | None = None, *, patient: bool = False) -> list[tuple[Path, Label]]:
         """The operator's own packages as they were named, then those of the folder, oldest first.
 
-        One of the operator's own that cannot be read is refused, unless it had another name than the `wanted` one."""
+        One of the operator's own that cannot be read is refused, unless it had another name than the `wanted` one, or
+        any name and this is `patient`."""
         own = []
         for path in self._packages:
             try:
                 own.append((path, read_label(path)))
             except PackageError:
-                if wanted is None or self._known.get(path, wanted) == wanted:
+                had = self._known.get(path)
+                if had is None or not (patient or (wanted is not None and had != wanted)):
                     raise
         labelled = [*own, *sorted(self._in_repository(), key=lambda item: (item[1].created, item[1].digest))]
         # One of the operator's own that cannot be read now keeps the name that it had.
-        kept = {path: name for path, name in self._known.items() if path in self._packages}
-        self._known = kept | {path: label.name for path, label in labelled}
+        with self._changing:
+            kept = {path: name for path, name in self._known.items() if path in self._packages}
+            self._known = kept | {path: label.name for path, label in labelled}
         return labelled
 
     def _in_repository(self) -> Iterator[tuple[Path, Label]]:

@@ -46,8 +46,8 @@ class Exchange:
         "_method",
         "_more",
         "_most",
+        "_old",
         "_on_gone",
-        "_plain",
         "_size",
         "_waiter",
         "complete",
@@ -59,9 +59,9 @@ class Exchange:
 
     def __init__(self, connection: Connection, method: str, version: str, keep_alive: bool, expects: bool) -> None:
         """`expects`: the client waits for a word before it sends the body."""
-        self._connection, self._method, self._plain = connection, method, version == "1.0"
+        self._connection, self._method, self._old = connection, method, version == "1.0"
         # HTTP/1.0 closes after every answer: its ways of not doing so are not understood by every proxy.
-        self.keep_alive, self.expects = keep_alive and not self._plain, expects
+        self.keep_alive, self.expects = keep_alive and not self._old, expects
         self.gone = self.complete = self.sent = False
         """Nobody is there any longer; the answer is given; its head is written."""
         self._body: list[bytes | bytearray] = []
@@ -218,7 +218,7 @@ class Exchange:
         two awaited messages this does with one call, which small answers are quick enough to notice."""
         if self.gone or self.complete:
             return True
-        if self._connection.write_paused or self._head is not None or self._plain or self._method == "HEAD":
+        if self._connection.write_paused or self._head is not None or self._old or self._method == "HEAD":
             return False
         if self.expects or (close and self._connection.last_in_line(self)):
             self.keep_alive = False
@@ -253,7 +253,7 @@ class Exchange:
             self._bare, self._left = True, 0
         elif self._left is None:
             # HTTP/1.0 knows no chunks: the answer ends with the connection.
-            self._chunked = not self._plain
+            self._chunked = not self._old
             if self._chunked:
                 head += (b"transfer-encoding", b": ", b"chunked", b"\r\n")
         # A client that still waits for leave to send its body may send it or not: what comes next could be either.

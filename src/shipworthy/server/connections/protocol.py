@@ -28,12 +28,13 @@ WHOLE = "shipworthy.whole"
 """That under which `Exchange.whole` stands."""
 
 SHORT = 4096
-"""Bytes of a body that is waited for before a request begins."""
+"""Bytes of a body that is waited for before a request begins, so that it can be answered without a task."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 Immediate: TypeAlias = Callable[[Scope, Exchange], bool]
-"""What an application may have as `express`: it is called before a task is made for a request that is complete, and
-returns True where it will answer by `Exchange.answer`, or by a task of its own that it makes with `Exchange.go_on`."""
+"""What an application may have as `express`: it is called before a task is made for a request, and returns True where
+it will answer by `Exchange.answer`, or by a task of its own that it makes with `Exchange.go_on`. `Exchange.glance`
+gives it the body, if that is complete."""
 
 
 class Connection(Reader):
@@ -128,6 +129,9 @@ class Connection(Reader):
 
     def shutdown(self) -> None:
         """Asked by the server when it stops: leave now, or with the last answer that is due."""
+        if self._unstarted is not None:
+            # Only what has a task is answered if it is not waited for.
+            self._start()
         if self._active is not None:
             last = self._queue[-1][0] if self._queue else self._active
             last.keep_alive = False
@@ -220,13 +224,13 @@ class Connection(Reader):
         application that answers without a task can do so."""
         if self._express is None or self._chunked or self._active is None or self._active.expects:
             return False
-        return self._length() <= SHORT
+        return self._length <= SHORT
 
     def _start(self) -> None:
         exchange, scope, self._unstarted = self._active, self._unstarted, None
         assert exchange is not None and scope is not None
         try:
-            taken = self._express is not None and exchange.glance() is not None and self._express(scope, exchange)
+            taken = self._express is not None and self._express(scope, exchange)
         # As in `Exchange.run`; and this is called by the parser, which would take it for a fault of the request.
         except Exception as error:  # noqa: BLE001
             exchange.failed(scope, error)
@@ -309,7 +313,9 @@ class Connection(Reader):
 
     def _break_off(self, why: str) -> None:
         self._phase = DEAF
-        self.watch.refused[why] += 1
+        # One that was refused before has its reason.
+        if self._refusal is None:
+            self.watch.refused[why] += 1
         self.transport.abort()
 
     def pause(self) -> None:

@@ -20,11 +20,12 @@ from .watch import Watch
 BETWEEN, HEAD, BODY, DEAF = range(4)
 """What is being read: nothing yet, headers, a body; or what comes is dropped, for the connection is about to end."""
 
-_PLAIN = 65_536
+_PAST_PARSER = 65_536
 """Where so much of a body of known length is still to come, it is taken past the parser, which would copy it."""
 _CHUNK_SLACK = 65_536
 """Bytes by which a chunked body may weigh more than three times what it carries."""
-_WATCHED = frozenset((b"host", b"transfer-encoding", b"expect"))
+_WATCHED = frozenset((b"host", b"transfer-encoding", b"expect", b"content-length"))
+_MOST_DIGITS = 18
 _UPGRADE = frozenset((b"upgrade", b"connection", b"http2-settings"))
 
 
@@ -44,6 +45,7 @@ class Reader(asyncio.Protocol, ABC):
         "_got",
         "_headers",
         "_left",
+        "_length",
         "_most",
         "_parser",
         "_phase",
@@ -66,6 +68,8 @@ class Reader(asyncio.Protocol, ABC):
         """Headers that are read, and those of the last request."""
         self._left = 0
         """Bytes of a body that the parser does not see; it is made anew for what follows."""
+        self._length = 0
+        """Bytes of the body that is being read, as its headers say; 0 where they do not."""
         self._target = b""
         self._reading: Exchange | None = None
         """The request whose body is being read, or was read last."""
@@ -130,14 +134,9 @@ class Reader(asyncio.Protocol, ABC):
     def _look_ahead(self) -> None:
         """Leave the parser out where much of a body of known length is to come."""
         assert self._reading is not None
-        length = self._length()
         # After a request that ends its connection the parser drops what comes.
-        if length - self._got >= _PLAIN and self._reading.keep_alive:
-            self._left = length - self._got
-
-    def _length(self) -> int:
-        """Bytes of the body that is being read, as its headers say; 0 where they do not."""
-        return next((int(value) for name, value in self._given if name == b"content-length"), 0)
+        if self._length - self._got >= _PAST_PARSER and self._reading.keep_alive:
+            self._left = self._length - self._got
 
     def _past_parser(self, data: bytes) -> bytes:
         """Take what belongs to the body; the rest, which the parser is to read."""
@@ -153,6 +152,9 @@ class Reader(asyncio.Protocol, ABC):
         return rest
 
     def on_message_begin(self) -> None:
+        if self._phase == DEAF:
+            # The answer to the one before has ended the connection while this read was parsed.
+            raise EndError
         self._target, self._headers = b"", []
         self._phase, self.since, self._raw = HEAD, self.watch.now, 0
 
@@ -200,12 +202,17 @@ class Reader(asyncio.Protocol, ABC):
         """Refuse what two readers could take for different requests. True where the client waits before its body."""
         host: bytes | None = None
         self._chunked = expects = False
+        self._length = 0
         for name, value in headers:
             if name in _WATCHED:
                 if name == b"host":
                     if host is not None:
                         self.end(refusals.HOSTS)
                     host = value
+                elif name == b"content-length":
+                    if len(value) > _MOST_DIGITS:
+                        self.end(refusals.UNREADABLE)
+                    self._length = int(value)
                 elif name == b"expect":
                     expects = value.lower() == b"100-continue"
                 elif self._chunked or value.lower() != b"chunked" or version == "1.0":

@@ -116,7 +116,7 @@ class Log:
             lines.append(self._line((time.time(), "warning", "log lines dropped", "shipworthy", lost)))
         try:
             for portion in _portions(lines):
-                _write(self._descriptor, portion)
+                _write_all(self._descriptor, portion)
         except OSError:
             # Nobody can be told: the place to tell it is the one that fails.
             self._spool.drop(len(events))
@@ -229,7 +229,7 @@ def _portions(lines: list[bytes]) -> Iterator[bytes]:
     yield portion
 
 
-def _write(descriptor: int, content: bytes) -> None:
+def _write_all(descriptor: int, content: bytes) -> None:
     """Write all of it, however slowly it is read."""
     rest = memoryview(content)
     while rest:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
-from ..head import MAX_TIMEOUT_MS
 from ..lane import Lane
+from ..schemas import TIMEOUT_PARAMETER, VERSION_PARAMETER, Schema
 from .datatypes import DTYPES, NAMES
 from .request import MAX_ID, MAX_TIMEOUT_US
-
-Schema: TypeAlias = dict[str, Any]
 
 _SHAPE: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _DATATYPE: Schema = {"type": "string", "enum": list(DTYPES)}
@@ -23,13 +21,6 @@ _REFUSALS = {
     503: "Too many requests are waiting, or the server is starting or stopping",
     504: "The deadline of the request has passed",
 }
-VERSION: Schema = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
-TIMEOUT: Schema = {
-    "name": "x-request-timeout-ms",
-    "in": "header",
-    "description": "An answer that would come later is given up with 504.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
-}
 _HEADERS: list[Schema] = [
     {
         "name": "Inference-Header-Content-Length",
@@ -37,7 +28,7 @@ _HEADERS: list[Schema] = [
         "description": "Bytes of JSON before the bytes of the tensors; 0 for a body that is the only input's bytes.",
         "schema": {"type": "integer", "minimum": 0},
     },
-    TIMEOUT,
+    TIMEOUT_PARAMETER,
 ]
 
 
@@ -53,7 +44,9 @@ def document_infer(api: dict[str, Any], lane: Lane) -> None:
     word = lane.model.replace("-", "_").replace(".", "_")
     current = _operation(lane, f"v2_infer_{word}", f"Infer with {lane.model}", [])
     api["paths"][f"{base}/infer"] = {"post": current}
-    versioned = _operation(lane, f"v2_infer_version_{word}", f"Infer with a version of {lane.model}", [VERSION])
+    versioned = _operation(
+        lane, f"v2_infer_version_{word}", f"Infer with a version of {lane.model}", [VERSION_PARAMETER]
+    )
     api["paths"][f"{base}/versions/{{version}}/infer"] = {"post": versioned}
 
 

@@ -108,7 +108,7 @@ class _Route(APIRoute):
 
 def _fault(error: RequestValidationError) -> str:
     if isinstance(error.body, bytes):
-        return "the body is JSON, and its content-type says so: application/json"
+        return "expected JSON, with application/json as its content-type"
     first = error.errors()[0]
     where = ".".join(str(step) for step in first["loc"][1:]) or "body"
     return f"{where}: {first['msg']}"
