@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 _SCRIPT = """
 import hashlib, json, sys
 from pathlib import Path
@@ -28,6 +30,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.full
 def test_two_processes_write_the_same_bytes(tmp_path: Path) -> None:
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     runs = [

@@ -195,6 +195,7 @@ def test_int8_that_is_no_faster_is_rejected_and_says_so(digits: Path, quick: Eff
     assert report.record.chosen in ("openvino-fp32", None)
 
 
+@pytest.mark.full  # a budget that ends between candidates is quicker to show, in test_select_build.py
 def test_a_budget_is_kept_and_the_rest_is_listed(
     digits_contract: Callable[..., Contract], quick: Effort, tmp_path: Path
 ) -> None:
