@@ -205,6 +205,6 @@ def test_a_budget_is_kept_and_the_rest_is_listed(
     rows = _rows(report)
     assert report.record.seconds <= 49.5
     late = [row for row in rows.values() if row.gate == "budget"]
-    assert late, "hundreds of epochs do not fit"
+    assert late, ("hundreds of epochs do not fit", [(row.candidate.id, row.gate, row.reason) for row in rows.values()])
     assert all("the budget of 45s" in row.reason for row in late)
     assert rows["openvino-fp32"].verdict in ("chosen", "accepted", "rejected"), "the most promising comes first"
