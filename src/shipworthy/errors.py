@@ -18,6 +18,10 @@
         * GoldenMismatch: a variant does not reproduce its golden answers on this host
         * NoUsableVariant: no variant of the package may or can run on this host
     * ServeError: a server cannot be started as asked
+    * RegistryError: a registry cannot be reached, has not what was asked for, or refuses a change
+        * Conflict: an alias names another version than the one who moves it believed
+    * RolloutError: a rollout cannot be what was asked for
+    * FeedbackError: a label, or what it is about, is refused
 
 Every one of them names the culprit, the reason and the remedy.
 """
@@ -132,3 +136,19 @@ class NoUsableVariant(PackageError):
 
 class ServeError(ShipworthyError):
     """A server cannot be started as asked."""
+
+
+class RegistryError(ShipworthyError):
+    """A registry cannot be reached, has not what was asked for, or refuses a change."""
+
+
+class Conflict(RegistryError):
+    """An alias names another version than the one who moves it believed."""
+
+
+class RolloutError(ShipworthyError):
+    """A rollout cannot be what was asked for."""
+
+
+class FeedbackError(ShipworthyError):
+    """A label, or what it is about, is refused."""

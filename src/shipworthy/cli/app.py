@@ -10,7 +10,28 @@ from rich.text import Text
 
 from .. import __version__
 from ..errors import InputError, ShipworthyError
-from . import build, check, demo, doctor, init, inspect, predict, profile, serve, verify
+from . import (
+    build,
+    check,
+    delete,
+    demo,
+    details,
+    diff,
+    doctor,
+    gc,
+    history,
+    init,
+    inspect,
+    listing,
+    predict,
+    profile,
+    promote,
+    pull,
+    push,
+    rollback,
+    serve,
+    verify,
+)
 
 app = typer.Typer(
     name="shipworthy",
@@ -22,6 +43,8 @@ app = typer.Typer(
 
 for verb in (init, check, profile, build, inspect, verify, serve, predict, demo, doctor):
     app.command(verb.NAME)(verb.command)
+for verb in (push, pull, listing, details, diff, promote, rollback, history, delete, gc):
+    app.command(verb.NAME, rich_help_panel="Registry")(verb.command)
 
 
 def _version(wanted: bool) -> None:

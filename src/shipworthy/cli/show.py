@@ -6,28 +6,22 @@ import json
 from typing import TYPE_CHECKING
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from .tables import print_table, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..contract import TensorSpec
     from ..doctor import Examination
-    from ..package import Package, VerifyReport
+    from ..evidence import BuildRecord
+    from ..package import Manifest, Package, VerifyReport
     from ..preflight import CheckReport
     from ..runtime import Description
 
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan", "ok": "green", "missing": "yellow"}
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def print_findings(report: CheckReport) -> None:
@@ -46,10 +40,10 @@ def print_findings(report: CheckReport) -> None:
 
 
 def print_tensors(kind: str, specs: Mapping[str, TensorSpec]) -> None:
-    table = _table(kind, "name", "dtype", "shape")
+    made = table(kind, "name", "dtype", "shape")
     for name, spec in specs.items():
-        table.add_row(name, spec.dtype, f"[{', '.join(map(str, spec.shape))}]".replace("[", r"\["))
-    Console().print(table)
+        made.add_row(name, spec.dtype, Text(f"[{', '.join(map(str, spec.shape))}]"))
+    print_table(made)
 
 
 def print_description(description: Description, *, graph: bool, as_json: bool) -> None:
@@ -80,7 +74,15 @@ def print_package(package: Package, *, graph: bool, as_json: bool) -> None:
     typer.echo(f"{manifest.name}: package format {manifest.format}, made {manifest.created}")
     print_tensors("inputs", manifest.signature.inputs)
     print_tensors("outputs", manifest.signature.outputs)
-    table = _table(
+    print_variants(manifest)
+    print_evidence(package.record)
+    if graph:
+        for name, text in _graphs(package).items():
+            typer.echo(f"\n# {name}\n{text}")
+
+
+def print_variants(manifest: Manifest) -> None:
+    made = table(
         "variants, the first that a host can run is served", "id", "engine", "precision", "needs", "best point"
     )
     for variant in manifest.variants:
@@ -89,25 +91,21 @@ def print_package(package: Package, *, graph: bool, as_json: bool) -> None:
         best = variant.points[0] if variant.points else None
         point = f"{best.streams} streams, {best.threads} threads, batch {best.batch}" if best else ""
         version = f"{variant.requires.engine} {variant.requires.engine_version or ''}".strip()
-        table.add_row(variant.id, version, variant.precision, ", ".join(needs), point)
-    Console().print(table)
-    _print_evidence(package)
-    if graph:
-        for name, text in _graphs(package).items():
-            typer.echo(f"\n# {name}\n{text}")
+        made.add_row(variant.id, version, variant.precision, ", ".join(needs), point)
+    print_table(made)
 
 
-def _print_evidence(package: Package) -> None:
-    table = _table("evidence, measured at the build", "candidate", "verdict", "faster than", "drop of the metric", "MB")
-    for result in package.record.results:
+def print_evidence(record: BuildRecord) -> None:
+    made = table("evidence, measured at the build", "candidate", "verdict", "faster than", "drop of the metric", "MB")
+    for result in record.results:
         evidence = result.evidence
         speed = ", ".join(f"{one.against} {one.ratio:.2f}×" for one in evidence.speed[:1])
         drop = ", ".join(f"{one.name} {one.drop:+.4f} ({one.split})" for one in evidence.metrics[-1:])
         size = "" if evidence.size_mb is None else f"{evidence.size_mb:.3f}"
-        table.add_row(result.candidate.id, result.verdict, speed, drop, size)
-    Console().print(table)
-    if package.record.why:
-        typer.echo(package.record.why)
+        made.add_row(result.candidate.id, result.verdict, speed, drop, size)
+    print_table(made)
+    if record.why:
+        typer.echo(record.why)
 
 
 def _graphs(package: Package) -> dict[str, str]:
@@ -139,7 +137,7 @@ def print_examination(examination: Examination) -> None:
     console = Console()
     host = examination.host
     console.print(Text(f"{host.cpu}, {host.cores} cores, {host.arch}, {host.os}, Python {host.python}"))
-    table = _table("", "what", "", "", "detail")
+    made = table("", "what", "", "", "detail")
     for line in examination.lines:
-        table.add_row(line.kind, line.name, Text(line.state, style=_COLOURS[line.state]), Text(line.detail))
-    console.print(table)
+        made.add_row(line.kind, line.name, Text(line.state, style=_COLOURS[line.state]), Text(line.detail))
+    print_table(made)

@@ -21,6 +21,8 @@ from .scores import class_probabilities, predicted_classes, sigmoid
 Answer: TypeAlias = dict[str, Any]
 Row: TypeAlias = Answer | Problem
 """What becomes of one row of a batch: the answer, which has no id and no stamp yet, or why there is none."""
+Naming: TypeAlias = Callable[[Sequence[Answer]], Sequence[bytes]]
+"""Gives each of a request's answers its id."""
 
 THRESHOLD = 0.5
 """A label of a multilabel task is given from this probability on."""
@@ -48,18 +50,28 @@ class Answers:
         `round` rounds every float to so many decimal digits. Raises InputError that names every row without one."""
         return [{**body, "prediction_id": new_id(), **self._stamp} for body in _bodies(rows, round)]
 
-    def encode(self, rows: Sequence[Row], *, many: bool, round: int | None = None) -> bytes:  # noqa: A002
+    def encode(
+        self,
+        rows: Sequence[Row],
+        *,
+        many: bool,
+        round: int | None = None,
+        naming: Naming | None = None,  # noqa: A002
+    ) -> bytes:
         """The same as JSON in UTF-8: the answer of the only row, or `{"predictions": [...]}` where the caller asked
-        for `many`, each with its `sample_index`."""
-        bodies = _bodies(rows, round)
+        for `many`, each with its `sample_index`. Ids are those that `naming` gives, or random ones."""
+        bodies = _bodies(rows, None)
+        ids = [new_id().encode() for _ in bodies] if naming is None else naming(bodies)
+        if round is not None:
+            bodies = [_rounded(body, round) for body in bodies]
         if not many:
             (body,) = bodies
-            return self._json(b"{", body)
-        parts = [self._json(b'{"sample_index":%d,' % index, body) for index, body in enumerate(bodies)]
+            return self._json(b"{", body, ids[0])
+        parts = [self._json(b'{"sample_index":%d,' % index, body, ids[index]) for index, body in enumerate(bodies)]
         return b'{"predictions":[%b]}' % b",".join(parts)
 
-    def _json(self, head: bytes, body: Answer) -> bytes:
-        return b'%b%b,"prediction_id":"%b%b' % (head, to_json(body)[1:-1], new_id().encode(), self._tail)
+    def _json(self, head: bytes, body: Answer, id: bytes) -> bytes:  # noqa: A002 - what it is
+        return b'%b%b,"prediction_id":"%b%b' % (head, to_json(body)[1:-1], id, self._tail)
 
 
 def _bodies(rows: Sequence[Row], digits: int | None) -> Sequence[Answer]:

@@ -13,7 +13,7 @@ from ..encode import Codec, Padding, stack
 from ..errors import InputError, Problem
 from ..package import Package, Variant
 from ..runtime.protocol import OperatingPoint, Runner
-from .answers import Answer, Answers, Row, is_batched
+from .answers import Answer, Answers, Naming, Row, is_batched
 from .costs import stated_costs
 from .memory import give_back
 from .requests import read_request
@@ -104,11 +104,19 @@ class Predictor:
         """One answer for each row of `run`'s outputs. Raises InputError where an answer is not finite."""
         return self._answers.of(self.rows(outputs), round=round)
 
-    def encode(self, rows: Sequence[Row], *, many: bool, round: int | None = None) -> bytes:  # noqa: A002
-        """The answers of one request's rows as JSON, as `predict` gives them: that of the only row, or `many`.
+    def encode(
+        self,
+        rows: Sequence[Row],
+        *,
+        many: bool,
+        round: int | None = None,
+        naming: Naming | None = None,  # noqa: A002
+    ) -> bytes:
+        """The answers of one request's rows as JSON, as `predict` gives them: that of the only row, or `many`, with
+        the ids that `naming` gives.
 
         Raises InputError, with the place among `rows`, that names every row without one."""
-        return self._answers.encode(rows, many=many, round=round)
+        return self._answers.encode(rows, many=many, round=round, naming=naming)
 
     def predict(self, value: object, *, round: int | None = None) -> Answer:  # noqa: A002
         """Answer one instance (a mapping, or a bare value where the model has one input) or many.

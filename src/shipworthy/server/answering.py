@@ -11,7 +11,7 @@ from starlette.types import Receive
 
 from ..contract import Array
 from ..encode import stack
-from ..predict.answers import Row
+from ..predict.answers import Naming, Row
 from ..predict.requests import Request as Instances
 from .bodies import JSON, parse
 from .engine import Ran
@@ -63,14 +63,19 @@ async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | 
                 place.numbers(numbers, head.value, future)
                 ran = await future
                 if ran.values > INLINE_BATCH:
-                    return Reply(await lane.beside(lambda: answer(lane, ran, digits)), ran)
-                return Reply(answer(lane, ran, digits), ran)
+                    return Reply(await lane.beside(lambda: answer(lane, head, ran, digits)), ran)
+                return Reply(answer(lane, head, ran, digits), ran)
         return await _many(lane, head, body, place, digits)
 
 
-def answer(lane: Lane, ran: Ran, digits: int | None) -> bytes:
-    """The body of an answer for one instance."""
-    return lane.predictor.encode(ran.answers, many=False, round=digits)
+def answer(lane: Lane, head: Head, ran: Ran, digits: int | None) -> bytes:
+    """The body of an answer for one instance, whose value is in the head."""
+    return lane.predictor.encode(ran.answers, many=False, round=digits, naming=_naming(lane, head, (head.value,)))
+
+
+def _naming(lane: Lane, head: Head, instances: Sequence[object]) -> Naming | None:
+    assigned = head.assigned
+    return lane.naming if assigned is None else assigned.naming(instances)
 
 
 def _is_json(content_type: str) -> bool:
@@ -93,7 +98,7 @@ async def _many(lane: Lane, head: Head, body: bytes, place: Place, digits: int |
     place.weigh(max(len(body), sum(array.nbytes for _, feeds in groups for array in feeds.values())))
     runs = await place.run_all([feeds for _, feeds in groups])
     heavy = sum(run.values for run in runs) > INLINE_VALUES
-    content = await _beside(lane, heavy, lambda: _answers(lane, asked, groups, runs, digits))
+    content = await _beside(lane, heavy, lambda: _answers(lane, head, asked, groups, runs, digits))
     return Reply(content, together(runs))
 
 
@@ -107,10 +112,11 @@ def _encode(lane: Lane, body: bytes, content_type: str, value: object) -> tuple[
 
 
 def _answers(
-    lane: Lane, asked: Instances, groups: Sequence[Group], runs: Sequence[Ran | Joined], digits: int | None
+    lane: Lane, head: Head, asked: Instances, groups: Sequence[Group], runs: Sequence[Ran | Joined], digits: int | None
 ) -> bytes:
     placed: dict[int, Row] = {}
     for (places, _), ran in zip(groups, runs, strict=True):
         placed.update(zip(places, ran.answers, strict=True))
     rows = [placed[place] for place in range(len(placed))]
-    return lane.predictor.encode(rows, many=asked.many, round=digits)
+    naming = _naming(lane, head, asked.instances)
+    return lane.predictor.encode(rows, many=asked.many, round=digits, naming=naming)

@@ -27,6 +27,10 @@ class Options(TypedDict, total=False):
     """By default 8000; 0 takes a free one."""
     repository: str | Path | None
     """A folder whose entries are packages, which are served too, and among which `load` finds new ones."""
+    names: Sequence[str]
+    """Models of the registry, such as digits@champion, whose aliases are followed."""
+    registry: str | None
+    """Where the registry is."""
     allow_code: bool
     """Whether variants that carry executable code may be served."""
     token_file: str | Path | None
@@ -74,6 +78,8 @@ class Binding:
         self.plan = Plan(
             packages=tuple(map(str, named)),
             repository=str(repository) if repository is not None else None,
+            names=tuple(given.get("names", ())),
+            registry=given.get("registry"),
             allow_code=given.get("allow_code", False),
             token=token,
             loopback=is_loopback(host),

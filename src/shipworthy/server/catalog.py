@@ -20,6 +20,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from ..predict import Predictor
     from .observe.protocol import Recorder
+    from .routing import Experiment, Feedback, Parts, Router
     from .sources import Found, Sources
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class Catalog:
         *,
         metrics: Recorder | None = None,
         sources: Sources | None = None,
+        parts: Parts | None = None,
         cores: float | None = None,
     ) -> None:
         """`cores` are those that this process may use; by default all of the host."""
@@ -67,6 +69,10 @@ class Catalog:
         self.metrics: Recorder = metrics or Metrics()
         self.sources = sources
         """Where packages are looked for; None where the predictors were handed over."""
+        self.feedback: Feedback | None = parts.feedback if parts is not None else None
+        """Takes labels; None where nobody wants them."""
+        self._router: Router | None = parts.router if parts is not None else None
+        self._experiments: dict[str, Experiment] = {}
         self.state: State = "starting"
         self.parting = False
         self.models: dict[str, Model] = {}
@@ -103,7 +109,8 @@ class Catalog:
             if version in versions:
                 raise ServeError(f"model {name!r}", f"has version {version} twice", "name each package once")
             versions[version] = self._lane(name, predictor)
-        self.changed()
+        for name in self.models:
+            self.reroute(name)
         if not self.models:
             raise ServeError("server", "has no model", "name at least one package")
         self.state = "healthy"
@@ -119,6 +126,20 @@ class Catalog:
             known = ", ".join(map(repr, model.versions))
             raise ProblemError(NOT_FOUND, f"{model.name!r} has no version {version[:80]!a}; there is {known}")
         return model.versions[version]
+
+    def experiment(self, name: str) -> Experiment | None:
+        """What is tried with the versions of a model; None where its current version answers everything."""
+        return self._experiments.get(name)
+
+    def reroute(self, name: str) -> None:
+        """Other versions of a model are served, or the same ones in another way."""
+        self._experiments.pop(name, None)
+        model = self.models.get(name)
+        if self._router is not None and model is not None:
+            experiment = self._router.experiment(name, model.versions)
+            if experiment is not None:
+                self._experiments[name] = experiment
+        self.changed()
 
     async def load(self, name: str) -> Lane:
         """Read the packages of this name anew, beside what is served; they take over when they are proven.
@@ -136,7 +157,7 @@ class Catalog:
             if name not in self.models:
                 self._found(name)
             model = self.models.pop(name)
-            self.changed()
+            self.reroute(name)
             retiring = [self._begin(self._retire(lane)) for lane in model.versions.values()]
         for retired in retiring:
             await asyncio.shield(retired)
@@ -209,7 +230,7 @@ class Catalog:
             kept = before.versions.get(version)
             after.versions[version] = kept if kept is not None else self._lane(name, opened[version])
         self.models[name] = after
-        self.changed()
+        self.reroute(name)
         for version, lane in before.versions.items():
             if version not in after.versions:
                 self._begin(self._retire(lane))
@@ -223,7 +244,8 @@ class Catalog:
 
     def _lane(self, name: str, predictor: Predictor) -> Lane:
         metrics = self.metrics.lane(name, predictor.version)
-        return Lane(name, predictor, self._dispatcher, self._decoders, self.settings, metrics)
+        naming = None if self._router is None else self._router.naming(name, predictor.version)
+        return Lane(name, predictor, self._dispatcher, self._decoders, self.settings, metrics, naming)
 
     async def _retire(self, lane: Lane) -> None:
         await lane.drain()

@@ -77,14 +77,17 @@ class Express:
     def _answer(self, ran: Ran) -> None:
         if self._exchange.gone:
             return
-        head, (lane, _, route) = self._head, self._hot
-        body = answer(lane, ran, None)
+        head, (lane, _, route, _) = self._head, self._hot
+        body = answer(lane, head, ran, None)
         lines, close = self._front.lines(JSON_TYPE, body, head, None, (), ran)
         if not self._exchange.answer(200, lines, body, close=close):
             self._exchange.go_on(
                 lambda scope, receive, send: send_lines(send, 200, lines, body, close=close), head.scope
             )
-        lane.metrics.answered(route, clock() - self._started)
+        total_s = clock() - self._started
+        lane.metrics.answered(route, total_s)
+        if head.assigned is not None:
+            head.assigned.done(200, total_s)
 
 
 def take_on(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool:
@@ -92,14 +95,20 @@ def take_on(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool
 
     What was found out about it until then is in the scope, and is not found out again."""
     started = clock()
-    lane, body = hot[0], exchange.glance()
-    if body is None or len(body) > MOST_BYTES or len(body) > lane.settings.max_body_bytes:
+    body = exchange.glance()
+    if body is None or len(body) > MOST_BYTES or len(body) > hot[0].settings.max_body_bytes:
         return False
     head = Head(scope)
-    numbers = _numbers(front, lane, head, body)
+    numbers = None
+    if _is_plain(head) and front.problem(scope) is None:
+        if hot[3] is not None:
+            assigned = head.assigned = hot[3].assign(head.headers)
+            hot = (assigned.lane, *hot[1:])
+        numbers = _numbers(hot[0], head, body)
     if numbers is None:
         scope[HEAD] = head
         return False
+    lane = hot[0]
     request = Express(front, hot, head, exchange, started)
     try:
         place = request.place = lane.admit(len(body))
@@ -114,9 +123,9 @@ def take_on(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool
     return True
 
 
-def _numbers(front: Front, lane: Lane, head: Head, body: bytes) -> list[Any] | None:
-    """Those of the one instance that a plain request has; None where it is not plain, or may not be answered."""
-    if lane.rows is None or not _is_plain(head) or front.problem(head.scope) is not None:
+def _numbers(lane: Lane, head: Head, body: bytes) -> list[Any] | None:
+    """Those of the one instance that a request has; None where it has something else."""
+    if lane.rows is None or not lane.express:
         return None
     head.value = as_json(body)
     return lane.rows.take(head.value)

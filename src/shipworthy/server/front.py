@@ -25,12 +25,13 @@ from .observe.spans import Trace
 from .problems import INTERNAL, METHOD_NOT_ALLOWED, ProblemError
 from .replies import CLOSE, Reply, Timed, send_lines, server_timing
 from .reporting import LEFT, Reporter
+from .routing import Experiment
 from .v2 import infer
 from .wording import worded
 
 Handler: TypeAlias = Callable[[Lane, Head, Receive], Awaitable[Reply]]
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
-Hot: TypeAlias = tuple[Lane, Handler, Route]
+Hot: TypeAlias = tuple[Lane, Handler, Route, Experiment | None]
 
 _LOG = logging.getLogger("shipworthy.server")
 _HOT = re.compile(
@@ -64,7 +65,12 @@ class Front:
             if scope["method"] != "POST":
                 raise ProblemError(METHOD_NOT_ALLOWED, "this route takes POST", headers={"allow": "POST"})
             hot = route or self._found(path)
-            lane, handler, name = hot
+            lane, handler, name, experiment = hot
+            if experiment is not None:
+                # The short way may have asked already, and left the request to this one.
+                assigned = head.assigned = head.assigned or experiment.assign(head.headers)
+                lane = assigned.lane
+                hot = (lane, handler, name, experiment)
             reply = await handler(lane, head, receive)
             head.stay()
         except ClientGone:
@@ -88,6 +94,8 @@ class Front:
         await self._send(send, 200, reply.content_type, reply.body, head, trace, reply.headers, reply.spent)
         total_s = clock() - started
         lane.metrics.answered(name, total_s)
+        if head.assigned is not None:
+            head.assigned.done(200, total_s)
         if self._reporter is not None:
             self._reporter.answered(head, trace, 200, total_s, route=name, lane=lane, spent=reply.spent)
 
@@ -138,15 +146,17 @@ class Front:
         """The lane and the handler of a path; ProblemError where there is no such model."""
         asked = _HOT.fullmatch(path)
         assert asked is not None, "only hot paths come here"
-        lane = self._catalog.lane(asked["model"] or asked["named"], asked["version"] or asked["numbered"])
-        route: Hot = (lane, infer, "v2") if asked["named"] else (lane, predict, "predict")
+        version = asked["version"] or asked["numbered"]
+        lane = self._catalog.lane(asked["model"] or asked["named"], version)
+        experiment = self._catalog.experiment(lane.model) if version is None else None
+        route: Hot = (lane, infer, "v2", experiment) if asked["named"] else (lane, predict, "predict", experiment)
         self._routes[path] = route
         return route
 
     def _left(self, head: Head, hot: Hot | None, trace: Trace | None, started: float) -> None:
         """The client has left; there is nobody to answer."""
         if self._reporter is not None:
-            lane, _, route = hot or (None, None, None)
+            lane, _, route, _ = hot or (None, None, None, None)
             self._reporter.answered(head, trace, LEFT, clock() - started, route=route, lane=lane)
 
     async def refuse(
@@ -160,11 +170,13 @@ class Front:
         further = [(name.encode(), value.encode("latin-1")) for name, value in words.headers.items()]
         await self._send(send, words.status, words.media, words.body, head, trace, further)
         total_s = clock() - started
-        lane, _, route = hot or (None, None, None)
+        lane, _, route, _ = hot or (None, None, None, None)
         if lane is None or route is None:
             self._catalog.metrics.unrouted(words.status)
         else:
             lane.metrics.failed(words.status, route, total_s)
+        if head.assigned is not None:
+            head.assigned.done(words.status, total_s)
         if self._reporter is not None:
             self._reporter.answered(head, trace, words.status, total_s, route=route, lane=lane)
         # The frames of the request would hold it, and it them, until the next collection of garbage.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from ..errors import InputError, Problem
 from ..predict.ids import new_id
 from .access import sane_id
 from .bodies import too_long
+
+if TYPE_CHECKING:
+    from .routing import Assigned
 
 GONE = "shipworthy.gone"
 """The extension of a scope that takes a callback for when the client has left."""
@@ -28,12 +31,14 @@ MAX_DIGITS = 17
 class Head:
     """Headers by name, in lower case; of one that was sent twice the last counts."""
 
-    __slots__ = ("headers", "id", "left", "scope", "value")
+    __slots__ = ("assigned", "headers", "id", "left", "scope", "value")
 
     def __init__(self, scope: Any) -> None:
         self.scope = scope
         self.left = False
         """The client has left."""
+        self.assigned: Assigned | None = None
+        """The version that answers, where several share the requests of a model."""
         self.value: object = None
         """Of a body of JSON that was parsed already."""
         self.headers: dict[bytes, bytes] = dict(scope["headers"])

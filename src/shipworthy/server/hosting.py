@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from ..errors import ServeError
 from .binding import Binding, Options
-from .plan import Logs, Served
+from .plan import WORKER, Logs, Plan, Served
 from .signals import early_signals
 from .sockets import allow_many_files
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .loading import Loading
     from .observe import Log
     from .process import Process
+    from .routing import Parts
 
 
 class Serving(Protocol):
@@ -54,9 +55,12 @@ class Server:
         packages: str | Path | Sequence[str | Path] = (),
         *,
         on_ready: Callable[[Serving], None] | None = None,
+        compose: Callable[[Plan], Parts] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        """Raises ServeError where the address cannot be bound, or may not be without a token."""
+        """`compose` gives what other rooms put into the process of a plan. Raises ServeError where the address cannot
+        be bound, or may not be without a token."""
+        self._compose = compose
         self._bound = Binding(packages, 1, options)
         self._on_ready = on_ready
         self._thread: threading.Thread | None = None
@@ -95,12 +99,13 @@ class Server:
         try:
             with early_signals(self._told):
                 # Packages are read and proven while the web server is imported and comes up.
-                loading = Loading(self._bound.plan)
+                parts = None if self._compose is None else self._compose(self._bound.plan)
+                loading = Loading(self._bound.plan, None if parts is None else parts.upstream)
                 import uvloop
 
                 try:
                     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                        runner.run(self._main(loading))
+                        runner.run(self._main(loading, parts))
                 finally:
                     loading.close()
         finally:
@@ -168,11 +173,11 @@ class Server:
         finally:
             self._up.set()
 
-    async def _main(self, loading: Loading) -> None:
+    async def _main(self, loading: Loading, parts: Parts | None) -> None:
         from .process import Process
 
         with self._signals():
-            process = Process(self._bound.plan, self._bound.sockets[0], loading, self.log)
+            process = Process(self._bound.plan, self._bound.sockets[0], loading, self.log, parts)
             with self._reachable(process):
                 await process.run(self._ready)
 
@@ -230,17 +235,20 @@ def serve(
     *,
     workers: int = 1,
     on_ready: Callable[[Serving], None] | None = None,
+    compose: Callable[[Plan], Parts] | None = None,
+    worker: str = WORKER,
     **options: Unpack[Options],
 ) -> None:
     """Serve packages (folders or `.ship` files) until SIGTERM or SIGINT; then finish what is in flight, and return.
 
     With several `workers`, each is a process with an engine of its own, and one that dies is replaced. `on_ready` is
-    called once, when every model is loaded and proven. Raises ServeError where the address cannot be used, and
+    called once, when every model is loaded and proven. `compose` gives what other rooms put into a process, and
+    `worker` is the module that does so in those of workers. Raises ServeError where the address cannot be used, and
     PackageError where a package is refused."""
     if workers < 1:
         raise ServeError("workers", f"is {workers}", "give a whole number above zero")
     if workers == 1:
-        server = Server(packages, on_ready=on_ready, **options)
+        server = Server(packages, on_ready=on_ready, compose=compose, **options)
         with _logging(server.logs) as server.log:
             server.run()
         return
@@ -248,7 +256,7 @@ def serve(
 
     bound = Binding(packages, workers, options)
     with _logging(bound.plan.logs):
-        Supervisor(bound, on_ready=on_ready).run()
+        Supervisor(bound, on_ready=on_ready, worker=worker).run()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from ..predict import Predictor
+    from ..predict.answers import Naming
     from .observe.protocol import LaneRecorder
 
 T = TypeVar("T")
@@ -48,12 +49,15 @@ class Lane:
         decoders: ThreadPoolExecutor,
         settings: Settings,
         metrics: LaneRecorder,
+        naming: Naming | None = None,
     ) -> None:
+        """`naming` gives the ids of its answers; by default they are random."""
         self.predictor = predictor
         self.model = model
         self.version = predictor.version
         self.settings = settings
         self.metrics = metrics
+        self.naming = naming
         self.rows = predictor.codec.rows if predictor.mixes else None
         """Converts the numbers of several requests together; None also where rows must not share a batch."""
         self.closed = False

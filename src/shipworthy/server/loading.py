@@ -13,6 +13,7 @@ from .plan import Plan, Served
 
 if TYPE_CHECKING:
     from ..predict import Predictor
+    from .routing import Upstream
     from .sources import Sources
 
 T = TypeVar("T")
@@ -21,14 +22,14 @@ T = TypeVar("T")
 class Loading:
     """The packages of a plan, being read and proven in a thread while the web server is imported and comes up."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, upstream: Upstream | None = None) -> None:
         """Raises ServeError where the repository is no folder."""
         from .sources import Sources
 
         self._plan = plan
         self._unwanted = threading.Event()
         self.sources: Sources = Sources(
-            plan.packages, repository=plan.repository, open_package=partial(open_package, plan)
+            plan.packages, repository=plan.repository, upstream=upstream, open_package=partial(open_package, plan)
         )
         self.outcome: Future[list[Predictor]] = _in_background(self._open)
 
@@ -64,13 +65,13 @@ def served(predictor: Predictor) -> Served:
     )
 
 
-def open_package(plan: Plan, path: Path) -> Predictor:
-    """A package as a process of this plan uses it, and what its batches cost here.
+def open_package(plan: Plan, path: Path, *, version: str | None = None) -> Predictor:
+    """A package as a process of this plan uses it, and what its batches cost here. `version` is that of a registry.
 
     A worker takes its share of the cores, so that several do not hinder each other."""
     from ..predict import calibrate, load
 
-    predictor = load(path, allow_code=plan.allow_code, cores=share_of_cores(plan))
+    predictor = load(path, allow_code=plan.allow_code, cores=share_of_cores(plan), version=version)
     try:
         calibrate(predictor)
     except BaseException:

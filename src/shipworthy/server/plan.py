@@ -9,6 +9,9 @@ from ..errors import ServeError
 from .settings import Settings
 from .sockets import Tls
 
+WORKER = "shipworthy.server.worker"
+"""The module that is run as a worker process."""
+
 
 @dataclass(frozen=True, slots=True)
 class Logs:
@@ -50,6 +53,10 @@ class Plan:
     """Folders or `.ship` files."""
     repository: str | None = None
     """A folder of packages."""
+    names: tuple[str, ...] = ()
+    """Models of the registry, such as digits@champion."""
+    registry: str | None = None
+    """Where the registry is; None where the server has none."""
     allow_code: bool = False
     token: str | None = field(default=None, repr=False)
     loopback: bool = True

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .catalog import Catalog
     from .observe import Log, Tracer
     from .reporting import Reporter
+    from .routing import Parts
     from .v2.grpc_server import GrpcServer
 
 HURRY_S = 2.0
@@ -44,8 +45,11 @@ _LOG = logging.getLogger("shipworthy.server")
 class Process:
     """Serves the models of a plan on a socket. Made and used on one event loop."""
 
-    def __init__(self, plan: Plan, listening: socket, loading: Loading, log: Log | None = None) -> None:
-        """Requests have a line in `log` where the plan says so. Raises MissingExtra where traces cannot be sent."""
+    def __init__(
+        self, plan: Plan, listening: socket, loading: Loading, log: Log | None = None, parts: Parts | None = None
+    ) -> None:
+        """Requests have a line in `log` where the plan says so. `parts` are what other rooms put in. Raises
+        MissingExtra where traces cannot be sent."""
         from .access import Access
         from .app import assemble
         from .catalog import Catalog
@@ -60,8 +64,9 @@ class Process:
             metrics.lines_lost = lambda: log.dropped
         self._log = log
         self.catalog: Catalog = Catalog(
-            plan.settings, metrics=metrics, sources=loading.sources, cores=share_of_cores(plan)
+            plan.settings, metrics=metrics, sources=loading.sources, parts=parts, cores=share_of_cores(plan)
         )
+        self._parts = parts
         self._plan = plan
         self._listening = listening
         self._loading = loading
@@ -211,6 +216,8 @@ class Process:
             self.catalog.state = "healthy"
         if self._plan.grpc is not None:
             self._grpc = await self._start_grpc(self._plan.grpc)
+        if self._parts is not None:
+            self._parts.begin(self.catalog)
         if threading.current_thread() is threading.main_thread():
             self._freeze()
         ready(predictors)
@@ -288,6 +295,8 @@ class Process:
             await self._grpc.drain(0)
         if self._grpc_left is not None:
             await self._grpc_left
+        if self._parts is not None:
+            await self._parts.end()
         if hung := await self.catalog.close(self._patience_s()):
             self._break_off(hung)
         lanes = [lane for model in self.catalog.models.values() for lane in model.versions.values()]

@@ -1,4 +1,5 @@
-"""Where a server finds its packages: those that its operator named, and those in its repository folder.
+"""Where a server finds its packages: those that its operator named, those in its repository folder, and those of a
+registry.
 
 A name from a caller is only ever compared with the names that packages give themselves; it never becomes a path."""
 
@@ -12,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import PackageError, ServeError
+from ..errors import PackageError, ServeError, ShipworthyError
 from ..package import Label, read_label
 from .problems import NOT_FOUND, ProblemError
 
 if TYPE_CHECKING:
     from ..predict import Predictor
+    from .routing import Offered, Upstream
 
 _LOG = logging.getLogger("shipworthy.server")
 
@@ -38,11 +40,14 @@ class Sources:
         packages: Sequence[str | Path],
         *,
         repository: str | Path | None = None,
-        open_package: Callable[[Path], Predictor],
+        upstream: Upstream | None = None,
+        open_package: Callable[..., Predictor],
     ) -> None:
-        """`repository` is a folder whose entries are packages. ServeError where it is no folder."""
+        """`repository` is a folder whose entries are packages. `open_package` takes a path and, where it has one in a
+        registry, its `version`. ServeError where the repository is no folder."""
         self._packages = tuple(map(Path, packages))
         self._repository = Path(repository) if repository is not None else None
+        self._upstream = upstream
         self._open = open_package
         self._known: dict[Path, str] = {}
         self._changing = threading.Lock()
@@ -51,7 +56,8 @@ class Sources:
 
     def names(self) -> tuple[str, ...]:
         """The names that were found when packages were last looked for."""
-        return tuple(dict.fromkeys(self._known.values()))
+        upstream = self._upstream.names if self._upstream is not None else ()
+        return tuple(dict.fromkeys((*self._known.values(), *upstream)))
 
     def look(self) -> None:
         """Look for packages anew; opens none. ServeError where the repository cannot be read."""
@@ -83,6 +89,12 @@ class Sources:
                 if unwanted():
                     return []
                 predictors.append(opened.enter_context(self._open(path)))
+            for name in self._upstream.names if self._upstream is not None else ():
+                for offered in self._offered(name):
+                    if unwanted():
+                        return []
+                    if (predictor := self._taken(name, offered)) is not None:
+                        predictors.append(opened.enter_context(predictor))
             opened.pop_all()
         return predictors
 
@@ -90,6 +102,8 @@ class Sources:
         """The packages of one name, those opened whose version is not `served` yet.
 
         Raises ProblemError where there is none, and what refuses a package; then none stays open."""
+        if self._upstream is not None and name in self._upstream.names:
+            return self._open_offered(name, served)
         found = [(path, label) for path, label in self._labelled(name) if label.name == name]
         if not found:
             raise ProblemError(NOT_FOUND, f"the server has no package of the name {name[:80]!a}")
@@ -107,6 +121,34 @@ class Sources:
                         predictor.close()
             opened.pop_all()
         return Found(tuple(versions), tuple(predictor for predictor in versions.values() if predictor is not None))
+
+    def _open_offered(self, name: str, served: Container[str]) -> Found:
+        """The same for a model of a registry."""
+        versions: dict[str, Predictor | None] = {}
+        with ExitStack() as opened:
+            for offered in self._offered(name):
+                if offered.version in served:
+                    versions[offered.version] = None
+                elif (predictor := self._taken(name, offered)) is not None:
+                    versions[offered.version] = opened.enter_context(predictor)
+            opened.pop_all()
+        return Found(tuple(versions), tuple(predictor for predictor in versions.values() if predictor is not None))
+
+    def _offered(self, name: str) -> Sequence[Offered]:
+        assert self._upstream is not None
+        return self._upstream.offered(name)
+
+    def _taken(self, name: str, offered: Offered) -> Predictor | None:
+        """A version that was offered; None where it is refused, and the model is served without it."""
+        assert self._upstream is not None
+        try:
+            return self._open(offered.path, version=offered.version)
+        except ShipworthyError as error:
+            self._upstream.refused(name, offered.version, error)
+            if not offered.spare:
+                raise
+            _LOG.error("model %r: version %s is not served: %s", name, offered.version, error)
+            return None
 
     def _labelled(self, wanted: str | None = None, *, patient: bool = False) -> list[tuple[Path, Label]]:
         """The operator's own packages as they were named, then those of the folder, oldest first.

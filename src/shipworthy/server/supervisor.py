@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ServeError, ShipworthyError
 from .commands import Commands
 from .control import Answered, Ask, Begin, Done, Failed, Loaded, Message, Open, Opened, error_of
-from .plan import Served, Share
+from .plan import WORKER, Served, Share
 from .sockets import SPREADS, allow_many_files, beside
 from .workers import Child, Reserve
 
@@ -56,7 +56,10 @@ class Slot:
 class Supervisor:
     """Keeps as many workers as it was given sockets for."""
 
-    def __init__(self, bound: Binding, *, on_ready: Callable[[Serving], None] | None = None) -> None:
+    def __init__(
+        self, bound: Binding, *, on_ready: Callable[[Serving], None] | None = None, worker: str = WORKER
+    ) -> None:
+        """`worker` is the module that is run as one."""
         self.url = bound.url
         self.grpc_address = bound.grpc_address
         self.served: tuple[Served, ...] = ()
@@ -70,7 +73,7 @@ class Supervisor:
         # Has the address for a slot that gave its socket up, even where all of them did.
         self._anchor = beside(bound.sockets[0]) if SPREADS else bound.sockets[0].dup()
         self._commands = Commands(self._open, self._patience_s)
-        self._reserve = Reserve()
+        self._reserve = Reserve(worker)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> None:

@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,10 +40,12 @@ from .control import (
     misunderstood,
 )
 from .loading import Loading
+from .plan import Plan
 from .process import Process
 
 if TYPE_CHECKING:
     from .problems import ProblemError
+    from .routing import Parts
 
 _LOG = logging.getLogger("shipworthy.server")
 _PROBLEM = "problem:"
@@ -158,8 +160,10 @@ class Worker:
             raise _raised(fault)
 
 
-def main() -> None:
-    """Serve as the supervisor says; exit code 0 also where a package was refused, for that was said."""
+def main(compose: Callable[[Plan], Parts] | None = None, imports: Sequence[str] = ()) -> None:
+    """Serve as the supervisor says; exit code 0 also where a package was refused, for that was said.
+
+    `compose` gives what other rooms put into the process, which needs these `imports`."""
     # The supervisor passes on what these mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -167,21 +171,21 @@ def main() -> None:
     control = socket.socket(fileno=int(number))
     # One that is needed at once imports while its packages are read.
     if not select.select([control], (), (), 0)[0]:
-        _import_all(engines)
+        _import_all(engines, imports)
     listening = _listening(control)
     import uvloop
 
     orphaned = True
     if listening is not None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            orphaned = runner.run(_serve(control, listening))
+            orphaned = runner.run(_serve(control, listening, compose))
     if orphaned:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _import_all(engines: Sequence[str]) -> None:
+def _import_all(engines: Sequence[str], imports: Sequence[str]) -> None:
     """What takes long to import, and is needed by every worker, or was by those before."""
-    for name in _IMPORTED:
+    for name in (*_IMPORTED, *imports):
         import_module(name)
     from ..runtime.engines import engine_named
 
@@ -198,7 +202,7 @@ def _listening(control: socket.socket) -> socket.socket | None:
     return socket.socket(fileno=numbers[0]) if said else None
 
 
-async def _serve(control: socket.socket, listening: socket.socket) -> bool:
+async def _serve(control: socket.socket, listening: socket.socket, compose: Callable[[Plan], Parts] | None) -> bool:
     """True where the supervisor has gone."""
     channel = await Channel.over(control)
     try:
@@ -207,7 +211,7 @@ async def _serve(control: socket.socket, listening: socket.socket) -> bool:
             return True
         if not isinstance(begin, Begin):
             raise ServeError("worker", f"was told {begin!r} first", "restart the server")
-        return await _begin(begin, listening, channel)
+        return await _begin(begin, listening, channel, compose)
     except ShipworthyError as error:
         channel.say(Failed(fault_of(error)))
         return False
@@ -215,14 +219,17 @@ async def _serve(control: socket.socket, listening: socket.socket) -> bool:
         await channel.close()
 
 
-async def _begin(begin: Begin, listening: socket.socket, channel: Channel) -> bool:
+async def _begin(
+    begin: Begin, listening: socket.socket, channel: Channel, compose: Callable[[Plan], Parts] | None
+) -> bool:
     from .observe.logs import configure
 
     logs = begin.plan.logs
     log = configure(logs.format, access=logs.access, root=True)
-    loading = Loading(begin.plan)
+    parts = None if compose is None else compose(begin.plan)
+    loading = Loading(begin.plan, None if parts is None else parts.upstream)
     try:
-        worker = Worker(Process(begin.plan, listening, loading, log), channel)
+        worker = Worker(Process(begin.plan, listening, loading, log, parts), channel)
         # An operator may end one worker; another takes its place.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.leave)
         await worker.run(listen_at_once=begin.listen_at_once)

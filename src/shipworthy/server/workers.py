@@ -34,15 +34,14 @@ class Spare:
         self._process, self._channel, self._wire, self._folder = process, channel, wire, folder
 
     @classmethod
-    async def start(cls, engines: Iterable[str] = ()) -> Spare:
-        """A fresh process, which imports these engines too. What it writes into temporary files is removed at its end.
-
-        Raises OSError where there can be none."""
+    async def start(cls, worker: str, engines: Iterable[str] = ()) -> Spare:
+        """A fresh process of this module, which imports these engines too. What it writes into temporary files is
+        removed at its end. Raises OSError where there can be none."""
         ours, theirs = socket.socketpair()
         folder = tempfile.mkdtemp(prefix="shipworthy-worker-")
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "shipworthy.server.worker", str(theirs.fileno()), folder, *engines),
+                *(sys.executable, "-P", "-m", worker, str(theirs.fileno()), folder, *engines),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, "TMPDIR": folder, "PYTHONPATH": _importable()},
@@ -79,7 +78,9 @@ class Reserve:
     """The process that waits for the next worker to die: to import everything takes longer than to load a small model,
     above all where the other workers keep the cores busy. Used on one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: str) -> None:
+        """`worker` is the module that is run as one."""
+        self._worker = worker
         self._spare: Spare | None = None
         self._lock = asyncio.Lock()
         self._closed = False
@@ -91,7 +92,7 @@ class Reserve:
             return spare
         if spare is not None:
             await spare.dismiss()
-        return await Spare.start()
+        return await Spare.start(self._worker)
 
     async def fill(self, engines: Iterable[str]) -> None:
         """Have a process wait, where none does."""
@@ -99,7 +100,7 @@ class Reserve:
             if self._spare is not None or self._closed:
                 return
             try:
-                self._spare = await Spare.start(engines)
+                self._spare = await Spare.start(self._worker, engines)
             except OSError as error:
                 _LOG.warning("no process waits to replace a worker: %s", error)
 

@@ -54,13 +54,22 @@ async def infer(catalog: Catalog, asked: Any, size: int, timeout_s: float | None
     """The ModelInferResponse to a ModelInferRequest of `size` bytes, within `timeout_s` and its own timeout.
 
     Raises ProblemError, InputError, TimeoutError, and what the lane raises."""
-    lane = call.lane = catalog.lane(asked.model_name, asked.model_version or None)
+    lane = catalog.lane(asked.model_name, asked.model_version or None)
+    experiment = None if asked.model_version else catalog.experiment(lane.model)
+    assigned = None if experiment is None else experiment.assign(call.head.headers)
+    lane = call.lane = lane if assigned is None else assigned.lane
     try:
         response = await _infer(lane, asked, size, timeout_s, call)
     except Exception as error:
-        lane.metrics.failed(as_error(error)[0], "grpc", clock() - call.started)
+        status, total_s = as_error(error)[0], clock() - call.started
+        lane.metrics.failed(status, "grpc", total_s)
+        if assigned is not None:
+            assigned.done(status, total_s)
         raise
-    lane.metrics.answered("grpc", clock() - call.started)
+    total_s = clock() - call.started
+    lane.metrics.answered("grpc", total_s)
+    if assigned is not None:
+        assigned.done(200, total_s)
     return response
 
 

@@ -1,0 +1,41 @@
+"""`shipworthy diff`: two versions' evidence side by side."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .registry_option import AsJson, RegistryUrl, opened
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+    from .comparison import Side
+
+NAME = "diff"
+
+
+def command(
+    a: Annotated[str, typer.Argument(help="The version to compare with: digits, digits@ALIAS or digits:NUMBER.")],
+    b: Annotated[str, typer.Argument(help="The version that is judged.")],
+    registry: RegistryUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what was measured of two versions, each figure marked better or worse, and what differs in the contract."""
+    from .comparison import compare
+    from .registry_diff import comparison_data, print_comparison
+
+    with opened(registry) as opened_registry:
+        comparison = compare(_side(opened_registry, a), _side(opened_registry, b))
+    if as_json:
+        typer.echo(json.dumps(comparison_data(comparison), indent=2))
+    else:
+        print_comparison(comparison)
+
+
+def _side(registry: Registry, name: str) -> Side:
+    from .comparison import Side
+
+    version = registry.version(name)
+    return Side(version, registry.evidence(version.name), registry.manifest(version.name).contract)

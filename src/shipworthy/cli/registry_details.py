@@ -1,0 +1,149 @@
+"""Everything of one version, or of one model: collected from the registry, and shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.text import Text
+
+from .moments import show_moment
+from .registry_diff import about_version
+from .registry_show import (
+    event_data,
+    events_table,
+    figures_line,
+    live_data,
+    print_versions,
+    say,
+    version_data,
+)
+from .show import print_evidence, print_variants
+from .tables import print_table, table
+
+if TYPE_CHECKING:
+    from ..evidence import BuildRecord
+    from ..package import Manifest
+    from ..registry import Event, Live, Registry, Version
+
+_MOST = 10
+"""Versions and events of a model that are shown; `list` and `history` have all."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionDetails:
+    version: Version
+    manifest: Manifest | None
+    """None where the package of a deleted version was freed."""
+    record: BuildRecord | None
+    ancestors: tuple[Version, ...]
+    """What it was made from, what that was made from, and so on."""
+    descendants: tuple[Version, ...]
+    """What was made from it directly."""
+    events: tuple[Event, ...]
+    """The newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetails:
+    model: str
+    live: tuple[Live, ...]
+    """What each alias names, and since when."""
+    versions: tuple[Version, ...]
+    """The newest first, also deleted ones."""
+    events: tuple[Event, ...]
+
+
+def collect_version(registry: Registry, name: str) -> VersionDetails:
+    version = registry.version(name)
+    family = registry.list_versions(version.model, deleted=True)
+    events = registry.history(version.model)
+    return VersionDetails(
+        version,
+        registry.manifest(version.name),
+        registry.evidence(version.name),
+        tuple(_ancestors(version, {one.number: one for one in family})),
+        tuple(one for one in family if one.parent == version.number),
+        tuple(event for event in events if version.number in (event.version, event.previous)),
+    )
+
+
+def _ancestors(version: Version, family: dict[int, Version]) -> list[Version]:
+    line: list[Version] = []
+    parent = version.parent
+    # A parent is older than its child, so this ends.
+    while parent is not None and parent in family:
+        line.append(family[parent])
+        parent = family[parent].parent
+    return line
+
+
+def collect_model(registry: Registry, model: str) -> ModelDetails:
+    lives = (registry.live(model, alias=alias) for alias in registry.aliases(model))
+    return ModelDetails(
+        model,
+        tuple(live for live in lives if live is not None),
+        tuple(registry.list_versions(model, deleted=True)),
+        tuple(registry.history(model, limit=_MOST)),
+    )
+
+
+def version_details_data(details: VersionDetails) -> dict[str, Any]:
+    manifest, record = details.manifest, details.record
+    return {
+        **version_data(details.version),
+        "ancestors": [one.name for one in details.ancestors],
+        "descendants": [one.name for one in details.descendants],
+        "events": [event_data(event) for event in details.events],
+        "variants": [] if manifest is None else [one.model_dump(mode="json") for one in manifest.variants],
+        "evidence": None if record is None else record.model_dump(mode="json"),
+    }
+
+
+def model_details_data(details: ModelDetails) -> dict[str, Any]:
+    return {
+        "model": details.model,
+        "live": [live_data(live) for live in details.live],
+        "versions": [version_data(version) for version in details.versions],
+        "events": [event_data(event) for event in details.events],
+    }
+
+
+def print_version_details(details: VersionDetails) -> None:
+    version = details.version
+    aliases = f", {' and '.join(version.aliases)}" if version.aliases else ""
+    state = f", deleted {show_moment(version.deleted)} UTC" if version.deleted else ""
+    say(Text.assemble((version.name, "bold"), aliases, (state, "red")))
+    about = {key: value for key, value in about_version(version).items() if value}
+    about["measured"] = figures_line(version)
+    about["made from"] = " ← ".join(one.name for one in details.ancestors)
+    about["made of it"] = ", ".join(one.name for one in reversed(details.descendants))
+    width = max(map(len, about)) + 2
+    for key, value in about.items():
+        if value:
+            say(Text.assemble((f"  {key:<{width}}", "dim"), value))
+    typer.echo()
+    if details.manifest is not None:
+        print_variants(details.manifest)
+    if details.record is not None:
+        print_evidence(details.record)
+        typer.echo()
+    print_table(events_table(details.events, "what happened"))
+
+
+def print_model_details(details: ModelDetails) -> None:
+    say(Text.assemble((details.model, "bold"), f", {len(details.versions)} versions"))
+    if details.live:
+        made = table("aliases", "alias", "version", "since (UTC)", "by", "why")
+        for live in details.live:
+            made.add_row(*map(Text, (live.alias, live.name, show_moment(live.since), live.who, live.why)))
+        print_table(made)
+    print_versions(details.model, details.versions[:_MOST], title="versions")
+    _more(len(details.versions), f"shipworthy list {details.model}")
+    print_table(events_table(details.events, "what happened"))
+
+
+def _more(count: int, command: str) -> None:
+    if count > _MOST:
+        typer.echo(f"and {count - _MOST} older ones: {command}\n")

@@ -1,0 +1,30 @@
+"""`shipworthy rollback`: back to the version before."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from .registry_option import AsJson, RegistryUrl, Why, opened
+
+NAME = "rollback"
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="The model.")],
+    alias: Annotated[str, typer.Option(help="The alias to set back.")] = "champion",
+    why: Why = "",
+    registry: RegistryUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let an alias name what it named before the version that it names now."""
+    from .registry_show import event_data, print_moved
+
+    with opened(registry) as opened_registry:
+        event = opened_registry.rollback(model, alias=alias, why=why)
+    if as_json:
+        typer.echo(json.dumps(event_data(event), indent=2))
+    else:
+        print_moved(event)

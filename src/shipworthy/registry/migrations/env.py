@@ -1,0 +1,11 @@
+"""What Alembic runs: the migrations, on the connection and in the transaction that `migrating` hands over."""
+
+from alembic import context
+
+from shipworthy.registry.migrating import VERSION_TABLE
+from shipworthy.registry.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=metadata, version_table=VERSION_TABLE
+)
+context.run_migrations()

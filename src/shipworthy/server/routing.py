@@ -1,0 +1,98 @@
+"""What other rooms put into a server: where models come from beside files, which version answers, and what becomes of
+labels. A server without them asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import ShipworthyError
+
+if TYPE_CHECKING:
+    from ..predict.answers import Naming
+    from .catalog import Catalog
+    from .lane import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A version of a model that is to be served."""
+
+    version: str
+    path: Path
+    """Its package."""
+    spare: bool = False
+    """Whether the model is served without it too, where it is refused."""
+
+
+class Upstream(Protocol):
+    """Models whose packages come from a registry. Called from threads; may wait for a network."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The models that are served from it."""
+
+    def offered(self, name: str) -> Sequence[Offered]:
+        """The versions of a model that are to be served, the current one last. Raises what keeps them from coming."""
+
+    def refused(self, name: str, version: str, error: ShipworthyError) -> None:
+        """A package was refused by this server; what is served stays."""
+
+
+class Assigned(Protocol):
+    """A request's part in an experiment."""
+
+    @property
+    def lane(self) -> Lane:
+        """The version that answers it."""
+
+    def naming(self, instances: Sequence[object]) -> Naming:
+        """Gives the ids of its answers. `instances` are what it asked, as the codec takes them; from any thread."""
+
+    def done(self, status: int, total_s: float) -> None:
+        """It was answered, with this status of HTTP, `total_s` after it came."""
+
+
+class Experiment(Protocol):
+    """Several versions that share the requests of a model."""
+
+    def assign(self, headers: Mapping[bytes, bytes]) -> Assigned:
+        """The version for a request, from its headers by name in lower case. Must return at once."""
+
+
+class Router(Protocol):
+    """Knows which version of a model answers, and how its predictions are named. Used on the event loop."""
+
+    def naming(self, model: str, version: str) -> Naming | None:
+        """Gives the ids of a version's answers where no experiment is on; None for random ones."""
+
+    def experiment(self, model: str, lanes: Mapping[str, Lane]) -> Experiment | None:
+        """What is to be tried with these versions, the current one last; None where that answers everything."""
+
+
+class Feedback(Protocol):
+    """Takes labels. Called from threads."""
+
+    def take(self, model: str, body: object) -> Mapping[str, object]:
+        """What becomes of what was sent, as JSON. Raises InputError, and ShipworthyError where it cannot be kept."""
+
+
+class Parts(Protocol):
+    """All of these, as one process has them."""
+
+    @property
+    def upstream(self) -> Upstream: ...
+
+    @property
+    def router(self) -> Router: ...
+
+    @property
+    def feedback(self) -> Feedback: ...
+
+    def begin(self, catalog: Catalog) -> None:
+        """The models are served from now on. On the event loop."""
+
+    async def end(self) -> None:
+        """Nothing is answered any more; what was seen is to be kept now."""
