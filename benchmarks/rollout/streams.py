@@ -1,7 +1,7 @@
 """Rollouts simulated many at once: what comes in, and when evidence of it first passes its bar.
 
-A stream is asked for its next steps, of all experiments at once, and gives arrays [experiments, steps]. Experiments that
-have ended are left out of what follows."""
+A stream is asked for its next steps, of all experiments at once, and gives arrays [experiments, steps]. Experiments
+that have ended are left out of what follows."""
 
 from __future__ import annotations
 
@@ -165,6 +165,27 @@ def canary(share: Callable[[Array], Array], base: Callable[[Array], Array], diff
         new = rng.random((experiments, len(at)), np.float32) < shares
         y = rng.random((experiments, len(at)), np.float32) < base(at) + difference * new
         return new, shares, y.astype(np.float64)
+
+    return stream
+
+
+def sticky(keys: int, difference: float, *, once: bool) -> Stream:
+    """Requests of so many callers, each with its own loss rate (mean .10) and on one version for good, half on each.
+    With `once`, the first request of each is compared and the others are left out, as if their share were 0."""
+
+    def stream(rng: np.random.Generator, experiments: int, at: Array) -> tuple[Array, Array, Array]:
+        who = rng.integers(keys, size=(experiments, len(at)))
+        arm = rng.random((experiments, keys)) < 0.5
+        rate = rng.beta(0.5, 4.5, (experiments, keys)) * (1 - difference)
+        new = np.take_along_axis(arm, who, axis=1)
+        y = rng.random(who.shape) < np.take_along_axis(rate, who, axis=1) + difference * new
+        share = np.full(who.shape, 0.5)
+        if once:
+            for row, callers in enumerate(who):
+                repeated = np.ones(len(at), bool)
+                repeated[np.unique(callers, return_index=True)[1]] = False
+                share[row, repeated], new[row, repeated] = 0.0, False
+        return new, share, y.astype(np.float64)
 
     return stream
 

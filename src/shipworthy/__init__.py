@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .compose import serve
     from .compress.distillation import distill
     from .compress.pruning.verb import prune
     from .compress.quantization.verb import quantize
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from .predict import load
     from .preflight import check, explain
     from .profiling import profile
+    from .registry import Registry
     from .select.build import build
-    from .server import create_app, serve
+    from .server import create_app
 
 __version__ = "0.1.0"
 
 _ROOM_OF = {
     "Contract": "contract",
+    "Registry": "registry",
     "ShipworthyError": "errors",
     "build": "select",
     "check": "preflight",
@@ -40,13 +43,14 @@ _ROOM_OF = {
     "quantize": "compress",
     "read_contract": "contract",
     "read_package": "package",
-    "serve": "server",
+    "serve": "compose",
     "set_seed": "model",
     "verify": "package",
 }
 
 __all__ = [
     "Contract",
+    "Registry",
     "ShipworthyError",
     "build",
     "check",

@@ -23,6 +23,7 @@ from . import (
     init,
     inspect,
     listing,
+    mlflow,
     predict,
     profile,
     promote,
@@ -45,6 +46,7 @@ for verb in (init, check, profile, build, inspect, verify, serve, predict, demo,
     app.command(verb.NAME)(verb.command)
 for verb in (push, pull, listing, details, diff, promote, rollback, history, delete, gc):
     app.command(verb.NAME, rich_help_panel="Registry")(verb.command)
+app.add_typer(mlflow.verbs, name=mlflow.NAME, rich_help_panel="Registry")
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Two versions' evidence side by side: figures with their direction, verdicts of variants, and what the contracts say."""
+"""Two versions' evidence side by side: figures with their direction, verdicts of variants, what the contracts say."""
 
 from __future__ import annotations
 
@@ -134,19 +134,19 @@ def _measured(evidence: Evidence) -> Iterator[tuple[tuple[str, Unit], Value]]:
         yield from _quality(metric)
     if (full := throughput(evidence)) is not None:
         point = full.point
-        load = f"{point.streams} × {point.batch} on {point.threads}"
+        load = f"{point.streams}×{point.batch}, {point.threads} threads"
         yield ("throughput", "/s"), Value(full.items_per_s, load)
         yield ("p99 at full load", "ms"), Value(full.p99_ms)
     for speed in evidence.speed:
-        yield (f"speed, times {speed.against}", "×"), Value(speed.ratio, f"≥ {speed.lower:.2f}×")
+        yield (f"speed × {speed.against}", "×"), Value(speed.ratio, f"≥ {speed.lower:.2f}×")
     for quantile in ("p50", "p99"):
         for at in sorted(evidence.latency, key=lambda point: point.batch):
             yield (f"{quantile}, batch {at.batch}", "ms"), Value(getattr(at, f"{quantile}_ms"))
     sizes: tuple[tuple[str, Unit, float | None], ...] = (
         ("size", "MB", evidence.size_mb),
         ("size, zipped", "MB", evidence.zipped_mb),
-        ("memory at its peak", "MB", evidence.rss_mb),
-        ("memory of the GPU", "MB", evidence.device_mb),
+        ("peak memory", "MB", evidence.rss_mb),
+        ("GPU memory", "MB", evidence.device_mb),
         ("time to load", "s", evidence.load_s),
     )
     for name, unit, number in sizes:
@@ -162,7 +162,7 @@ def throughput(evidence: Evidence) -> ThroughputPoint | None:
 
 def _quality(metric: MetricEvidence) -> Iterator[tuple[tuple[str, Unit], Value]]:
     yield (f"{metric.name}, {metric.split}", "score"), Value(metric.candidate, f"{metric.samples} samples")
-    yield (f"drop from eager, {metric.split}", "drop"), Value(metric.drop)
+    yield (f"drop, {metric.split}", "drop"), Value(metric.drop)
     if metric.drop_upper is not None:
         level = "" if metric.confidence is None else f"at {100 * metric.confidence:.4g} %"
         yield (f"drop at most, {metric.split}", "drop"), Value(metric.drop_upper, level)

@@ -22,7 +22,7 @@ def command(
     registry: RegistryUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what was measured of two versions, each figure marked better or worse, and what differs in the contract."""
+    """Compare what was measured of two versions, each figure marked better or worse, and how their contracts differ."""
     from .comparison import compare
     from .registry_diff import comparison_data, print_comparison
 

@@ -10,22 +10,25 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError, Problem
+from .registry_option import PackageName, RegistryUrl
 
 NAME = "predict"
 
 
 def command(
-    package: Annotated[Path, typer.Argument(help="A package: a folder or a .ship file.")],
+    package: PackageName,
     source: Annotated[str, typer.Argument(help="JSON, a .json file, an image file, or - for JSON on standard input.")],
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Also load variants that carry executable code.")
     ] = False,
     digits: Annotated[int | None, typer.Option("--round", help="Round the numbers to so many digits.", min=0)] = None,
+    registry: RegistryUrl = None,
 ) -> None:
     """Answer one instance or many ({"instances": [...]}) from the command line."""
     from ..predict import load
+    from ..registry import locate
 
-    with load(package, allow_code=allow_code) as predictor:
+    with load(locate(package, registry), allow_code=allow_code) as predictor:
         image = None if source == "-" or source.lstrip()[:1] in "{[" else Path(source)
         if image is not None and image.suffix != ".json":
             answer = predictor.predict_image(_read(image), round=digits)

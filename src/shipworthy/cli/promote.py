@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import RegistryError
 from .registry_option import AsJson, RegistryUrl, Why, opened
 
 NAME = "promote"
@@ -15,6 +16,9 @@ NAME = "promote"
 def command(
     name: Annotated[str, typer.Argument(help="digits:NUMBER, or digits@ALIAS for the version that it names.")],
     alias: Annotated[str, typer.Option(help="The alias that will name it.")] = "champion",
+    replaces: Annotated[
+        int | None, typer.Option(help="Refuse unless the alias names this version now (0: none).", min=0)
+    ] = None,
     why: Why = "",
     registry: RegistryUrl = None,
     as_json: AsJson = False,
@@ -25,8 +29,15 @@ def command(
     from .registry_show import event_data, print_moved
 
     with opened(registry) as opened_registry:
-        event = opened_registry.promote(name, alias=alias, why=why)
+        if not {"@", ":"} & set(name):
+            newest = opened_registry.list_versions(name, limit=1)
+            say = f"say which: shipworthy promote {newest[0].name if newest else name + ':NUMBER'}"
+            raise RegistryError(name, "names a model and no version of it", say)
+        version = opened_registry.version(name)
+        expected = opened_registry.aliases(version.model).get(alias) if replaces is None else (replaces or None)
+        last = opened_registry.newest_event()
+        event = opened_registry.move(version.model, alias, version.number, expected=expected, why=why)
     if as_json:
         typer.echo(json.dumps(event_data(event), indent=2))
     else:
-        print_moved(event)
+        print_moved(event, already=event.number <= last)

@@ -34,7 +34,7 @@ def command(
     from .registry_show import print_pushed, version_data
 
     tags = dict(map(_pair, tag or []))
-    with opened(registry, artifacts) as opened_registry:
+    with opened(registry, create=True, artifacts=artifacts) as opened_registry:
         version = opened_registry.register(package, aliases=alias or [], tags=tags, parent=parent, why=why)
     if as_json:
         typer.echo(json.dumps(version_data(version), indent=2))

@@ -20,7 +20,7 @@ from .registry_show import (
     version_data,
 )
 from .show import print_evidence, print_variants
-from .tables import print_table, table
+from .tables import print_pairs, print_table, table
 
 if TYPE_CHECKING:
     from ..evidence import BuildRecord
@@ -35,7 +35,7 @@ _MOST = 10
 class VersionDetails:
     version: Version
     manifest: Manifest | None
-    """None where the package of a deleted version was freed."""
+    """None for a deleted version, whose package may have been freed."""
     record: BuildRecord | None
     ancestors: tuple[Version, ...]
     """What it was made from, what that was made from, and so on."""
@@ -59,10 +59,11 @@ def collect_version(registry: Registry, name: str) -> VersionDetails:
     version = registry.version(name)
     family = registry.list_versions(version.model, deleted=True)
     events = registry.history(version.model)
+    present = version.deleted is None
     return VersionDetails(
         version,
-        registry.manifest(version.name),
-        registry.evidence(version.name),
+        registry.manifest(version.name) if present else None,
+        registry.evidence(version.name) if present else None,
         tuple(_ancestors(version, {one.number: one for one in family})),
         tuple(one for one in family if one.parent == version.number),
         tuple(event for event in events if version.number in (event.version, event.previous)),
@@ -119,10 +120,7 @@ def print_version_details(details: VersionDetails) -> None:
     about["measured"] = figures_line(version)
     about["made from"] = " ← ".join(one.name for one in details.ancestors)
     about["made of it"] = ", ".join(one.name for one in reversed(details.descendants))
-    width = max(map(len, about)) + 2
-    for key, value in about.items():
-        if value:
-            say(Text.assemble((f"  {key:<{width}}", "dim"), value))
+    print_pairs({key: value for key, value in about.items() if value})
     typer.echo()
     if details.manifest is not None:
         print_variants(details.manifest)
@@ -135,7 +133,9 @@ def print_version_details(details: VersionDetails) -> None:
 def print_model_details(details: ModelDetails) -> None:
     say(Text.assemble((details.model, "bold"), f", {len(details.versions)} versions"))
     if details.live:
-        made = table("aliases", "alias", "version", "since (UTC)", "by", "why")
+        made = table(
+            "aliases", "alias", "version", "since (UTC)", "by", "why", whole=("alias", "version", "since (UTC)")
+        )
         for live in details.live:
             made.add_row(*map(Text, (live.alias, live.name, show_moment(live.since), live.who, live.why)))
         print_table(made)

@@ -38,7 +38,7 @@ def _side_data(side: Side) -> dict[str, Any]:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Who and when, then figures, verdicts, the contract, and what it was measured with; parts that agree are one line."""
+    """Who and when, then figures, verdicts, the contract, and what it was measured with."""
     sides = comparison.a, comparison.b
     heads = [side.version.name for side in sides]
     about = [_about(side) for side in sides]
@@ -92,7 +92,7 @@ def _commit(text: str) -> str:
 
 def _print_changes(title: str, heads: list[str], changes: Iterable[Change], missing: str = "–") -> None:
     """Rows that are empty on both sides are left out; where the sides differ, the right one is bold."""
-    made = table(title, "", *heads)
+    made = table(title, "", *heads, whole=("",))
     for change in changes:
         if change.a or change.b:
             style = "" if change.a == change.b else "bold"
@@ -101,7 +101,7 @@ def _print_changes(title: str, heads: list[str], changes: Iterable[Change], miss
 
 
 def _print_figures(figures: Iterable[Figure], heads: list[str]) -> None:
-    made = table("the chosen variants, measured", "", *heads, "change", "", right=(*heads, "change"))
+    made = table("the chosen variants, measured", "", *heads, "change", "", right=(*heads, "change"), whole=("",))
     for figure in figures:
         verdict = "" if figure.verdict == "not compared" else figure.verdict
         cells = [_number(figure.a, figure.unit), _number(figure.b, figure.unit), Text(_change(figure))]
@@ -116,7 +116,7 @@ def _number(value: Value | None, unit: Unit) -> Text:
         return Text(MISSING)
     text = Text(written(value.number, unit))
     if value.note:
-        text.append(f"{' ' if screen_width() >= _WIDE else chr(10)}({value.note})", style="dim")
+        text.append(f" ({value.note})" if screen_width() >= _WIDE else f"\n{value.note}", style="dim")
     return text
 
 

@@ -18,17 +18,22 @@ RegistryUrl: TypeAlias = Annotated[
         help="A folder, sqlite:/// or postgresql:// URL. Default: $SHIPWORTHY_REGISTRY, else ~/.shipworthy/registry.",
     ),
 ]
+PackageName: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="PACKAGE", help="A folder, a .ship file, or a name in the registry: digits, digits@ALIAS, digits:3."
+    ),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 Why: TypeAlias = Annotated[str, typer.Option(help="The reason, kept in the history.")]
 
 
 @contextmanager
-def opened(url: str | None, artifacts: str | None = None) -> Iterator[Registry]:
-    """The registry, closed behind the verb. Raises RegistryError where it cannot be reached."""
+def opened(url: str | None, *, create: bool = False, artifacts: str | None = None) -> Iterator[Registry]:
+    """The registry, closed behind the verb; only `create` makes one that is not there.
+
+    Raises RegistryError where it cannot be reached."""
     from ..registry import Registry
 
-    registry = Registry(url, artifacts=artifacts)
-    try:
+    with Registry(url, artifacts=artifacts, create=create) as registry:
         yield registry
-    finally:
-        registry.close()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .moments import show_moment
-from .tables import print_table, screen_width, table
+from .tables import fitting, print_table, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..registry import Event, Freed, Live, Model, Version
 
 WHEN = "when (UTC)"
-_WIDE = 110
-"""Columns from which a reason has room beside the figures."""
+_FIRST_TO_GO = ("throughput", "p99", "drop at most", "why", "size", "p50")
+"""Columns of a list of versions that a narrow screen does without."""
 
 
 def version_data(version: Version) -> dict[str, Any]:
@@ -82,19 +82,25 @@ def print_versions(model: str, versions: Sequence[Version], title: str = "") -> 
     if not versions:
         typer.echo(f"{model} has no version that is not deleted; `shipworthy list {model} --deleted` shows those")
         return
-    rows = {version.name: _cells(version) for version in versions}
-    heads = list(dict.fromkeys(head for cells in rows.values() for head in cells))
-    if screen_width() < _WIDE:
-        heads = [head for head in heads if head not in ("throughput", "p99", "drop at most")]
-    wide = ["why"] if screen_width() >= _WIDE and any(version.why for version in versions) else []
-    made = table(title, "version", "aliases", *heads, WHEN, "who", *wide, right=heads)
-    for version in versions:
-        dead = version.deleted is not None
-        about = [version.name, "deleted" if dead else ", ".join(version.aliases)]
-        figures = [rows[version.name].get(head, "") for head in heads]
-        cells = [*about, *figures, show_moment(version.created), version.who, *([version.why] if wide else [])]
-        made.add_row(*(Text(cell) for cell in cells), style="dim" if dead else "")
+    measured = [_cells(version) for version in versions]
+    numbers = list(dict.fromkeys(head for cells in measured for head in cells))
+    rows = [{**_row(version), **cells} for version, cells in zip(versions, measured, strict=True)]
+    heads = ["version", "aliases", *numbers, WHEN, "who", *["why"] * any(version.why for version in versions)]
+    heads = fitting(rows, heads, _FIRST_TO_GO)
+    made = table(title, *heads, right=numbers, whole=("version", "aliases", WHEN))
+    for version, row in zip(versions, rows, strict=True):
+        made.add_row(*(Text(row.get(head, "")) for head in heads), style="dim" if version.deleted else "")
     print_table(made)
+
+
+def _row(version: Version) -> dict[str, str]:
+    return {
+        "version": version.name,
+        "aliases": "deleted" if version.deleted else ", ".join(version.aliases),
+        WHEN: show_moment(version.created)[: -len(":00")],
+        "who": version.who,
+        "why": version.why,
+    }
 
 
 def _cells(version: Version) -> dict[str, str]:
@@ -119,30 +125,36 @@ def _cells(version: Version) -> dict[str, str]:
     return shown
 
 
-def print_moved(event: Event) -> None:
-    """`digits@champion names digits:3 now, and no more digits:2`."""
-    before = "where it named none" if event.previous is None else f"in place of {event.model}:{event.previous}"
-    typer.echo(f"{event.model}@{event.alias} names {event.model}:{event.version}, {before}")
+def print_moved(event: Event, *, already: bool = False) -> None:
+    """`digits@champion names digits:3, in place of digits:2`; `already` where nothing had to be moved for that."""
+    now = f"{event.model}@{event.alias} names {event.model}:{event.version}"
+    if already:
+        typer.echo(f"{now} already, since {show_moment(event.at)} UTC")
+    elif event.previous is None:
+        typer.echo(f"{now}, where it named none")
+    else:
+        typer.echo(f"{now}, in place of {event.model}:{event.previous}")
 
 
 def print_events(events: Sequence[Event], model: str | None) -> None:
     if not events:
         typer.echo("nothing has happened" + (f" to {model}" if model else ""))
         return
-    print_table(events_table(events))
+    print_table(events_table(events, one_model=model is not None))
 
 
-def events_table(events: Sequence[Event], title: str = "") -> Table:
-    made = table(title, WHEN, "what", "who", "why")
+def events_table(events: Sequence[Event], title: str = "", *, one_model: bool = True) -> Table:
+    made = table(title, WHEN, "what", "who", "why", whole=(WHEN, "what"))
     for event in events:
-        made.add_row(*map(Text, (show_moment(event.at), told(event), event.who, event.why)))
+        made.add_row(*map(Text, (show_moment(event.at), told(event, one_model), event.who, event.why)))
     return made
 
 
-def told(event: Event) -> str:
-    """An event as a few words: `digits@champion: 2 → 3`, `digits:3 registered`."""
+def told(event: Event, one_model: bool) -> str:
+    """An event as a few words: `champion: 2 → 3`, `digits:3 registered`."""
     if event.alias is not None and (event.version is not None or event.previous is not None):
-        return f"{event.model}@{event.alias}: {_number(event.previous)} → {_number(event.version)}"
+        alias = event.alias if one_model else f"{event.model}@{event.alias}"
+        return f"{alias}: {_number(event.previous)} → {_number(event.version)}"
     version = "" if event.version is None else f":{event.version}"
     return f"{event.model}{version} {event.kind.replace('-', ' ')}"
 
@@ -158,8 +170,16 @@ def print_live(model: str, alias: str, moment: datetime, live: Live | None) -> N
 
 
 def print_freed(freed: Freed) -> None:
+    if not (freed.packages or freed.blobs):
+        typer.echo("there is nothing to free")
+        return
     verb = "would free" if freed.dry_run else "freed"
-    typer.echo(f"{verb} {len(freed.packages)} packages: {len(freed.blobs)} files, {freed.size / 1e6:.3g} MB")
+    counts = f"{_count(len(freed.packages), 'package')}, {_count(len(freed.blobs), 'file')}"
+    typer.echo(f"{verb} {counts}, {freed.size / 1e6:.3g} MB")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def say(text: Text) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ServeError
+from .registry_option import RegistryUrl
 
 if TYPE_CHECKING:
     from ..server.hosting import Serving
@@ -23,7 +24,14 @@ class LogFormat(StrEnum):
 
 
 def command(
-    packages: Annotated[list[Path] | None, typer.Argument(help="Packages: folders or .ship files.")] = None,
+    packages: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PACKAGE]...",
+            help="Folders, .ship files, or names in the registry: digits@champion follows that alias, digits:3 stays.",
+        ),
+    ] = None,
+    registry: RegistryUrl = None,
     repository: Annotated[
         Path | None, typer.Option(help="A folder of packages: all are served, and later ones can be loaded by name.")
     ] = None,
@@ -60,13 +68,18 @@ def command(
     ] = False,
 ) -> None:
     """Serve packages over HTTP; loopback unless told otherwise. SIGTERM drains, SIGHUP loads packages anew."""
-    from ..server import Settings, serve
+    from ..compose import serve
+    from ..registry.names import is_path
+    from ..server import Settings
     from ..server.plan import Logs
 
-    if not packages and repository is None:
+    named = packages or []
+    if not named and repository is None:
         raise ServeError("server", "has no model", "name at least one package, or a --repository")
     serve(
-        packages or [],
+        [one for one in named if is_path(one)],
+        names=[one for one in named if not is_path(one)],
+        registry=registry,
         repository=repository,
         host=host,
         port=port,

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 _UNFOLDED = 4096
 """Columns of a table that no screen bounds: one row stays one line."""
+_FOLDED = 20
+"""Characters below which a text that may be folded is not squeezed."""
+_BETWEEN = 3
+"""Characters between two columns."""
 
 
-def table(title: str, *columns: str, right: Iterable[str] = ()) -> Table:
-    """A table with these heads; those that are also in `right` hold numbers."""
+def table(title: str, *columns: str, right: Collection[str] = (), whole: Collection[str] = ()) -> Table:
+    """A table with these heads; columns in `right` hold numbers, and neither they nor those in `whole` are folded."""
     made = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         numbers = column in right
-        made.add_column(column, overflow="fold", justify="right" if numbers else "left", no_wrap=numbers)
+        made.add_column(
+            column, overflow="fold", justify="right" if numbers else "left", no_wrap=numbers or column in whole
+        )
     return made
 
 
@@ -33,6 +40,33 @@ def print_table(made: Table) -> None:
     text = io.StringIO()
     Console(file=text, width=_UNFOLDED, color_system=None).print(made)
     typer.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n" * bool(made.title))
+
+
+def print_pairs(pairs: Mapping[str, str]) -> None:
+    """What is known, one line each, with what it is in front of it."""
+    made = Table.grid(padding=(0, 2))
+    made.add_column(no_wrap=True, style="dim")
+    made.add_column(overflow="fold")
+    for key, value in pairs.items():
+        made.add_row(Text(f"  {key}"), Text(value))
+    print_table(made)
+
+
+def fitting(rows: Iterable[Mapping[str, str]], heads: Sequence[str], first_to_go: Sequence[str]) -> list[str]:
+    """The columns that the screen has room for: those in `first_to_go` are left out in that order until all fit."""
+    cells = list(rows)
+    widths = {head: max(len(head), *(_least(row.get(head, "")) for row in cells)) for head in heads}
+    kept = list(heads)
+    for head in first_to_go:
+        if sum(widths[one] + _BETWEEN for one in kept) <= screen_width() + 1:
+            break
+        kept = [one for one in kept if one != head]
+    return kept
+
+
+def _least(text: str) -> int:
+    """Texts of several words may be folded."""
+    return min(len(text), _FOLDED) if len(text.split()) > 2 else len(text)
 
 
 def screen_width() -> int:

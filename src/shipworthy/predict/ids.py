@@ -13,7 +13,7 @@ import struct
 import time
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
@@ -37,6 +37,7 @@ _HEAD = struct.Struct(">B4sIIBH")
 """Format and kind, tag of the model, version, rollout, arm, share."""
 _PAYLOAD = struct.Struct(f">{_HEAD.size}sQI4sQQ")
 """That, then the digest of the caller's key, seconds since 1970, the process, its count, and the value."""
+_UNIQUE = slice(_HEAD.size + 12, _HEAD.size + 24)
 _SEAL = 18
 LENGTH = 88
 _TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
@@ -108,13 +109,13 @@ class Signer:
             for kind in range(len(KINDS))
         ]
 
-    def ids(self, rows: Sequence[Any], key_digest: int = 0) -> list[bytes]:
+    def ids(self, rows: Sequence[Mapping[str, Any]], key_digest: int = 0) -> list[bytes]:
         """One for each row of an answer, of `LENGTH` characters that may stand in an address."""
         now = int(time.time())
         return [self._id(row, key_digest, now) for row in rows]
 
-    def _id(self, row: Any, key_digest: int, now: int) -> bytes:
-        kind, word = _worded(row)
+    def _id(self, row: Mapping[str, Any], key_digest: int, now: int) -> bytes:
+        kind, word = worded(row)
         payload = _PAYLOAD.pack(self._heads[kind], key_digest, now, _IDS.process, _IDS.count(), word)
         sealed = payload + blake2b(payload, key=self._key, digest_size=_SEAL).digest()
         return b2a_base64(sealed, newline=False).translate(_TO_URL)
@@ -155,8 +156,13 @@ def forged(reason: str) -> FeedbackError:
     return FeedbackError("prediction id", reason, "send back the prediction_id of an answer, as it is")
 
 
-def _worded(row: Any) -> tuple[int, int]:
-    """Place in `KINDS`, and 64 bits, of what a row of an answer predicts."""
+def unique_of(sealed: bytes) -> bytes:
+    """The 12 bytes of an id that no other has; of one that was made here, so nothing is checked."""
+    return a2b_base64(sealed.translate(_FROM_URL))[_UNIQUE]
+
+
+def worded(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Place in `KINDS`, and 64 bits, of what an answer predicts."""
     if "predicted_class" in row:
         return 1, row["predicted_class"]
     value = row.get("value")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import RegistryError
 
@@ -67,3 +69,23 @@ def check_alias(alias: str) -> str:
         rule = "it starts with a letter and has letters, digits and ._-, at most 63"
         raise RegistryError(repr(alias), f"is no alias: {rule}", "champion and challenger are usual")
     return alias
+
+
+def is_path(text: str | Path) -> bool:
+    """Whether a user means a path with this: one that exists, has a separator, or ends in .ship or .zip."""
+    path = Path(text)
+    separators = {"/", os.sep, os.altsep or os.sep}
+    return path.exists() or path.suffix in (".ship", ".zip") or any(sign in str(text) for sign in separators)
+
+
+def locate(text: str | Path, registry_url: str | Path | None = None) -> Path:
+    """The package that a user means: a path, or a name of the registry, which is pulled into the local cache.
+
+    Raises RegistryError, or PackageError for a stored package that is damaged."""
+    if is_path(text):
+        return Path(text)
+    name = parse(str(text))
+    from .registry import Registry  # a path needs no database
+
+    with Registry(registry_url, create=False) as registry:
+        return registry.pull(name)

@@ -49,10 +49,10 @@ rollouts = Table(
     Index("rollouts_of_model", "model", "id"),
     Index("rollouts_running", "model", unique=True, sqlite_where=RUNNING, postgresql_where=RUNNING),
 )
-"""`stage_seen` counts the requests that were assigned with the present share. `tally` is JSON of `store.Tally`."""
+"""`stage_seen` counts the requests that were assigned with the present share. `tally` is JSON of its plain counts."""
 
-# Digests of keys that have been counted, in the order in which they were: 8 bytes each, big-endian. Appended to while the
-# rollout's row is locked, so that `seq` has no gap that is filled later.
+# Digests of keys that have been counted, in the order in which they were: 8 bytes each, big-endian. Appended to while
+# the rollout's row is locked, so that `seq` has no gap that is filled later.
 rollout_keys = Table(
     "rollout_keys",
     metadata,
@@ -60,6 +60,15 @@ rollout_keys = Table(
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("stream", String(16), nullable=False),
     Column("digests", LargeBinary, nullable=False),
+)
+
+# Number of the last flush of each worker that was merged: one whose answer was lost is not merged again.
+rollout_flushes = Table(
+    "rollout_flushes",
+    metadata,
+    Column("rollout", Integer, ForeignKey("rollouts.id"), primary_key=True),
+    Column("worker", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),
 )
 
 # What both versions predicted, as the 64 bits that ids have, read as a signed number.

@@ -101,6 +101,10 @@ class Observed:
     assigned: Assignments = field(default_factory=Assignments)
     completed: Completions = field(default_factory=Completions)
     copies: Copies = field(default_factory=Copies)
+    worker: str = ""
+    """Name of the worker, at most 64 characters, that no other one has; without it this counts whenever it comes."""
+    number: int = 0
+    """Of this telling, rising with each one of the worker: one that comes again, or too late, is not counted twice."""
 
 
 def _same_length(*arrays: NDArray[np.generic]) -> None:

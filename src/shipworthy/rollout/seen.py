@@ -35,8 +35,9 @@ class Bloom:
     def holds(self, digests: Digests) -> NDArray[np.bool_]:
         """Which of them are in the set, or look as if."""
         places = _places(digests)
-        found: NDArray[np.bool_] = (self._words[places >> np.uint64(6)] & _bit(places) != 0).all(axis=1)
-        return found
+        set_bits = self._words[places >> np.uint64(6)] & _bit(places)
+        held: NDArray[np.bool_] = set_bits.all(axis=1)
+        return held
 
 
 def first_in_batch(digests: Digests) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import RolloutError
@@ -81,7 +82,7 @@ class Spec:
         _set(self, "key_header", _header(self.key_header))
         _set(self, "guardrails", _guardrails(self.guardrails))
         for name, lowest, highest in (
-            ("delta", 0.0, 0.5),
+            ("delta", 0.0001 if self.mode == "shadow" else 0.0, 0.5),
             ("stage_seconds", 0.0, math.inf),
             ("timeout_s", 1.0, math.inf),
             ("shadow_budget", 0.001, 1.0),
@@ -148,7 +149,8 @@ def _number(name: str, value: Any, lowest: float, highest: float) -> float:
     if not _is_number(value) or not lowest <= value <= highest or math.isinf(value):
         bounds = f"from {lowest:g}" + ("" if math.isinf(highest) else f" to {highest:g}")
         raise _refused(name, f"is {value!r}", f"give a number {bounds}")
-    return float(value)
+    number: float = float(value)
+    return number
 
 
 def _positive(name: str, value: Any) -> float:
@@ -170,14 +172,15 @@ def _share(name: str, value: Any, *, below: float = math.inf) -> float:
     parts = round(value * PARTS)
     if parts == 0 or abs(value * PARTS - parts) > 1e-6:
         raise _refused(name, f"is {value!r}", f"give a multiple of {1 / PARTS:g}, so that it means the same everywhere")
-    return parts / PARTS
+    share: float = parts / PARTS
+    return share
 
 
 def _ramp(value: Any) -> tuple[float, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
         raise _refused("ramp", f"is {value!r}", "give the shares of the stages, such as 0.01, 0.05, 0.25, 0.5")
     shares = tuple(_share("ramp", share, below=1.0) for share in value)
-    if any(later <= earlier for earlier, later in zip(shares, shares[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(shares)):
         raise _refused("ramp", f"is {', '.join(f'{share:g}' for share in shares)}", "let every stage be above the last")
     return shares
 

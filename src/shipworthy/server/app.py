@@ -16,6 +16,7 @@ from .. import __version__
 from .access import Access
 from .catalog import Catalog
 from .docs import docs_routes
+from .feedback import feedback_routes
 from .front import Front
 from .layers import Failures, Gate, Parting, Reports, RequestIds
 from .openapi import document
@@ -63,6 +64,7 @@ def assemble(catalog: Catalog, access: Access, reporter: Reporter | None = None)
     )
     app.include_router(status_routes(catalog))
     app.include_router(model_routes(catalog))
+    app.include_router(feedback_routes(catalog))
     app.include_router(v2_routes(catalog))
     app.include_router(metrics_routes(catalog))
     app.include_router(docs_routes(app.title))

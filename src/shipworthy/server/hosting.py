@@ -55,7 +55,7 @@ class Server:
         packages: str | Path | Sequence[str | Path] = (),
         *,
         on_ready: Callable[[Serving], None] | None = None,
-        compose: Callable[[Plan], Parts] | None = None,
+        compose: Callable[[Plan], Parts | None] | None = None,
         **options: Unpack[Options],
     ) -> None:
         """`compose` gives what other rooms put into the process of a plan. Raises ServeError where the address cannot
@@ -235,7 +235,7 @@ def serve(
     *,
     workers: int = 1,
     on_ready: Callable[[Serving], None] | None = None,
-    compose: Callable[[Plan], Parts] | None = None,
+    compose: Callable[[Plan], Parts | None] | None = None,
     worker: str = WORKER,
     **options: Unpack[Options],
 ) -> None:

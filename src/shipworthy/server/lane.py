@@ -19,6 +19,8 @@ from .place import Place
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from threading import Thread
+
     from ..predict import Predictor
     from ..predict.answers import Naming
     from .observe.protocol import LaneRecorder
@@ -63,6 +65,8 @@ class Lane:
         self.closed = False
         self.reading: dict[Place, None] = {}
         """Places whose bodies are being read."""
+        self.borrowers: list[Thread] = []
+        """Threads that run the predictor too; it is not closed before they have ended."""
         costs = predictor.costs
         curve = Curve(costs or predictor.stated_costs)
         inline = costs is not None and max(costs.values()) <= INLINE_S
@@ -168,7 +172,7 @@ class Lane:
 
     async def drain(self) -> None:
         """Finish the requests that were taken on. No new ones come: nobody finds the lane any more."""
-        while self.queue.requests or self.queue.running:
+        while self.queue.requests or self.queue.running or any(thread.is_alive() for thread in self.borrowers):
             await asyncio.sleep(0.005)
 
     async def close(self, within_s: float = math.inf) -> bool:

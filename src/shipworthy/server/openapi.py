@@ -35,6 +35,7 @@ _SECTIONS = {
 _FIXED = {
     "/models": ("models", "List the models"),
     "/models/{model}": ("models", "Describe a model"),
+    "/models/{model}/feedback": ("models", "Tell what was true"),
     "/livez": ("health", "Tell whether the process lives"),
     "/readyz": ("health", "Tell whether requests should come"),
     "/health": ("health", "Tell what is loaded"),
@@ -78,7 +79,8 @@ def document(app: FastAPI, catalog: Catalog, *, secured: bool) -> dict[str, Any]
         _add_model(api, name, lane)
         document_infer(api, lane)
     for path, (section, summary) in _FIXED.items():
-        fixed[path]["get"] |= {"tags": [section], "summary": summary}
+        for operation in fixed[path].values():
+            operation |= {"tags": [section], "summary": summary}
     places = list(_SECTIONS)
     api["paths"] = dict(sorted({**api["paths"], **fixed}.items(), key=lambda item: places.index(_section(item[1]))))
     api["tags"] = [{"name": name, "description": words} for name, words in _SECTIONS.items()]

@@ -42,6 +42,7 @@ TOO_SLOW = ProblemType("too-slow", 408, "The request did not arrive in time")
 TOO_LARGE = ProblemType("too-large", 413, "The request is too large")
 TARGET_TOO_LONG = ProblemType("target-too-long", 414, "The path and query are too long")
 MISDIRECTED = ProblemType("misdirected", 421, "The server does not go by this name")
+CONFLICT = ProblemType("conflict", 409, "The request contradicts what is known")
 UNSUPPORTED = ProblemType("unsupported-media-type", 415, "The model does not take this content type")
 INVALID_INPUT = ProblemType("invalid-input", 422, "The input does not fit the model")
 HEADERS_TOO_LARGE = ProblemType("headers-too-large", 431, "The headers are too large")
@@ -59,6 +60,7 @@ PROBLEM_TYPES = (
     TOO_SLOW,
     TOO_LARGE,
     TARGET_TOO_LONG,
+    CONFLICT,
     UNSUPPORTED,
     MISDIRECTED,
     INVALID_INPUT,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from ..errors import ShipworthyError
 
@@ -72,11 +72,29 @@ class Router(Protocol):
         """What is to be tried with these versions, the current one last; None where that answers everything."""
 
 
+Outcome: TypeAlias = Literal["accepted", "duplicate", "contradictory", "late", "forged", "unknown-model", "unusable"]
+"""What becomes of a label: kept; known already; other than the one that came first; kept, but too late for a rollout;
+about an id that no server made, or one of another model; of no meaning for its model."""
+Told: TypeAlias = tuple[str, object, float | None]
+"""The id of a prediction, its label, or else its loss in [0, 1]."""
+
+
+class Taken(Protocol):
+    """What became of one label."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def reason(self) -> str:
+        """Of a refusal; empty for others."""
+
+
 class Feedback(Protocol):
     """Takes labels. Called from threads."""
 
-    def take(self, model: str, body: object) -> Mapping[str, object]:
-        """What becomes of what was sent, as JSON. Raises InputError, and ShipworthyError where it cannot be kept."""
+    def take(self, model: str, told: Sequence[Told]) -> Sequence[Taken]:
+        """What becomes of each. Raises ShipworthyError where they cannot be kept; then none of them is."""
 
 
 class Parts(Protocol):

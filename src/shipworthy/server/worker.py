@@ -160,7 +160,7 @@ class Worker:
             raise _raised(fault)
 
 
-def main(compose: Callable[[Plan], Parts] | None = None, imports: Sequence[str] = ()) -> None:
+def main(compose: Callable[[Plan], Parts | None] | None = None, imports: Sequence[str] = ()) -> None:
     """Serve as the supervisor says; exit code 0 also where a package was refused, for that was said.
 
     `compose` gives what other rooms put into the process, which needs these `imports`."""
@@ -202,7 +202,9 @@ def _listening(control: socket.socket) -> socket.socket | None:
     return socket.socket(fileno=numbers[0]) if said else None
 
 
-async def _serve(control: socket.socket, listening: socket.socket, compose: Callable[[Plan], Parts] | None) -> bool:
+async def _serve(
+    control: socket.socket, listening: socket.socket, compose: Callable[[Plan], Parts | None] | None
+) -> bool:
     """True where the supervisor has gone."""
     channel = await Channel.over(control)
     try:
@@ -220,7 +222,7 @@ async def _serve(control: socket.socket, listening: socket.socket, compose: Call
 
 
 async def _begin(
-    begin: Begin, listening: socket.socket, channel: Channel, compose: Callable[[Plan], Parts] | None
+    begin: Begin, listening: socket.socket, channel: Channel, compose: Callable[[Plan], Parts | None] | None
 ) -> bool:
     from .observe.logs import configure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 REMEMBERED = 2_000
 REFRESH = 200
@@ -34,6 +35,13 @@ class Threshold:
         if not (new or self._fixed):
             self._remember(seconds)
         return None if limit is None else seconds > limit
+
+    def remember(self, seconds: Sequence[float]) -> None:
+        """Latencies of the old version that were judged together, by the limit before them."""
+        if self._fixed:
+            return
+        for one in seconds[-REMEMBERED:]:
+            self._remember(one)
 
     def _remember(self, seconds: float) -> None:
         self._past.append(seconds)

@@ -74,6 +74,12 @@ UNROUTED = Family(
     "Requests that were refused before a model was found: no token, no such model, not readable.",
     ("status",),
 )
+LABELS = Family(
+    "shipworthy_feedback_labels_total",
+    "counter",
+    "Labels that were sent for predictions of a model, by what became of them.",
+    ("model", "outcome"),
+)
 IN_FLIGHT = Family("shipworthy_requests_in_flight", "gauge", "Requests that have a place, and no answer yet.", _MODEL)
 WAITING = Family("shipworthy_queue_rows", "gauge", "Rows that wait for a batch.", _MODEL)
 LOADED = Family(
@@ -122,6 +128,7 @@ FAMILIES = (
     SHED,
     FAILED,
     UNROUTED,
+    LABELS,
     IN_FLIGHT,
     WAITING,
     LOADED,

@@ -32,6 +32,7 @@ from .families import (
     CPU,
     FAILED_SECONDS,
     IN_FLIGHT,
+    LABELS,
     LAST,
     LINES_LOST,
     LOADED,
@@ -184,6 +185,10 @@ class Metrics:
         with self._guard:
             self._ledger.series(UNROUTED.name, (str(status),))[0] += 1
 
+    def labelled(self, model: str, outcome: str, count: int) -> None:
+        with self._guard:
+            self._ledger.series(LABELS.name, (model, outcome))[0] += count
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         self.flush()
         return render(self._reader.read(), accept)
@@ -254,6 +259,8 @@ class NoMetrics:
         return self._lane
 
     def unrouted(self, status: int) -> None: ...
+
+    def labelled(self, model: str, outcome: str, count: int) -> None: ...
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """No metric at all."""

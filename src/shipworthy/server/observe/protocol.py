@@ -54,6 +54,9 @@ class Recorder(Protocol):
     def unrouted(self, status: int) -> None:
         """A request was refused before a model was found."""
 
+    def labelled(self, model: str, outcome: str, count: int) -> None:
+        """So many labels of predictions were sent, and this became of them."""
+
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics of all workers, and their content type: OpenMetrics where the Accept header prefers that, else
         Prometheus' text. Takes milliseconds: to be called off the event loop where others should not wait."""

@@ -8,7 +8,9 @@ down_revision = None
 
 
 def upgrade() -> None:
-    op.create_table("settings", sa.Column("key", sa.String(64), primary_key=True), sa.Column("value", sa.Text, nullable=False))
+    op.create_table(
+        "settings", sa.Column("key", sa.String(64), primary_key=True), sa.Column("value", sa.Text, nullable=False)
+    )
     _packages()
     _versions()
     _events()

@@ -55,6 +55,12 @@ def _counted() -> None:
         sa.Column("digests", sa.LargeBinary, nullable=False),
     )
     op.create_table(
+        "rollout_flushes",
+        sa.Column("rollout", sa.Integer, sa.ForeignKey("rollouts.id"), primary_key=True),
+        sa.Column("worker", sa.String(64), primary_key=True),
+        sa.Column("number", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
         "rollout_pairs",
         sa.Column("rollout", sa.Integer, sa.ForeignKey("rollouts.id"), primary_key=True),
         sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),

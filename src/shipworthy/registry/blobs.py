@@ -1,0 +1,238 @@
+"""Files by their sha256, in a folder or in a bucket: `ab/abcdef...`, each written once and never changed.
+
+In a folder a blob is written under another name, flushed to the disk, and renamed; in a bucket it appears when its
+upload is complete. So there is no half blob under its own name, however a process ends."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ..errors import MissingExtra, RegistryError, ShipworthyError, TamperedPackage
+
+CHUNK = 1 << 20
+_PARTS = "parts"
+_OWNER = "registry-id"
+_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file that lies in the store."""
+
+    sha256: str
+    """Empty for a part that was never finished."""
+    path: str
+    size: int
+    modified: datetime | None
+    """By the clock of the store; None where it does not say."""
+
+
+class Blobs:
+    """A place for blobs: a folder, or what fsspec knows by a url such as `s3://bucket/prefix` and `memory://name`."""
+
+    def __init__(self, url: str) -> None:
+        """Nothing is opened before the first use. Raises RegistryError where no place can be called that."""
+        self.url = url
+        self.local = "://" not in url
+        if not url or "::" in url.partition("://")[2] or url.startswith(("http://", "https://", "file://", "local://")):
+            raise RegistryError(url or "artifacts", "is no place for packages", "give a folder or s3://bucket/prefix")
+        self._opened: Any = None
+        self._process = 0
+        self._root = ""
+
+    def path(self, sha256: str) -> str:
+        return f"{self._place()}/{sha256[:2]}/{sha256}"
+
+    def has(self, sha256: str, size: int) -> bool:
+        """Whether the blob is there with this many bytes."""
+        with self._told(sha256):
+            try:
+                return bool(self._files.info(self.path(sha256))["size"] == size)
+            except FileNotFoundError:
+                return False
+
+    def put(self, sha256: str, size: int, source: Path) -> bool:
+        """Store a file, and say whether that was needed. Raises TamperedPackage where it is not what its hash says."""
+        if self.has(sha256, size):
+            return False
+        with self._told(sha256):
+            if self.local:
+                self._put_local(sha256, source)
+            else:
+                with tempfile.TemporaryDirectory(prefix="shipworthy-") as folder:
+                    # What is uploaded is what was hashed, whoever writes to the source meanwhile.
+                    copy = Path(folder) / sha256
+                    with copy.open("xb") as file:
+                        _copy(source, file, sha256)
+                    self._files.put_file(str(copy), self.path(sha256))
+        return True
+
+    def chunks(self, sha256: str, size: int) -> Iterator[bytes]:
+        """The bytes in order, at most `size` of them, and an error at the end where they have another hash."""
+        hasher, left = hashlib.sha256(), size
+        with self._told(sha256):
+            try:
+                file = self._files.open(self.path(sha256), "rb")
+            except FileNotFoundError:
+                raise RegistryError(
+                    self._shown(sha256), "is missing", "restore it from a backup, or register the package again"
+                ) from None
+            with file:
+                while chunk := file.read(min(CHUNK, left + 1)):
+                    left -= len(chunk)
+                    hasher.update(chunk)
+                    if left < 0:
+                        break
+                    yield chunk
+        if left or hasher.hexdigest() != sha256:
+            raise TamperedPackage(
+                self._shown(sha256),
+                "does not have the bytes that its name says",
+                "remove it, and restore it from a backup or register the package again",
+            )
+
+    def remove(self, path: str) -> None:
+        """Remove a file of `listing`; one that is gone already is no error."""
+        with self._told(path):
+            try:
+                self._files.rm_file(path)
+            except FileNotFoundError:
+                return
+
+    def listing(self) -> Iterator[Stored]:
+        """Every blob, and every part that was never finished."""
+        with self._told(self.url):
+            try:
+                found = self._files.find(self._place(), detail=True)
+            except FileNotFoundError:
+                return
+        for path, info in found.items():
+            folder, _, name = path.rpartition("/")
+            part = folder.endswith(f"/{_PARTS}")
+            if part or (len(name) == 64 and folder.endswith(f"/{name[:2]}")):
+                yield Stored("" if part else name, path, int(info["size"]), _modified(info))
+
+    def owner(self) -> str | None:
+        """The id of the registry whose blobs these are; None for a place that none has claimed."""
+        with self._told(self.url):
+            try:
+                text: bytes = self._files.cat_file(f"{self._place()}/{_OWNER}")
+            except FileNotFoundError:
+                return None
+            return text.decode("utf-8", "replace").strip()
+
+    def claim(self, registry: str) -> None:
+        """Write down whose blobs these are. Raises RegistryError where they are another registry's: `gc` of the one
+        would free what the other needs."""
+        owner = self.owner()
+        if owner is not None and owner != registry:
+            raise RegistryError(self.url, "keeps the packages of another registry", "give a place of its own")
+        if owner is None:
+            with self._told(self.url):
+                self._files.makedirs(self._place(), exist_ok=True)
+                self._files.pipe_file(f"{self._place()}/{_OWNER}", f"{registry}\n".encode())
+
+    def _put_local(self, sha256: str, source: Path) -> None:
+        target = Path(self.path(sha256))
+        part = Path(self._place()) / _PARTS / uuid4().hex
+        part.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(exist_ok=True)
+        try:
+            with self._files.open(str(part), "xb") as file:
+                _copy(source, file, sha256)
+                file.flush()
+                os.fsync(file.fileno())
+            self._files.mv(str(part), str(target))
+        finally:
+            part.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+        _sync_folder(target.parent.parent)
+
+    def _shown(self, sha256: str) -> str:
+        return f"{self.url}/{sha256[:2]}/{sha256}"
+
+    @property
+    def _files(self) -> Any:
+        if self._opened is None or self._process != os.getpid():
+            # The threads and sockets of a store do not survive a fork.
+            self._opened, self._root = _open(self.url)
+            self._process = os.getpid()
+        return self._opened
+
+    def _place(self) -> str:
+        assert self._files is not None
+        return self._root
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except ShipworthyError:
+            raise
+        except Exception as error:  # each kind of store raises what its own client library raises
+            reason = " ".join(str(error).split()) or type(error).__name__
+            where = self.url if what == self.url else f"{self.url}: {what}"
+            raise RegistryError(where, reason, "check the address, the credentials and the permissions") from error
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """A file system and the path in it."""
+    protocol = url.partition("://")[0]
+    if protocol == url:
+        from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+
+        return LocalFileSystem(), url.rstrip("/")
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+
+    try:
+        # A listing that is remembered would hide what others have written or removed.
+        files, root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+    except ImportError as error:
+        if protocol in _EXTRAS:
+            module, extra = _EXTRAS[protocol]
+            raise MissingExtra(f"the store {url}", module, extra) from None
+        raise RegistryError(url, str(error), "install what it names") from None
+    except ValueError as error:
+        raise RegistryError(url, str(error), "give a folder or s3://bucket/prefix") from None
+    return files, str(root).rstrip("/")
+
+
+def _copy(source: Path, file: Any, sha256: str) -> None:
+    hasher = hashlib.sha256()
+    with source.open("rb") as opened:
+        while chunk := opened.read(CHUNK):
+            hasher.update(chunk)
+            file.write(chunk)
+    if hasher.hexdigest() != sha256:
+        raise TamperedPackage(str(source), "has changed while it was read", "build the package again")
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name is on the disk when its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _modified(info: dict[str, Any]) -> datetime | None:
+    """Each file system has a word of its own for the time of the last change."""
+    for key in ("mtime", "LastModified", "updated", "last_modified", "created"):
+        value = info.get(key)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return None

@@ -1,0 +1,79 @@
+"""Packages that were pulled, by digest, in the user's cache folder. It may be emptied at any time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from ..errors import PackageError, RegistryError, TamperedPackage
+from ..package.audit import audit, open_tree
+from ..package.members import DIGEST
+from ..package.ship import ShipWriter
+from .blobs import Blobs
+from .versions import Blob
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/shipworthy/packages`, else below `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()
+    return root / "shipworthy" / "packages"
+
+
+def cached(digest: str) -> Path | None:
+    """The package's file where it is in the cache and whole; a damaged one is removed."""
+    file = cache_folder() / f"{digest}.ship"
+    if not file.is_file():
+        return None
+    try:
+        check(file, digest)
+    except PackageError:
+        file.unlink(missing_ok=True)
+        return None
+    return file
+
+
+def check(file: Path, digest: str) -> None:
+    """Audit a `.ship` file. Raises TamperedPackage where it is not whole, or another package."""
+    with open_tree(file) as tree:
+        found = audit(tree).digest
+    if found != digest:
+        raise TamperedPackage(str(file), f"has the digest {found}, not {digest}", "pull it again")
+
+
+def assemble(blobs: Blobs, members: tuple[Blob, ...], digest: str, file: Path) -> Path:
+    """Put a package together, byte for byte as `write_ship` does, audit it, and give it its name.
+
+    Raises TamperedPackage naming the blob that is not what it was."""
+    with _writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}.{uuid4().hex[:12]}.part")
+        try:
+            with part.open("xb") as out:
+                writer = ShipWriter(out)
+                for name, size, chunks in _members(blobs, members, digest):
+                    writer.add(name, size, chunks)
+                writer.finish()
+            check(part, digest)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    return file
+
+
+def _members(blobs: Blobs, members: tuple[Blob, ...], digest: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+    label = f"{digest}\n".encode("ascii")
+    found = [(member.path, member.size, blobs.chunks(member.sha256, member.size)) for member in members]
+    yield from sorted([*found, (DIGEST, len(label), iter((label,)))], key=lambda entry: entry[0])
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room, check the permissions, or name another place"
+        raise RegistryError(str(file), f"cannot be written: {error.strerror or error}", remedy) from None

@@ -1,0 +1,165 @@
+"""The database of a registry: transactions, and what is done when one cannot be carried out.
+
+SQLite is used in WAL mode with synchronous=FULL: readers never wait, a commit is on the disk before it returns, and
+neither a killed process nor a power cut takes back what was said to be done. The file must be on a local disk, because
+WAL needs memory that all its users share; for several hosts there is PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from ..errors import RegistryError
+from .faults import is_lost, is_passing, told
+from .location import Location
+
+T = TypeVar("T")
+
+BUSY_S = 30.0
+"""How long a transaction waits for another one's lock."""
+ATTEMPTS = 6
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
+_LOCK = 0x5349_5057_5254_4859
+"""Of PostgreSQL's advisory locks, the one that whoever appends events holds until the end of its transaction."""
+_WRITES = "shipworthy_writes"
+
+
+class Database:
+    """Connections of one process to one database. May be used by any thread, and goes on working after a fork."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self.shown = location.shown
+        """The url without the password, for messages."""
+        self._engine = _engine(location)
+        self._writer = self._engine.execution_options(**{_WRITES: True})
+        self._process = os.getpid()
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.location.file is not None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that changes nothing: on SQLite one snapshot, on PostgreSQL what is committed at each query."""
+        with self._told(), self._begin(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is alone: no other `write` of this registry runs anywhere until it has ended.
+
+        So events are numbered in the order in which they are committed. Raises RegistryError where the database cannot
+        be reached or stays locked; nothing is changed then, and `transact` would have tried again."""
+        with self._told(), self._begin(self._writer, alone=True) as connection:
+            yield connection
+
+    @contextmanager
+    def merge(self) -> Iterator[Connection]:
+        """A `write` that on PostgreSQL waits only for the rows it locks itself. It must not append events."""
+        with self._told(), self._begin(self._writer) as connection:
+            yield connection
+
+    def transact(self, work: Callable[[Connection], T], *, alone: bool = True, repeatable: bool = False) -> T:
+        """Do `work` in a `write`, or in a `merge` where it need not be alone, and again where that may help.
+
+        Again at most five times, after pauses: when another transaction was in the way, and for work that says to be
+        `repeatable` also when the connection broke, where nobody knows whether it was committed. Such work looks first
+        whether it has been done. Raises RegistryError in the end."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self._begin(self._writer, alone=alone) as connection:
+                    return work(connection)
+            except (DBAPIError, PoolTimeout) as error:
+                again = is_passing(error) or (repeatable and is_lost(error))
+                if attempt == ATTEMPTS or not again:
+                    raise told(error, self.shown) from error
+            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+            time.sleep(pause * random.uniform(0.5, 1.0))
+        raise AssertionError("the last attempt returns or raises")
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _begin(self, engine: Engine, *, alone: bool = False) -> Iterator[Connection]:
+        if self._process != os.getpid():
+            # A connection that two processes use is broken for both; the parent keeps it.
+            self._process = os.getpid()
+            self._engine.dispose(close=False)
+        with engine.begin() as connection:
+            if alone and not self.is_sqlite:
+                connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+            yield connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, PoolTimeout) as error:
+            raise told(error, self.shown) from error
+
+
+def _engine(location: Location) -> Engine:
+    if location.file is None:
+        engine = create_engine(location.url, pool_pre_ping=True)
+        event.listen(engine, "connect", _set_up_postgresql)
+        event.listen(engine, "handle_error", _mark_lost)
+        return engine
+    try:
+        location.file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"its folder cannot be made: {error.strerror or error}"
+        raise RegistryError(location.shown, reason, "choose another place, or check the permissions") from None
+    engine = create_engine(location.url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, record: object) -> None:
+    # The driver would begin transactions of its own, and only at the first change.
+    connection.isolation_level = None
+    until = time.monotonic() + BUSY_S
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        # The mode is part of the file and set once; SQLite does not wait for others here.
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # Who reads first and locks later may find that another has written in between, and must give up.
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _set_up_postgresql(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET lock_timeout = {int(BUSY_S * 1000)}")
+    # A client that is stopped within a transaction must not hold the lock for ever.
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {int(2 * BUSY_S * 1000)}")
+    cursor.execute("SET application_name = 'shipworthy'")
+    cursor.close()
+    connection.commit()
+
+
+def _mark_lost(context: ExceptionContext) -> None:
+    if isinstance(context.sqlalchemy_exception, DBAPIError) and is_lost(context.sqlalchemy_exception):
+        context.is_disconnect = True

@@ -1,0 +1,149 @@
+"""A package that lies on an MLflow server as a version of the registry. Nothing that comes in is ever unpickled."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ...errors import RegistryError, TamperedPackage
+from ...package import read_package
+from ..names import check_alias
+from ..records import Event, Version
+from ..registry import Registry
+from .connection import Files, Server, reach
+from .flavour import MLMODEL
+from .source import DIGEST, GIT_COMMIT, Source, find
+
+_SHIP = ".ship"
+_PICKLES = frozenset({".pkl", ".pickle", ".cloudpickle", ".joblib", ".pth", ".pt", ".dill"})
+_FLAVOURS = re.compile(r"^flavors:\n((?:[ \t].*\n?)*)", re.MULTILINE)
+_FLAVOUR = re.compile(r"^  (\w+):", re.MULTILINE)
+_MOST_FILES = 2000
+"""That are looked through for a package; a run can hold any number of images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What became of a pull."""
+
+    version: Version
+    source: Source
+    created: bool
+    """False where the registry had a version of the same package."""
+    moved: tuple[Event, ...]
+    """One for each alias that names the version now and did not before."""
+
+
+def pull(registry: Registry, uri: str, *, source: str, aliases: bool = False) -> Pulled:
+    """Register the package behind `models:/digits/3`, `models:/digits@champion` or `runs:/<id>/path` of the MLflow
+    server at `source`; its model is the one that the package's manifest names.
+
+    The new version has the tags `mlflow.uri`, `mlflow.server`, `mlflow.run_id` and `mlflow.version`. A package that the
+    registry has already gets no second version. `aliases`: those that name the version there will name it here too, by
+    compare-and-swap.
+
+    Raises RegistryError where there is no such thing, or what is there is no package; PackageError where the package is
+    refused; Conflict where an alias was moved here meanwhile."""
+    with reach(source) as server, tempfile.TemporaryDirectory() as folder:
+        found = find(server, uri)
+        if aliases:
+            for alias in found.aliases:
+                check_alias(alias)
+        file = _download(server, found, Path(folder))
+        with read_package(file) as package:
+            model, digest = package.manifest.name, package.digest
+        _check_tag(found, digest)
+        held = _held(registry, model, digest)
+        version = held or registry.register(
+            file,
+            tags=_lineage(server, found),
+            why=f"pulled from {found.uri} of {server.shown}",
+            # Without one it stays empty: HEAD of this working folder has nothing to do with the package.
+            git_commit=found.tags.get(GIT_COMMIT, ""),
+        )
+    moved = _follow(registry, version, found, server.shown) if aliases else ()
+    return Pulled(registry.version(version.name), found, held is None, moved)
+
+
+def _held(registry: Registry, model: str, digest: str) -> Version | None:
+    """The newest version of the same package."""
+    if model not in {known.name for known in registry.models()}:
+        return None
+    return next((version for version in registry.list_versions(model) if version.digest == digest), None)
+
+
+def _lineage(server: Server, source: Source) -> dict[str, str]:
+    found = {
+        "mlflow.uri": source.uri,
+        "mlflow.server": server.shown,
+        "mlflow.run_id": source.run_id or "",
+        "mlflow.version": "" if source.version is None else str(source.version),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _follow(registry: Registry, version: Version, source: Source, server: str) -> tuple[Event, ...]:
+    named = registry.aliases(version.model)
+    return tuple(
+        registry.move(
+            version.model,
+            alias,
+            version.number,
+            expected=named.get(alias),
+            why=f"{alias} of {source.uri} on {server}",
+        )
+        for alias in source.aliases
+        if named.get(alias) != version.number
+    )
+
+
+def _check_tag(source: Source, digest: str) -> None:
+    told = source.tags.get(DIGEST)
+    if told is not None and told != digest:
+        raise TamperedPackage(
+            source.uri,
+            f"holds the package {digest[:12]}, but its tag {DIGEST} names {told[:12]}",
+            "push the package to MLflow again",
+        )
+
+
+def _download(server: Server, source: Source, folder: Path) -> Path:
+    """The only `.ship` file that lies there. Raises RegistryError where there is none, or several."""
+    base, file = source.artifacts, ""
+    if base.endswith(_SHIP):
+        base, _, file = base.rpartition("/")
+    files = server.files(base)
+    if not file:
+        listed = files.list(_MOST_FILES)
+        packages = [path for path in listed if path.endswith(_SHIP)]
+        if len(packages) > 1:
+            some = ", ".join(packages[:4])
+            remedy = f"name one of them: runs:/{source.run_id or 'RUN_ID'}/{packages[0]}"
+            raise RegistryError(source.uri, f"holds {len(packages)} packages: {some}", remedy)
+        if not packages:
+            raise _no_package(source, files, listed, folder)
+        file = packages[0]
+    return files.fetch(file, folder)
+
+
+def _no_package(source: Source, files: Files, listed: list[str], folder: Path) -> RegistryError:
+    """The error that says what lies there instead."""
+    remedy = "build a package from the model, where you trust it: shipworthy build, then shipworthy push"
+    flavours = _flavours(files, listed, folder)
+    found = f"a model of MLflow's flavour {' and '.join(flavours)}" if flavours else ", ".join(listed[:4]) or "nothing"
+    pickle = next((path for path in listed if PurePosixPath(path).suffix in _PICKLES), None)
+    danger = "" if pickle is None else f"; {pickle} is a pickle, which executes code when it is opened"
+    return RegistryError(source.uri, f"holds no .ship package, but {found}{danger}", remedy)
+
+
+def _flavours(files: Files, listed: list[str], folder: Path) -> list[str]:
+    """What an MLmodel file names; the flavour that all have only where there is no other."""
+    path = next((path for path in listed if PurePosixPath(path).name == MLMODEL), None)
+    if path is None:
+        return []
+    text = files.fetch(path, folder).read_text(encoding="utf-8", errors="replace")
+    block = _FLAVOURS.search(text)
+    names = _FLAVOUR.findall(block[1]) if block else []
+    return [name for name in names if name != "python_function"] or names

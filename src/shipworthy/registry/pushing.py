@@ -1,0 +1,88 @@
+"""A package's way into a registry: its blobs first, then its rows in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from ..errors import RegistryError
+from ..package import Package
+from ..package.members import MANIFEST
+from . import log, moving, versions
+from .blobs import Blobs
+from .database import Database
+from .figures import figures_of, parameters_of
+from .names import Reference
+from .records import Version
+from .versions import Blob, Facts
+
+_ATTEMPTS = 5
+
+
+class _FreedMeanwhile(Exception):
+    """A blob that was there when its package was stored has been freed since."""
+
+
+def facts_of(
+    package: Package, *, git_commit: str | None, parent: int | None, tags: Mapping[str, str], why: str
+) -> Facts:
+    """What an audited package says of itself, with what its registrar says."""
+    manifest = package.root / MANIFEST
+    text = manifest.read_bytes()
+    own = Blob(MANIFEST, package.digest, len(text))
+    others = (Blob(path, entry.sha256, entry.size) for path, entry in package.manifest.files.items())
+    return Facts(
+        model=package.manifest.name,
+        digest=package.digest,
+        manifest=text.decode("utf-8"),
+        blobs=(own, *others),
+        contract_digest=package.manifest.contract_digest,
+        parameters=parameters_of(package.record),
+        metrics=figures_of(package.record),
+        git_commit=git_commit,
+        parent=parent,
+        tags=tags,
+        why=why,
+    )
+
+
+def push(
+    database: Database, blobs: Blobs, facts: Facts, root: Path, *, aliases: Sequence[str], who: str, token: str
+) -> Version:
+    """Store the files below `root`, and add the version with its aliases, whole or not at all.
+
+    A push whose `token` was committed before is not repeated: its version is returned."""
+
+    def work(connection: Connection) -> Version:
+        earlier = _earlier(connection, facts, token)
+        if earlier is not None:
+            return earlier
+        # Only what some package names is safe from `gc`; the rest may be gone since it was stored or found.
+        if not all(blobs.has(blob.sha256, blob.size) for blob in versions.unknown_blobs(connection, facts)):
+            raise _FreedMeanwhile
+        version = versions.add(connection, facts, who=who, token=token)
+        for alias in aliases:
+            moving.move(connection, facts.model, alias, version.number, who=who, why=facts.why)
+        return versions.find(connection, Reference(facts.model, number=version.number)) if aliases else version
+
+    for _ in range(_ATTEMPTS):
+        for blob in facts.blobs:
+            blobs.put(blob.sha256, blob.size, root / blob.path)
+        try:
+            return database.transact(work, repeatable=True)
+        except _FreedMeanwhile:
+            continue
+    raise RegistryError(blobs.url, "blobs are removed while they are stored", "stop what runs gc so often")
+
+
+def _earlier(connection: Connection, facts: Facts, token: str) -> Version | None:
+    event = log.by_token(connection, token)
+    if event is None:
+        return None
+    if event.kind == log.REGISTERED and event.version is not None:
+        version = versions.find(connection, Reference(event.model, number=event.version))
+        if (version.model, version.digest) == (facts.model, facts.digest):
+            return version
+    raise RegistryError(token, "names a push of another package", "give each push a name of its own")

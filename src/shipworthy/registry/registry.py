@@ -1,0 +1,318 @@
+"""The registry: versions of packages, aliases, and the log of all that happened to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection
+
+from ..errors import RegistryError
+from ..evidence import BuildRecord
+from ..package import Manifest, read_package
+from ..package.format1 import first_fault
+from ..package.members import EVIDENCE, MANIFEST, REPORT
+from . import log, moving, versions
+from .cache import assemble, cache_folder, cached
+from .database import Database
+from .freeing import free
+from .location import locate_registry
+from .migrating import bring_up_to_date
+from .names import CHAMPION, Reference, check_alias, check_model, parse
+from .origin import commit_here, who_am_i
+from .pushing import facts_of, push
+from .records import Event, Freed, Live, Model, Version
+from .store import claim, open_store
+from .versions import Blob
+from .words import check_details, check_limit, check_tags, check_text
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Registry:
+    """One database of versions, and one store of their files. A context manager; may be used by any thread."""
+
+    def __init__(
+        self,
+        url: str | Path | None = None,
+        *,
+        artifacts: str | None = None,
+        who: str | None = None,
+        create: bool = True,
+    ) -> None:
+        """Open a registry; one that is not there is made, unless `create` is False: then a mistyped folder is refused.
+
+        `url`: a folder, `sqlite:///path.db` or `postgresql://user@host/database`; by default `$SHIPWORTHY_REGISTRY`,
+        else `~/.shipworthy/registry`. `artifacts`: where a new registry keeps its packages: a folder or
+        `s3://bucket/prefix`; by default beside the SQLite file. It is remembered. `who`: what changes are signed with;
+        by default `$SHIPWORTHY_USER`, else user@host. Raises RegistryError or MissingExtra."""
+        self.who = check_text("who", who if who is not None else who_am_i(), 200)
+        location = locate_registry(url)
+        if not (create or location.file is None or location.file.exists()):
+            remedy = "name another with --registry or $SHIPWORTHY_REGISTRY, or begin this one: shipworthy push PACKAGE"
+            raise RegistryError(location.shown, "is no registry yet", remedy)
+        self.url = location.given
+        """Opens the same registry in another process; it may hold a password."""
+        self.database = Database(location)
+        try:
+            bring_up_to_date(self.database)
+            self.blobs = open_store(self.database, artifacts)
+        except BaseException:
+            self.database.close()
+            raise
+
+    def register(
+        self,
+        package: str | Path,
+        *,
+        aliases: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+        parent: int | None = None,
+        why: str = "",
+        git_commit: str | None = None,
+        push_id: str | None = None,
+    ) -> Version:
+        """Audit a package, store its files, and give it the next number of its model, whole or not at all.
+
+        Versions are only ever added: a package that is registered twice has two. Where the answer to one call is lost
+        with the connection, the call itself finds out whether it was committed, and adds no second version. Where the
+        calling process dies, a new call adds one, unless both were given the same `push_id`: a push of that name is
+        carried out once, and its version is returned from then on. A process that dies half way leaves files that `gc`
+        frees, and no version.
+
+        `aliases` are moved to it in the same transaction. `git_commit` is by default HEAD of the working folder's
+        repository. Raises PackageError where the package is not whole, RegistryError where it cannot be registered."""
+        moved = [check_alias(alias) for alias in dict.fromkeys(aliases)]
+        said = check_text("why", why)
+        named = check_tags(tags)
+        commit = commit_here() if git_commit is None else check_text("git_commit", git_commit, 80)
+        token = uuid4().hex if push_id is None else f"push:{check_text('push_id', push_id, 120)}"
+        with read_package(package) as opened:
+            facts = facts_of(opened, git_commit=commit, parent=parent, tags=named, why=said)
+            return push(self.database, self.blobs, facts, opened.root, aliases=moved, who=self.who, token=token)
+
+    def version(self, name: str | Reference) -> Version:
+        """The version that `digits`, `digits@champion` or `digits:3` names; also one that was deleted, by its number.
+
+        Raises RegistryError where there is none."""
+        with self.database.read() as connection:
+            return versions.find(connection, parse(name))
+
+    def list_versions(self, model: str, *, deleted: bool = False, limit: int | None = None) -> list[Version]:
+        """Versions of a model, newest first; deleted ones only if asked for."""
+        with self._reading(model) as connection:
+            return versions.listed(connection, model, deleted=deleted, limit=check_limit(limit))
+
+    def models(self) -> list[Model]:
+        """Every model, sorted by name."""
+        with self.database.read() as connection:
+            return versions.all_models(connection)
+
+    def pull(self, name: str | Reference, to: str | Path | None = None) -> Path:
+        """The version's `.ship` file, byte for byte, audited: in the local cache, or at `to`, a folder or file.
+
+        Raises TamperedPackage where a stored file is not what it was, RegistryError where the version is deleted or
+        the file cannot be written."""
+        version = self._present(name)
+        if to is None:
+            found = cached(version.digest)
+            return found or self._assemble(version, cache_folder() / f"{version.digest}.ship")
+        target = Path(to)
+        return self._assemble(version, target / f"{version.model}-{version.number}.ship" if target.is_dir() else target)
+
+    def evidence(self, name: str | Reference) -> BuildRecord:
+        """All that was measured when the version was built."""
+        return self._parsed(name, EVIDENCE, BuildRecord)
+
+    def manifest(self, name: str | Reference) -> Manifest:
+        """The manifest of the version's package: its contract, its variants, its files."""
+        return self._parsed(name, MANIFEST, Manifest)
+
+    def report(self, name: str | Reference) -> bytes:
+        """The version's report.html."""
+        return self._member(name, REPORT)
+
+    def delete(self, name: str | Reference, *, why: str = "") -> Event:
+        """Mark a version as deleted: it stays in the history, and `gc` may free its package.
+
+        Raises RegistryError where an alias or a running rollout names it, or where it was deleted before."""
+        reference, said = parse(name), check_text("why", why)
+
+        def work(connection: Connection, token: str) -> Event:
+            version = versions.find(connection, reference)
+            return versions.delete(connection, version, who=self.who, why=said, token=token)
+
+        return self._write(work)
+
+    def aliases(self, model: str) -> dict[str, int]:
+        """What each alias of the model names, sorted."""
+        with self._reading(model) as connection:
+            return versions.aliases_of(connection, model)
+
+    def move(
+        self,
+        model: str,
+        alias: str,
+        to: int | None,
+        *,
+        expected: int | None,
+        why: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> Event:
+        """Let an alias name version `to`, or nothing (None), if it names `expected` now (None: nothing).
+
+        Raises Conflict where it names something else, RegistryError where `to` is no version or a deleted one. Where
+        `to` is what it names already, nothing is written, and the event is the one that made it so."""
+        check_model(model), check_alias(alias)
+        said, told = check_text("why", why), check_details(details)
+
+        def work(connection: Connection, token: str) -> Event:
+            moving.check_expected(connection, model, alias, expected)
+            return moving.move(connection, model, alias, to, who=self.who, why=said, details=told, token=token)
+
+        return self._write(work)
+
+    def promote(self, name: str | Reference, *, alias: str = CHAMPION, why: str = "") -> Event:
+        """Let the alias name this version, whatever it names now."""
+        reference, said = parse(name), check_text("why", why)
+        check_alias(alias)
+
+        def work(connection: Connection, token: str) -> Event:
+            number = versions.find(connection, reference).number
+            return moving.move(connection, reference.model, alias, number, who=self.who, why=said, token=token)
+
+        return self._write(work)
+
+    def rollback(self, model: str, *, alias: str = CHAMPION, why: str = "") -> Event:
+        """Let the alias name what it named before the present version was given to it; again goes one further back.
+
+        Raises RegistryError where it named nothing else before that is not deleted."""
+        check_model(model), check_alias(alias)
+        said = check_text("why", why)
+
+        def work(connection: Connection, token: str) -> Event:
+            number = moving.before(connection, model, alias)
+            details = {moving.ROLLBACK: True}
+            return moving.move(connection, model, alias, number, who=self.who, why=said, details=details, token=token)
+
+        return self._write(work)
+
+    def history(self, model: str | None = None, *, limit: int | None = None) -> list[Event]:
+        """What happened to a model, or to all, newest first."""
+        with self._reading(model) as connection:
+            return log.history(connection, model, check_limit(limit))
+
+    def live(self, model: str, at: datetime | None = None, *, alias: str = CHAMPION) -> Live | None:
+        """What the alias named at a time (now by default), since when, why and by whom; None where it named nothing.
+
+        Read from the events alone. A time without a zone is refused with RegistryError."""
+        check_alias(alias)
+        if at is not None and at.tzinfo is None:
+            raise RegistryError(f"{at:%Y-%m-%dT%H:%M:%S}", "has no time zone", "say which, such as UTC")
+        with self._reading(model) as connection:
+            return log.live_at(connection, model, alias, at)
+
+    def events_after(self, number: int) -> list[Event]:
+        """Events with a higher number, in the order of their commits: none appears later with a lower one."""
+        with self.database.read() as connection:
+            return log.after(connection, number)
+
+    def newest_event(self) -> int:
+        """Number of the last event, 0 where there is none: one query, to be asked often."""
+        with self.database.read() as connection:
+            return log.newest(connection)
+
+    def note(
+        self,
+        model: str,
+        kind: str,
+        *,
+        version: int | None = None,
+        why: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> Event:
+        """Record what happened to a model elsewhere, such as `load-failed`. Raises RegistryError for an unknown model,
+        and for the kinds that the registry itself writes."""
+        said, told = check_text("why", why), check_details(details)
+        log.check_kind(kind)
+
+        def work(connection: Connection, token: str) -> Event:
+            versions.newest_number(connection, check_model(model))
+            if version is not None:
+                versions.find(connection, Reference(model, number=version))
+            return log.append(
+                connection, model, kind, who=self.who, version=version, why=said, details=told, token=token
+            )  # fmt: skip
+
+        return self._write(work)
+
+    def gc(self, *, older_than: timedelta = timedelta(hours=1), dry_run: bool = False) -> Freed:
+        """Free the packages of deleted versions, and files that no other package needs.
+
+        Files that were stored within `older_than` are left, because a push may be on its way. With `dry_run` nothing
+        is removed. Raises RegistryError where the store is another registry's."""
+        if older_than < timedelta(0):
+            raise RegistryError("older_than", f"is {older_than}", "give a time that is not negative")
+        claim(self.database, self.blobs)
+        return free(self.database, self.blobs, older_than=older_than, dry_run=dry_run)
+
+    def close(self) -> None:
+        """Close the connections that this process has."""
+        self.database.close()
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def _reading(self, model: str | None) -> Iterator[Connection]:
+        """A reading transaction in which the model is known."""
+        if model is not None:
+            check_model(model)
+        with self.database.read() as connection:
+            if model is not None:
+                versions.newest_number(connection, model)
+            yield connection
+
+    def _write(self, work: Callable[[Connection, str], Event]) -> Event:
+        """Do `work`, which appends an event under the token that it is given, exactly once."""
+        token = uuid4().hex
+        return self.database.transact(
+            lambda connection: log.by_token(connection, token) or work(connection, token), repeatable=True
+        )
+
+    def _present(self, name: str | Reference) -> Version:
+        version = self.version(name)
+        if version.deleted is not None:
+            raise RegistryError(version.name, f"was deleted on {version.deleted:%Y-%m-%d}", "choose another version")
+        return version
+
+    def _members(self, version: Version) -> tuple[Blob, ...]:
+        with self.database.read() as connection:
+            members = versions.blobs_of(connection, version.digest)
+        if not members:
+            raise RegistryError(version.name, "has just been deleted and freed", "choose another version")
+        return members
+
+    def _member(self, name: str | Reference, path: str) -> bytes:
+        version = self._present(name)
+        member = next(member for member in self._members(version) if member.path == path)
+        return b"".join(self.blobs.chunks(member.sha256, member.size))
+
+    def _parsed(self, name: str | Reference, path: str, kind: type[T]) -> T:
+        text = self._member(name, path)
+        try:
+            return kind.model_validate_json(text)
+        except ValidationError as error:
+            raise RegistryError(f"{name}/{path}", first_fault(error), "update shipworthy") from None
+
+    def _assemble(self, version: Version, file: Path) -> Path:
+        return assemble(self.blobs, self._members(version), version.digest, file)

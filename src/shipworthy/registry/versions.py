@@ -1,0 +1,198 @@
+"""Rows of versions: added, read, and marked as deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Connection, Row, column, func, inspect, select, table, tuple_, update
+
+from ..errors import RegistryError
+from . import log
+from .names import CHAMPION, Reference
+from .records import Event, Model, Version
+from .tables import aliases, models, package_blobs, packages, versions
+
+_ROLLOUTS = table("rollouts", column("model"), column("champion"), column("challenger"), column("state"))
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """One file of a package."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a version before it has a number."""
+
+    model: str
+    digest: str
+    manifest: str
+    blobs: tuple[Blob, ...]
+    contract_digest: str
+    parameters: int | None
+    metrics: Mapping[str, float]
+    git_commit: str | None
+    parent: int | None
+    tags: Mapping[str, str]
+    why: str
+
+
+def unknown_blobs(connection: Connection, facts: Facts) -> list[Blob]:
+    """Blobs of a package that no registered package needs: nothing else keeps them from being freed."""
+    if connection.execute(select(packages.c.digest).where(packages.c.digest == facts.digest)).first():
+        return []
+    wanted = [blob.sha256 for blob in facts.blobs]
+    needed = select(package_blobs.c.sha256).where(package_blobs.c.sha256.in_(wanted)).distinct()
+    known = set(connection.execute(needed).scalars())
+    return [blob for blob in facts.blobs if blob.sha256 not in known]
+
+
+def add(connection: Connection, facts: Facts, *, who: str, token: str) -> Version:
+    """Give the package the next number of its model."""
+    if not connection.execute(select(packages.c.digest).where(packages.c.digest == facts.digest)).first():
+        connection.execute(packages.insert(), {"digest": facts.digest, "manifest": facts.manifest})
+        rows = [{"digest": facts.digest, "path": b.path, "sha256": b.sha256, "size": b.size} for b in facts.blobs]
+        connection.execute(package_blobs.insert(), rows)
+    number = _take_number(connection, facts.model)
+    if facts.parent is not None and not 1 <= facts.parent < number:
+        raise RegistryError(f"{facts.model}:{facts.parent}", "is no version, so it is no parent", "name one that is")
+    event = log.append(
+        connection, facts.model, log.REGISTERED, who=who, version=number, why=facts.why, token=token,
+        details={"digest": facts.digest},
+    )  # fmt: skip
+    version = Version(
+        model=facts.model,
+        number=number,
+        digest=facts.digest,
+        created=event.at,
+        who=who,
+        git_commit=facts.git_commit,
+        parent=facts.parent,
+        contract_digest=facts.contract_digest,
+        parameters=facts.parameters,
+        metrics=dict(facts.metrics),
+        tags=dict(facts.tags),
+        why=facts.why,
+    )
+    row = {name: getattr(version, name) for name in Version.__dataclass_fields__ if name != "aliases"}
+    connection.execute(versions.insert(), row)
+    return version
+
+
+def find(connection: Connection, name: Reference) -> Version:
+    """Raises RegistryError where there is no such model, version or alias."""
+    number = name.number if name.alias is None else _named(connection, name.model, name.alias)
+    query = select(versions).where(versions.c.model == name.model, versions.c.number == number)
+    row = connection.execute(query).first()
+    if row is None:
+        newest = newest_number(connection, name.model)
+        raise RegistryError(str(name), "is no version", f"the newest is {name.model}:{newest}")
+    return version_of(row, aliases_of(connection, name.model))
+
+
+def newest_number(connection: Connection, model: str) -> int:
+    """The highest number that was given. Raises RegistryError for a model that has no version."""
+    following = connection.execute(select(models.c.next_number).where(models.c.name == model)).scalar()
+    if following is None:
+        known = connection.execute(select(models.c.name).order_by(models.c.name)).scalars().all()
+        near = get_close_matches(model, known, n=1)
+        have = f"did you mean {near[0]}" if near else f"it has {', '.join(known[:5])}" if known else "it is empty"
+        raise RegistryError(repr(model), "is no model of this registry", f"{have}; or register a package first")
+    return int(following) - 1
+
+
+def listed(connection: Connection, model: str, *, deleted: bool, limit: int | None) -> list[Version]:
+    query = select(versions).where(versions.c.model == model).order_by(versions.c.number.desc())
+    if not deleted:
+        query = query.where(versions.c.deleted.is_(None))
+    named = aliases_of(connection, model)
+    rows = connection.execute(query if limit is None else query.limit(limit))
+    return [version_of(row, named) for row in rows]
+
+
+def all_models(connection: Connection) -> list[Model]:
+    counted = (
+        select(versions.c.model, func.count().label("present"), func.max(versions.c.number).label("newest"))
+        .where(versions.c.deleted.is_(None))
+        .group_by(versions.c.model)
+    )
+    counts = {row.model: row for row in connection.execute(counted)}
+    named: dict[str, dict[str, int]] = {}
+    for row in connection.execute(select(aliases).order_by(aliases.c.model, aliases.c.alias)):
+        named.setdefault(row.model, {})[row.alias] = row.number
+    names = connection.execute(select(models.c.name).order_by(models.c.name)).scalars()
+    return [_model(name, counts.get(name), named.get(name, {})) for name in names]
+
+
+def delete(connection: Connection, version: Version, *, who: str, why: str, token: str) -> Event:
+    """Mark as deleted. Raises RegistryError where it is already, or where an alias or a running rollout names it."""
+    if version.deleted is not None:
+        raise RegistryError(version.name, f"was deleted on {version.deleted:%Y-%m-%d}", "see: shipworthy history")
+    if version.aliases:
+        named = ", ".join(version.aliases)
+        raise RegistryError(version.name, f"is named by an alias: {named}", "move it to another version first")
+    if (version.model, version.number) in pinned(connection):
+        raise RegistryError(version.name, "is part of a running rollout", "stop it first: shipworthy rollout stop")
+    event = log.append(connection, version.model, log.DELETED, who=who, version=version.number, why=why, token=token)
+    this = tuple_(versions.c.model, versions.c.number) == tuple_(version.model, version.number)
+    connection.execute(update(versions).where(this).values(deleted=event.at))
+    return event
+
+
+def pinned(connection: Connection) -> set[tuple[str, int]]:
+    """Versions that a running rollout compares."""
+    if not inspect(connection).has_table(_ROLLOUTS.name):
+        return set()
+    running = select(_ROLLOUTS).where(_ROLLOUTS.c.state == "running")
+    return {(row.model, number) for row in connection.execute(running) for number in (row.champion, row.challenger)}
+
+
+def blobs_of(connection: Connection, digest: str) -> tuple[Blob, ...]:
+    """The files of a package, sorted by path; empty where it was freed."""
+    query = select(package_blobs).where(package_blobs.c.digest == digest)
+    return tuple(
+        sorted((Blob(row.path, row.sha256, row.size) for row in connection.execute(query)), key=lambda b: b.path)
+    )
+
+
+def aliases_of(connection: Connection, model: str) -> dict[str, int]:
+    query = select(aliases.c.alias, aliases.c.number).where(aliases.c.model == model).order_by(aliases.c.alias)
+    return {row.alias: row.number for row in connection.execute(query)}
+
+
+def version_of(row: Row[Any], named: Mapping[str, int]) -> Version:
+    values = {name: getattr(row, name) for name in Version.__dataclass_fields__ if name != "aliases"}
+    return Version(**values, aliases=tuple(alias for alias, number in named.items() if number == row.number))
+
+
+def _named(connection: Connection, model: str, alias: str) -> int:
+    named = aliases_of(connection, model)
+    if alias not in named:
+        newest = newest_number(connection, model)
+        has = f"{model} has {', '.join(named)}" if named else f"{model} has none"
+        option = "" if alias == CHAMPION else f" --alias {alias}"
+        remedy = f"make one: shipworthy promote {model}:{newest}{option}"
+        raise RegistryError(f"{model}@{alias}", f"is no alias; {has}", remedy)
+    return named[alias]
+
+
+def _take_number(connection: Connection, model: str) -> int:
+    number = connection.execute(select(models.c.next_number).where(models.c.name == model)).scalar()
+    if number is None:
+        connection.execute(models.insert(), {"name": model, "next_number": 2})
+        return 1
+    connection.execute(update(models).where(models.c.name == model).values(next_number=number + 1))
+    return int(number)
+
+
+def _model(name: str, counted: Row[Any] | None, named: Mapping[str, int]) -> Model:
+    if counted is None:
+        return Model(name, 0, None, dict(named))
+    return Model(name, counted.present, counted.newest, dict(named))

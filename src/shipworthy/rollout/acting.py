@@ -1,0 +1,74 @@
+"""A decision, carried out in the transaction that it was made in: the row, the aliases, and the history."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection, delete
+
+from ..registry import log, moving
+from ..registry.names import CHAMPION
+from ..registry.rollout_tables import rollout_flushes
+from ..registry.versions import aliases_of
+from . import rows
+from .controller import decide
+from .counting import forget_keys
+from .evidence import Evidence
+from .pairs import forget_pairs
+from .record import Rollout
+from .tally import Tally
+
+CHALLENGER = "challenger"
+
+
+class MustBeAlone(Exception):
+    """There is something to note in the history, which only a transaction that is alone may do."""
+
+
+def conclude(
+    connection: Connection, rollout: Rollout, evidence: Evidence, tally: Tally, *, now: datetime, who: str, alone: bool
+) -> Rollout:
+    """Decide on what has been added to a running rollout, and write it. Its row is locked.
+
+    Raises MustBeAlone, before anything of the history is written, where it has to be done again `alone`."""
+    champion = aliases_of(connection, rollout.model).get(CHAMPION)
+    decision = decide(rollout, evidence, champion=champion, now=now)
+    if decision.notes and not alone:
+        raise MustBeAlone
+    after = replace(
+        decision.rollout, evidence_json=evidence.to_json(), tally_json=tally.to_json(), revision=rollout.revision + 1
+    )
+    for note in decision.notes:
+        if note.kind == "rollout-ended":
+            after = end(connection, after, who=who)
+        log.append(
+            connection, after.model, note.kind, version=after.challenger, who=who, why=note.why, details=note.details
+        )
+    rows.write(connection, after)
+    return after
+
+
+def end(connection: Connection, rollout: Rollout, *, who: str) -> Rollout:
+    """What the end of a rollout does beside: aliases follow the verdict, and what only a running one needs is freed.
+
+    The alias challenger stays where nothing was decided; it is not taken from a version that somebody else gave it."""
+    why, details = f"rollout {rollout.id}: {rollout.reason}", {"rollout": rollout.id}
+    if rollout.state == "promote":
+        moving.check_expected(connection, rollout.model, CHAMPION, rollout.champion)
+        moving.move(connection, rollout.model, CHAMPION, rollout.challenger, who=who, why=why, details=details)
+    if rollout.state in ("promote", "rollback"):
+        named = aliases_of(connection, rollout.model).get(CHALLENGER)
+        if named == rollout.challenger:
+            moving.move(connection, rollout.model, CHALLENGER, None, who=who, why=why, details=details)
+    forget_keys(connection, rollout.id)
+    forget_pairs(connection, rollout.id)
+    connection.execute(delete(rollout_flushes).where(rollout_flushes.c.rollout == rollout.id))
+    tally = rollout.tally
+    return replace(rollout, tally_json=_without_pairs(tally).to_json())
+
+
+def _without_pairs(tally: Tally) -> Tally:
+    tally.evicted += tally.pairs
+    tally.pairs = 0
+    return tally

@@ -1,0 +1,152 @@
+"""Rollouts inside a server process: which version a request goes to, and what is seen of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..predict.ids import ALONE, CHAMPION, Signer, digest_of
+from .observed import Observed
+from .recorder import Arm, Keyed, Recorder
+from .shadow import Shadow
+
+if TYPE_CHECKING:
+    from ..predict.answers import Naming
+    from ..server.lane import Lane
+    from .record import Rollout
+
+_WHOLE = float(2**64)
+_LOG = logging.getLogger("shipworthy.rollout")
+
+
+class Split:
+    """A canary or an A/B comparison: each request goes to one version, by its key or by chance. Used on the event
+    loop."""
+
+    def __init__(self, rollout: Rollout, key: bytes, champion: Lane, challenger: Lane, recorder: Recorder) -> None:
+        self.lanes = champion, challenger
+        self._header = rollout.spec.key_header.encode()
+        self._salt = b"%d:" % rollout.id
+        self._random = random.random
+        self._recorder, self._key = recorder, key
+        self.follow(rollout)
+
+    def follow(self, rollout: Rollout) -> None:
+        """The share may be another one."""
+        self._share = rollout.share
+        self._old, self._new = self._recorder.arms(self._key, rollout, *self.lanes)
+
+    def assign(self, headers: Mapping[bytes, bytes]) -> Arm | Keyed:
+        key = headers.get(self._header)
+        if key is None:
+            arm = self._new if self._random() < self._share else self._old
+            arm.requests += 1
+            return arm
+        digest = digest_of(self._salt + key)
+        arm = self._new if digest / _WHOLE < self._share else self._old
+        arm.keyed.append(digest)
+        return Keyed(arm, digest)
+
+    def take(self) -> Callable[[], Observed]:
+        """What was seen since the last time; to be called in a thread, after the one before."""
+        taken = self._recorder.take()
+        return lambda: self._recorder.observed(taken)
+
+    def close(self) -> None:
+        """Nothing runs by itself."""
+
+
+class Copied:
+    """A request whose answer the challenger is asked for too."""
+
+    __slots__ = ("_digest", "_shadow", "_signer", "lane")
+
+    def __init__(self, lane: Lane, signer: Signer, shadow: Shadow, digest: int) -> None:
+        self.lane, self._signer, self._shadow, self._digest = lane, signer, shadow, digest
+
+    def naming(self, instances: Sequence[object]) -> Naming:
+        def ids(answers: Sequence[Mapping[str, Any]]) -> Sequence[bytes]:
+            made = self._signer.ids(answers, self._digest)
+            self._shadow.offer(instances, answers, made, self._digest)
+            return made
+
+        return ids
+
+    def done(self, status: int, total_s: float) -> None:
+        if status >= 500:
+            self._shadow.champion_failed()
+
+
+class Shadowed:
+    """The champion answers all; the challenger is given copies. Used on the event loop."""
+
+    def __init__(self, rollout: Rollout, key: bytes, champion: Lane, challenger: Lane) -> None:
+        self.lanes = champion, challenger
+        self._header = rollout.spec.key_header.encode()
+        self._salt = b"%d:" % rollout.id
+        self._champion = champion
+        self._signer = Signer(key, rollout.model, int(champion.version), rollout=rollout.id, arm=CHAMPION)
+        self._plain = Arm(champion, self._signer, 0.0, new=False)
+        self._shadow = Shadow(champion, challenger, rollout.spec)
+
+    def follow(self, rollout: Rollout) -> None:
+        """A shadow has no share."""
+
+    def assign(self, headers: Mapping[bytes, bytes]) -> Arm | Keyed | Copied:
+        key = headers.get(self._header)
+        digest = 0 if key is None else digest_of(self._salt + key)
+        if self._shadow.wants():
+            return Copied(self._champion, self._signer, self._shadow, digest)
+        return self._plain if digest == 0 else Keyed(self._plain, digest)
+
+    def take(self) -> Callable[[], Observed]:
+        """What was seen since the last time."""
+        # Who is not copied says nothing of the challenger.
+        self._plain.take()
+        return lambda: Observed(copies=self._shadow.observed())
+
+    def close(self) -> None:
+        self._shadow.close()
+
+
+Trial = Split | Shadowed
+
+
+class Router:
+    """The router of a process: its trials by model. Used on the event loop, but for `running`."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self.running: dict[str, Rollout] = {}
+        """By model; set by whoever reads them, in whatever thread."""
+        self.trials: dict[str, tuple[Rollout, Trial]] = {}
+        self._recorders: dict[int, Recorder] = {}
+
+    def naming(self, model: str, version: str) -> Naming | None:
+        return Signer(self._key, model, int(version), arm=ALONE).ids if version.isdecimal() else None
+
+    def experiment(self, model: str, lanes: Mapping[str, Lane]) -> Trial | None:
+        rollout = self.running.get(model)
+        before = self.trials.pop(model, None)
+        wanted = None if rollout is None else (lanes.get(str(rollout.champion)), lanes.get(str(rollout.challenger)))
+        if before is not None and rollout is not None and (before[0].id, before[1].lanes) == (rollout.id, wanted):
+            before[1].follow(rollout)
+            self.trials[model] = (rollout, before[1])
+            return before[1]
+        if before is not None:
+            before[1].close()
+        if rollout is None or wanted is None or wanted[0] is None or wanted[1] is None:
+            return None
+        trial = self._begin(rollout, wanted[0], wanted[1])
+        self.trials[model] = (rollout, trial)
+        _LOG.info("model %r: rollout %d, %s of version %d", model, rollout.id, rollout.mode, rollout.challenger)
+        return trial
+
+    def _begin(self, rollout: Rollout, champion: Lane, challenger: Lane) -> Trial:
+        if rollout.mode == "shadow":
+            return Shadowed(rollout, self._key, champion, challenger)
+        target_ms = rollout.spec.target_ms
+        recorder = self._recorders.setdefault(rollout.id, Recorder(None if target_ms is None else target_ms / 1e3))
+        return Split(rollout, self._key, champion, challenger, recorder)

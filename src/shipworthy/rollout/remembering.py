@@ -1,0 +1,111 @@
+"""The labels that a registry remembers: each once, by a digest of its prediction's id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ..predict.ids import Prediction
+from ..registry.rollout_tables import label_counts, labels
+from .losses import Loss, Question, Truth, truth_to_json
+from .pairs import parts_of
+
+Outcome: TypeAlias = Literal["accepted", "duplicate", "contradictory", "late", "forged", "unknown-model", "unusable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of one label.
+
+    accepted: remembered, with its evidence. duplicate: the same was taken before. contradictory: another one was, and
+    stays. late: remembered, but its rollout has ended or the prediction is too old to give evidence. forged: the id is
+    none of this registry's. unknown-model: the registry has no such model, or the id is of another one. unusable: no
+    label of this model."""
+
+    outcome: Outcome
+    reason: str = ""
+    """For all but accepted ones."""
+
+
+@dataclass(slots=True)
+class Item:
+    """A label that means something, of a prediction of this registry."""
+
+    place: int
+    digest: bytes
+    prediction: Prediction
+    truth: Truth | Loss
+    question: Question
+    late: str
+    """Why it gives no evidence; empty where it may."""
+
+    @property
+    def label(self) -> str:
+        return truth_to_json(self.truth)
+
+    @property
+    def loss(self) -> float | None:
+        return self.question.loss(self.truth, self.prediction.kind, self.prediction.value)
+
+
+def remember(
+    connection: Connection, model: str, items: Sequence[Item], now: datetime, taken: dict[int, Taken]
+) -> list[Item]:
+    """Writes the labels that are new, and gives them; `taken` gets what became of all."""
+    first: dict[bytes, Item] = {}
+    for item in items:
+        first.setdefault(item.digest, item)
+    written = _insert(connection, model, first, now)
+    known = {digest: item.label for digest, item in first.items()}
+    for part in parts_of(first.keys() - written):
+        for row in connection.execute(select(labels.c.digest, labels.c.label).where(labels.c.digest.in_(part))):
+            known[row.digest] = row.label
+    new = []
+    for item in items:
+        if item.digest in written and first[item.digest] is item:
+            new.append(item)
+            taken[item.place] = Taken("late", item.late) if item.late else Taken("accepted")
+        elif item.label == known[item.digest]:
+            taken[item.place] = Taken("duplicate", "the same label was taken before")
+        else:
+            taken[item.place] = Taken("contradictory", f"the label {known[item.digest]} was taken before, and stays")
+    return new
+
+
+def _insert(connection: Connection, model: str, items: Mapping[bytes, Item], now: datetime) -> set[bytes]:
+    """Digests of those that were not there. In one order for all, so that no two callers wait for each other."""
+    written: set[bytes] = set()
+    for part in parts_of(sorted(items)):
+        values = [
+            {
+                "digest": digest,
+                "model": model,
+                "version": items[digest].prediction.version,
+                "rollout": items[digest].prediction.rollout or None,
+                "label": items[digest].label,
+                "loss": items[digest].loss,
+                "received": now,
+            }
+            for digest in part
+        ]
+        statement = _upsert(connection, labels).values(values).on_conflict_do_nothing().returning(labels.c.digest)
+        written.update(connection.execute(statement).scalars())
+    return written
+
+
+def count(connection: Connection, model: str, taken: Mapping[int, Taken]) -> None:
+    for outcome, number in sorted(Counter(one.outcome for one in taken.values()).items()):
+        statement = _upsert(connection, label_counts).values(model=model, outcome=outcome, number=number)
+        more = label_counts.c.number + statement.excluded.number
+        connection.execute(statement.on_conflict_do_update(index_elements=["model", "outcome"], set_={"number": more}))
+
+
+def _upsert(connection: Connection, into: Any) -> Any:
+    """An insert that can say what to do with rows that are there; each database has its own."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(into)

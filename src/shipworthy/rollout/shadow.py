@@ -1,0 +1,214 @@
+"""The challenger beside the champion: it is given copies of requests, and nobody waits for its answers.
+
+One thread, with low priority and a budget of computing time, takes copies while the champion has nothing waiting. What
+it has no time for is not copied; what goes wrong in it is evidence, and never an answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..encode import stack
+from ..errors import Problem, ShipworthyError
+from ..predict.ids import KINDS, unique_of, worded
+from .evidence import Threshold
+from .observed import UNIQUE_BYTES, Copies
+
+if TYPE_CHECKING:
+    from ..predict import Predictor
+    from ..server.lane import Lane
+    from .spec import Spec
+
+WAITING = 64
+"""So many requests may wait to be copied; while there are as many, none is copied."""
+ROWS = 16
+"""Of a request with more instances, so many are copied."""
+TIMED = 0.25
+"""Share of the copies with which both versions are timed."""
+PATIENCE_S = 0.05
+"""So long a copy waits for the champion to have nothing to do; then it is dropped."""
+NICE = 10
+_LOG = logging.getLogger("shipworthy.rollout")
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A request, and what the champion answered."""
+
+    instances: Sequence[object]
+    answers: Sequence[Mapping[str, Any]]
+    ids: Sequence[bytes]
+    digest: int
+
+
+class Shadow:
+    """Used on the event loop, but for `observed`; its thread runs until `close`."""
+
+    def __init__(self, champion: Lane, challenger: Lane, spec: Spec) -> None:
+        self._champion, self._queue = champion.predictor, champion.queue
+        self._challenger = challenger.predictor
+        self._rate, self._scale = spec.shadow_rate, spec.error_scale
+        point = challenger.predictor.point
+        self._pause = point.threads / point.streams / spec.shadow_budget - 1.0
+        """Seconds to rest for each second of work."""
+        self._threshold = Threshold(None if spec.target_ms is None else spec.target_ms / 1e3)
+        self._random = random.Random()
+        self._waiting: deque[Copy] = deque()
+        self._some = threading.Event()
+        self._closed = threading.Event()
+        self._guard = threading.Lock()
+        self._seen = _Seen()
+        self.lost = 0
+        """Copies that were dropped, because the champion was busy."""
+        self._thread = threading.Thread(target=self._run, name="shipworthy-shadow", daemon=True)
+        for lane in (champion, challenger):
+            lane.borrowers.append(self._thread)
+        self._thread.start()
+
+    def wants(self) -> bool:
+        """Whether the next request is to be copied."""
+        return len(self._waiting) < WAITING and (self._rate >= 1.0 or self._random.random() < self._rate)
+
+    def offer(
+        self, instances: Sequence[object], answers: Sequence[Mapping[str, Any]], ids: Sequence[bytes], digest: int
+    ) -> None:
+        """A request that was answered; from any thread."""
+        if not self._closed.is_set():
+            self._waiting.append(Copy(instances[:ROWS], answers[:ROWS], ids[:ROWS], digest))
+            self._some.set()
+
+    def champion_failed(self) -> None:
+        """A request that was to be copied has failed."""
+        with self._guard:
+            self._seen.failed.append((True, False))
+
+    def observed(self) -> Copies:
+        """What was seen since the last call."""
+        with self._guard:
+            seen, self._seen = self._seen, _Seen()
+        return seen.copies()
+
+    def close(self) -> None:
+        """Copy nothing more. The thread ends when the engine has come back to it."""
+        self._closed.set()
+        self._some.set()
+
+    def _run(self) -> None:
+        _lower_priority()
+        while not self._closed.is_set():
+            if not self._waiting:
+                self._some.clear()
+                # One may have come between the look and the clearing.
+                if not self._waiting:
+                    self._some.wait()
+                continue
+            copy = self._waiting.popleft()
+            if not self._has_turn():
+                self.lost += 1
+                continue
+            started = time.perf_counter()
+            try:
+                self._answer(copy)
+            # Whatever a challenger raises is evidence against it, and must not end its thread.
+            except Exception as error:  # noqa: BLE001
+                self._note_failure(copy, error)
+            self._closed.wait((time.perf_counter() - started) * self._pause)
+
+    def _has_turn(self) -> bool:
+        """Wait until nothing waits for the champion; False where that takes too long."""
+        end = time.perf_counter() + PATIENCE_S
+        while self._queue.rows:
+            if time.perf_counter() > end or self._closed.wait(0.001):
+                return False
+        return True
+
+    def _answer(self, copy: Copy) -> None:
+        found: dict[int, Any] = {}
+        for places, feeds in stack(self._challenger.codec.instances(copy.instances)):
+            found.update(zip(places, self._challenger.rows(self._challenger.run(feeds)), strict=True))
+        with self._guard:
+            for place, (answer, sealed) in enumerate(zip(copy.answers, copy.ids, strict=True)):
+                row = found[place]
+                bad = isinstance(row, Problem)
+                self._seen.failed.append((False, bad))
+                if not bad:
+                    self._compare(copy.digest, answer, row, sealed)
+        if self._random.random() < TIMED:
+            self._time(copy.instances[0])
+
+    def _compare(self, digest: int, old: Mapping[str, Any], new: Mapping[str, Any], sealed: bytes) -> None:
+        (kind, ours), (_, theirs) = worded(old), worded(new)
+        if KINDS[kind] == "none":
+            return
+        worst = float(ours != theirs)
+        if KINDS[kind] == "scalar" and self._scale is not None:
+            worst = min(1.0, abs(old["value"] - new["value"]) / self._scale)
+        self._seen.digests.append(digest)
+        self._seen.worst.append(worst)
+        if worst:
+            self._seen.pairs.append((unique_of(sealed), ours, theirs))
+
+    def _time(self, instance: object) -> None:
+        """Both versions with one and the same instance, in random order: what else the host does meets both."""
+        spent: dict[bool, float] = {}
+        runs: list[tuple[bool, Predictor]] = [(False, self._champion), (True, self._challenger)]
+        self._random.shuffle(runs)
+        for new, predictor in runs:
+            feeds = {name: array[None] for name, array in predictor.codec.instance(instance).items()}
+            started = time.perf_counter()
+            predictor.run(feeds)
+            spent[new] = time.perf_counter() - started
+        slow_new = self._threshold.slow(spent[True], new=True)
+        slow_old = self._threshold.slow(spent[False], new=False)
+        if slow_new is not None and slow_old is not None:
+            with self._guard:
+                self._seen.slow.append((slow_old, slow_new))
+
+    def _note_failure(self, copy: Copy, error: Exception) -> None:
+        with self._guard:
+            self._seen.failed += [(False, True)] * len(copy.answers)
+            first = not self._seen.told
+            self._seen.told = True
+        if first:
+            told = str(error) if isinstance(error, ShipworthyError) else type(error).__name__
+            _LOG.warning("the challenger failed on a copy: %s", told)
+
+
+class _Seen:
+    """What is not told yet."""
+
+    def __init__(self) -> None:
+        self.digests: list[int] = []
+        self.worst: list[float] = []
+        self.pairs: list[tuple[bytes, int, int]] = []
+        self.failed: list[tuple[bool, bool]] = []
+        self.slow: list[tuple[bool, bool]] = []
+        self.told = False
+
+    def copies(self) -> Copies:
+        joined = b"".join(unique for unique, _, _ in self.pairs)
+        return Copies(
+            digests=np.array(self.digests, np.uint64),
+            worst=np.array(self.worst, np.float64),
+            uniques=np.frombuffer(joined, np.uint8).reshape(-1, UNIQUE_BYTES),
+            champion=np.array([old for _, old, _ in self.pairs], np.uint64),
+            challenger=np.array([new for _, _, new in self.pairs], np.uint64),
+            failed=np.array(self.failed, np.bool_).reshape(-1, 2),
+            slow=np.array(self.slow, np.bool_).reshape(-1, 2),
+        )
+
+
+def _lower_priority() -> None:
+    """Of the calling thread, where the system has priorities of threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
