@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test test-all lint docs bench-optimize bench-serve clean
+.PHONY: demo test test-all lint docs mlflow-server bench-optimize bench-serve clean
 
 demo: $(READY)
 	$(BIN)/shipworthy demo $(ARGS)
@@ -14,6 +14,17 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --full $(ARGS)
+
+# A real MLflow server for the tests that speak with one, which are skipped without it. It wants an older pyarrow than we.
+MLFLOW := tests/.envs/mlflow
+mlflow-server: $(MLFLOW)/.ready
+
+$(MLFLOW)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep -v '^pyarrow==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --constraint $(@D)/constraints.txt \
+		mlflow --editable '.[onnxruntime]'
+	touch $@
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -57,4 +68,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache shipworthy-demo
+	rm -rf $(VENV) tests/.envs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache shipworthy-demo

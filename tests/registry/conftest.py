@@ -13,8 +13,8 @@ from shipworthy.registry import Registry
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import postgres_server  # noqa: E402
-import small_packages  # noqa: E402
+import postgres_server
+import small_packages
 
 MakePackage = Callable[..., Path]
 

@@ -12,7 +12,7 @@ STORED = Path(__file__).parents[1] / "package" / "stored" / "format1"
 
 
 def make(folder: Path, *, name: str, card: str, **evidence: object) -> Path:
-    """The stored package in `folder`, under another name, with another card, and `evidence` in place of keys of its own."""
+    """The stored package in `folder`, under another name, with another card, and other `evidence`."""
     shutil.copytree(STORED, folder)
     (folder / "card.md").write_text(card)
     if evidence:

@@ -54,6 +54,8 @@ def listed(client, run_id: str, path: str | None = None) -> list[str]:
 
 
 def test_a_version_goes_to_mlflow_and_comes_back(server, client, here, there, tmp_path) -> None:
+    with urllib.request.urlopen(f"{server}/version") as answer:
+        assert answer.read().decode() == mlflow.__version__
     ship = make_ship(tmp_path)
     version = here.register(
         ship, aliases=["champion", "canary"], tags={"team": "harbour"}, why="smaller", git_commit="c0ffee"
@@ -127,12 +129,13 @@ for wrong in ({{"features": features[:, :2]}}, {{"features": features.astype("fl
         model.predict(wrong)
     except MlflowException as error:
         refused.append(str(error))
+predictor = model.get_raw_model()
 out = {{
     "logits": model.predict({{"features": features}})["logits"].tolist(),
     "inputs": model.metadata.get_input_schema().to_dict(),
     "outputs": model.metadata.get_output_schema().to_dict(),
     "refused": refused,
-    "label": model.unwrap_python_model.__self__.get_raw_model().predict([features[0].tolist()])["predictions"][0]["label"],
+    "label": predictor.predict([features[0].tolist()])["predictions"][0]["label"],
 }}
 mlflow.pyfunc.load_model("models:/loaded/1", model_config={{"allow_code": True}}).predict({{"features": features}})
 print(json.dumps(out))
@@ -306,6 +309,20 @@ def test_a_package_is_found_among_a_run_s_files(server, client, there, tmp_path)
 
 
 @pytest.mark.full
+def test_the_tags_of_a_version_fit_into_mlflow(server, client, here, tmp_path) -> None:
+    tags = {"data/v+": "x", "größe": "5", "mlflow.source.name": "mine", "shipworthy.digest": "0"}
+    version = here.register(make_ship(tmp_path, "tagged"), tags=tags, why="w" * 10_000)
+    push(here, "tagged:1", to=server)
+    held = client.get_model_version("tagged", "1")
+    assert {key: value for key, value in held.tags.items() if not key.startswith("shipworthy.")} == {
+        "data_v_": "x",
+        "größe": "5",
+    }
+    assert held.tags["shipworthy.digest"] == version.digest
+    assert held.tags["shipworthy.why"] == version.why
+
+
+@pytest.mark.full
 def test_a_push_that_fails_leaves_a_failed_run_and_no_version(server, client, here, tmp_path, monkeypatch) -> None:
     here.register(make_ship(tmp_path, "torn"), aliases=["champion"])
 
@@ -320,6 +337,15 @@ def test_a_push_that_fails_leaves_a_failed_run_and_no_version(server, client, he
     assert [run.info.status for run in client.search_runs([experiment])] == ["FAILED"]
     monkeypatch.undo()
     assert push(here, "torn", to=server).number == 1
+
+
+@pytest.mark.full
+def test_a_deleted_experiment_is_refused_before_anything_is_made(server, client, here, tmp_path) -> None:
+    here.register(make_ship(tmp_path, "lost"), aliases=["champion"])
+    client.delete_experiment(client.create_experiment("gone"))
+    with pytest.raises(RegistryError, match="the experiment 'gone': is deleted on"):
+        push(here, "lost", to=server, experiment="gone")
+    assert "lost" not in [model.name for model in client.search_registered_models()]
 
 
 @pytest.mark.full
@@ -354,7 +380,7 @@ def test_the_documented_commands_do_what_the_page_says(server, client, tmp_path,
 
 @pytest.mark.full
 def test_json_says_what_was_done(server, here, tmp_path) -> None:
-    version = here.register(make_ship(tmp_path, "said"), aliases=["champion"], tags={"data/v+": "x"}, why="w" * 9000)
+    version = here.register(make_ship(tmp_path, "said"), aliases=["champion"])
     options = ["--registry", str(tmp_path / "here"), "--json"]
     pushed = json.loads(CliRunner().invoke(app, ["mlflow", "push", "said", "--to", server, *options]).stdout)
     assert pushed.pop("run_id")

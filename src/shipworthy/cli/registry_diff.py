@@ -42,7 +42,7 @@ def print_comparison(comparison: Comparison) -> None:
     sides = comparison.a, comparison.b
     heads = [side.version.name for side in sides]
     about = [_about(side) for side in sides]
-    _print_changes("", heads, [Change(key, about[0][key], about[1][key]) for key in about[0]])
+    _print_changes("versions", heads, [Change(key, about[0][key], about[1][key]) for key in about[0]])
     if comparison.figures:
         _print_figures(comparison.figures, heads)
     else:

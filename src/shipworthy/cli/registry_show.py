@@ -151,10 +151,11 @@ def events_table(events: Sequence[Event], title: str = "", *, one_model: bool = 
 
 
 def told(event: Event, one_model: bool) -> str:
-    """An event as a few words: `champion: 2 → 3`, `digits:3 registered`."""
-    if event.alias is not None and (event.version is not None or event.previous is not None):
+    """An event as a few words: `champion: 2 → 3`, `champion: 3 → 2, back`, `digits:3 registered`."""
+    if event.kind == "alias-moved":
         alias = event.alias if one_model else f"{event.model}@{event.alias}"
-        return f"{alias}: {_number(event.previous)} → {_number(event.version)}"
+        back = ", back" if event.details.get("rollback") else ""
+        return f"{alias}: {_number(event.previous)} → {_number(event.version)}{back}"
     version = "" if event.version is None else f":{event.version}"
     return f"{event.model}{version} {event.kind.replace('-', ' ')}"
 

@@ -6,18 +6,21 @@ WAL needs memory that all its users share; for several hosts there is PostgreSQL
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import RegistryError
 from .faults import is_lost, is_passing, told
@@ -32,6 +35,8 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 _LOCK = 0x5349_5057_5254_4859
 """Of PostgreSQL's advisory locks, the one that whoever appends events holds until the end of its transaction."""
+_PAUSE_S = 1.0
+_USED = "shipworthy_used"
 _WRITES = "shipworthy_writes"
 
 
@@ -113,8 +118,10 @@ class Database:
 
 def _engine(location: Location) -> Engine:
     if location.file is None:
-        engine = create_engine(location.url, pool_pre_ping=True)
+        engine = create_engine(location.url)
         event.listen(engine, "connect", _set_up_postgresql)
+        event.listen(engine, "checkin", _note_time)
+        event.listen(engine, "checkout", _look_after_pause)
         event.listen(engine, "handle_error", _mark_lost)
         return engine
     try:
@@ -158,6 +165,34 @@ def _set_up_postgresql(connection: Any, record: object) -> None:
     cursor.execute("SET application_name = 'shipworthy'")
     cursor.close()
     connection.commit()
+    close = connection.close
+
+    def close_quietly() -> None:
+        # One that is lost cannot say goodbye, and the pool would log a traceback for it.
+        with suppress(sys.modules["pg8000"].InterfaceError):
+            close()
+
+    connection.close = close_quietly
+
+
+def _note_time(connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[_USED] = time.monotonic()
+
+
+def _look_after_pause(connection: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+    """A connection that nobody has used for a while may be gone: the pool makes another one then.
+
+    One that is in use is not asked each time, which would make the shortest question twice as long."""
+    if time.monotonic() - record.info.get(_USED, math.inf) < _PAUSE_S:
+        return
+    cursor = connection.cursor()
+    try:
+        cursor.execute("SELECT 1")
+        connection.rollback()
+    except Exception as error:  # whatever it raises, there is no use in it
+        raise DisconnectionError from error
+    finally:
+        cursor.close()
 
 
 def _mark_lost(context: ExceptionContext) -> None:

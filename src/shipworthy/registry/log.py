@@ -33,12 +33,10 @@ def append(
     token: str | None = None,
 ) -> Event:
     """Write the next event, within a transaction that is alone (`Database.write`)."""
-    last = connection.execute(select(events.c.number, events.c.at).order_by(events.c.number.desc()).limit(1)).first()
-    at = _now(connection)
+    number, at = _next(connection)
     event = Event(
-        number=1 if last is None else last.number + 1,
-        # A clock that is set back must not make the past ambiguous.
-        at=at if last is None else max(at, last.at),
+        number=number,
+        at=at,
         model=model,
         kind=kind,
         version=version,
@@ -107,9 +105,15 @@ def _moves(model: str, alias: str) -> Any:
     return select(events).where(events.c.model == model, events.c.alias == alias, events.c.kind == MOVED)
 
 
-def _now(connection: Connection) -> datetime:
-    """The clock of the server where there is one: those of its clients differ."""
+def _next(connection: Connection) -> tuple[int, datetime]:
+    """The number and the time of the next event, in one query; by the clock of the server, where there is one."""
+    number = select(func.max(events.c.number)).scalar_subquery()
+    last = select(events.c.at).order_by(events.c.number.desc()).limit(1).scalar_subquery()
     if connection.dialect.name == "sqlite":
-        return datetime.now(UTC)
-    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    return now.astimezone(UTC)
+        before, at = connection.execute(select(number, last)).one()
+        now = datetime.now(UTC)
+    else:
+        before, at, now = connection.execute(select(number, last, func.clock_timestamp())).one()
+        now = now.astimezone(UTC)
+    # A clock that is set back must not make the past ambiguous.
+    return (before or 0) + 1, now if at is None else max(now, at)

@@ -12,7 +12,7 @@ from . import log
 from .names import Reference
 from .records import Event
 from .tables import aliases
-from .versions import aliases_of, find, newest_number
+from .versions import check_not_deleted, find, newest_number
 
 ROLLBACK = "rollback"
 """Key in the details of a move that went back."""
@@ -24,18 +24,16 @@ def move(
     alias: str,
     to: int | None,
     *,
+    previous: int | None,
     who: str,
     why: str = "",
     details: Mapping[str, Any] | None = None,
     token: str | None = None,
 ) -> Event:
-    """Let the alias name `to`, or nothing. Where it does already, nothing is written, and the event is the one that
-    made it so. Raises RegistryError where `to` is no version, or a deleted one."""
-    previous = aliases_of(connection, model).get(alias)
+    """Let the alias, which names `previous`, name `to`, or nothing. Where that is the same, nothing is written, and the
+    event is the one that made it so. Raises RegistryError where `to` is no version, or a deleted one."""
     if to is not None:
-        version = find(connection, Reference(model, number=to))
-        if version.deleted is not None:
-            raise RegistryError(version.name, "is deleted, so no alias can name it", "choose another version")
+        check_not_deleted(connection, model, to)
     if previous == to:
         return _last_move(connection, model, alias)
     this = (aliases.c.model == model) & (aliases.c.alias == alias)
@@ -51,14 +49,13 @@ def move(
     )  # fmt: skip
 
 
-def check_expected(connection: Connection, model: str, alias: str, expected: int | None) -> None:
+def check_expected(model: str, alias: str, named: int | None, expected: int | None) -> None:
     """Raises Conflict where the alias names another version than its mover believes."""
-    named = aliases_of(connection, model).get(alias)
     if named != expected:
         raise Conflict(f"{model}@{alias}", f"names {_told(named)}, not {_told(expected)}", "look again, then decide")
 
 
-def before(connection: Connection, model: str, alias: str) -> int:
+def before(connection: Connection, model: str, alias: str, present: int | None) -> int:
     """What the alias named before the present version was given to it.
 
     Going back is undoing: after 1, 2, 3 one step back is 2 and another is 1, and after a further move to 4 a step back
@@ -70,7 +67,6 @@ def before(connection: Connection, model: str, alias: str) -> int:
                 trail.pop()
         else:
             trail.append(event.version)
-    present = aliases_of(connection, model).get(alias)
     for number in reversed(trail[:-1]):
         if number is None or number == present:
             continue

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 from sqlalchemy import Connection
 
@@ -49,23 +52,30 @@ def facts_of(
 
 
 def push(
-    database: Database, blobs: Blobs, facts: Facts, root: Path, *, aliases: Sequence[str], who: str, token: str
+    database: Database, blobs: Blobs, facts: Facts, root: Path, *, aliases: Sequence[str], who: str, push_id: str | None
 ) -> Version:
     """Store the files below `root`, and add the version with its aliases, whole or not at all.
 
-    A push whose `token` was committed before is not repeated: its version is returned."""
+    A push whose id was committed before is not repeated: its version is returned."""
+
+    attempts, token = count(), push_id or uuid4().hex
 
     def work(connection: Connection) -> Version:
-        earlier = _earlier(connection, facts, token)
-        if earlier is not None:
-            return earlier
+        if next(attempts) or push_id:
+            earlier = _earlier(connection, facts, token)
+            if earlier is not None:
+                return earlier
         # Only what some package names is safe from `gc`; the rest may be gone since it was stored or found.
-        if not all(blobs.has(blob.sha256, blob.size) for blob in versions.unknown_blobs(connection, facts)):
-            raise _FreedMeanwhile
+        if not versions.has_package(connection, facts.digest):
+            if not all(blobs.has(blob.sha256, blob.size) for blob in versions.unknown_blobs(connection, facts)):
+                raise _FreedMeanwhile
+            versions.add_package(connection, facts)
         version = versions.add(connection, facts, who=who, token=token)
+        named = versions.aliases_of(connection, facts.model) if aliases else {}
         for alias in aliases:
-            moving.move(connection, facts.model, alias, version.number, who=who, why=facts.why)
-        return versions.find(connection, Reference(facts.model, number=version.number)) if aliases else version
+            before = named.get(alias)
+            moving.move(connection, facts.model, alias, version.number, previous=before, who=who, why=facts.why)
+        return replace(version, aliases=tuple(sorted(aliases)))
 
     for _ in range(_ATTEMPTS):
         for blob in facts.blobs:

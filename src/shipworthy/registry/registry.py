@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -92,10 +93,10 @@ class Registry:
         said = check_text("why", why)
         named = check_tags(tags)
         commit = commit_here() if git_commit is None else check_text("git_commit", git_commit, 80)
-        token = uuid4().hex if push_id is None else f"push:{check_text('push_id', push_id, 120)}"
+        push_named = None if push_id is None else f"push:{check_text('push_id', push_id, 120)}"
         with read_package(package) as opened:
             facts = facts_of(opened, git_commit=commit, parent=parent, tags=named, why=said)
-            return push(self.database, self.blobs, facts, opened.root, aliases=moved, who=self.who, token=token)
+            return push(self.database, self.blobs, facts, opened.root, aliases=moved, who=self.who, push_id=push_named)
 
     def version(self, name: str | Reference) -> Version:
         """The version that `digits`, `digits@champion` or `digits:3` names; also one that was deleted, by its number.
@@ -173,8 +174,11 @@ class Registry:
         said, told = check_text("why", why), check_details(details)
 
         def work(connection: Connection, token: str) -> Event:
-            moving.check_expected(connection, model, alias, expected)
-            return moving.move(connection, model, alias, to, who=self.who, why=said, details=told, token=token)
+            named = versions.aliases_of(connection, model).get(alias)
+            moving.check_expected(model, alias, named, expected)
+            return moving.move(
+                connection, model, alias, to, previous=named, who=self.who, why=said, details=told, token=token
+            )
 
         return self._write(work)
 
@@ -184,8 +188,12 @@ class Registry:
         check_alias(alias)
 
         def work(connection: Connection, token: str) -> Event:
-            number = versions.find(connection, reference).number
-            return moving.move(connection, reference.model, alias, number, who=self.who, why=said, token=token)
+            named = versions.aliases_of(connection, reference.model)
+            number = versions.number_of(connection, reference, named)
+            previous = named.get(alias)
+            return moving.move(
+                connection, reference.model, alias, number, previous=previous, who=self.who, why=said, token=token
+            )
 
         return self._write(work)
 
@@ -197,9 +205,12 @@ class Registry:
         said = check_text("why", why)
 
         def work(connection: Connection, token: str) -> Event:
-            number = moving.before(connection, model, alias)
-            details = {moving.ROLLBACK: True}
-            return moving.move(connection, model, alias, number, who=self.who, why=said, details=details, token=token)
+            named = versions.aliases_of(connection, model).get(alias)
+            number = moving.before(connection, model, alias, named)
+            back = {moving.ROLLBACK: True}
+            return moving.move(
+                connection, model, alias, number, previous=named, who=self.who, why=said, details=back, token=token
+            )
 
         return self._write(work)
 
@@ -284,10 +295,13 @@ class Registry:
 
     def _write(self, work: Callable[[Connection, str], Event]) -> Event:
         """Do `work`, which appends an event under the token that it is given, exactly once."""
-        token = uuid4().hex
-        return self.database.transact(
-            lambda connection: log.by_token(connection, token) or work(connection, token), repeatable=True
-        )
+        token, attempts = uuid4().hex, count()
+
+        def once(connection: Connection) -> Event:
+            earlier = log.by_token(connection, token) if next(attempts) else None
+            return earlier or work(connection, token)
+
+        return self.database.transact(once, repeatable=True)
 
     def _present(self, name: str | Reference) -> Version:
         version = self.version(name)

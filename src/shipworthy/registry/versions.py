@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from sqlalchemy import Connection, Row, column, func, inspect, select, table, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, column, func, inspect, select, table, update
 
 from ..errors import RegistryError
 from . import log
@@ -15,6 +15,7 @@ from .names import CHAMPION, Reference
 from .records import Event, Model, Version
 from .tables import aliases, models, package_blobs, packages, versions
 
+_AT_ONCE = 500
 _ROLLOUTS = table("rollouts", column("model"), column("champion"), column("challenger"), column("state"))
 
 
@@ -44,22 +45,29 @@ class Facts:
     why: str
 
 
+def has_package(connection: Connection, digest: str) -> bool:
+    """Whether the package is stored: then all of its blobs are."""
+    return connection.execute(select(packages.c.digest).where(packages.c.digest == digest)).first() is not None
+
+
 def unknown_blobs(connection: Connection, facts: Facts) -> list[Blob]:
     """Blobs of a package that no registered package needs: nothing else keeps them from being freed."""
-    if connection.execute(select(packages.c.digest).where(packages.c.digest == facts.digest)).first():
-        return []
-    wanted = [blob.sha256 for blob in facts.blobs]
-    needed = select(package_blobs.c.sha256).where(package_blobs.c.sha256.in_(wanted)).distinct()
-    known = set(connection.execute(needed).scalars())
+    known: set[str] = set()
+    for start in range(0, len(facts.blobs), _AT_ONCE):
+        wanted = [blob.sha256 for blob in facts.blobs[start : start + _AT_ONCE]]
+        needed = select(package_blobs.c.sha256).where(package_blobs.c.sha256.in_(wanted)).distinct()
+        known |= set(connection.execute(needed).scalars())
     return [blob for blob in facts.blobs if blob.sha256 not in known]
 
 
+def add_package(connection: Connection, facts: Facts) -> None:
+    connection.execute(packages.insert(), {"digest": facts.digest, "manifest": facts.manifest})
+    rows = [{"digest": facts.digest, "path": b.path, "sha256": b.sha256, "size": b.size} for b in facts.blobs]
+    connection.execute(package_blobs.insert(), rows)
+
+
 def add(connection: Connection, facts: Facts, *, who: str, token: str) -> Version:
-    """Give the package the next number of its model."""
-    if not connection.execute(select(packages.c.digest).where(packages.c.digest == facts.digest)).first():
-        connection.execute(packages.insert(), {"digest": facts.digest, "manifest": facts.manifest})
-        rows = [{"digest": facts.digest, "path": b.path, "sha256": b.sha256, "size": b.size} for b in facts.blobs]
-        connection.execute(package_blobs.insert(), rows)
+    """Give a package that is stored the next number of its model."""
     number = _take_number(connection, facts.model)
     if facts.parent is not None and not 1 <= facts.parent < number:
         raise RegistryError(f"{facts.model}:{facts.parent}", "is no version, so it is no parent", "name one that is")
@@ -88,13 +96,36 @@ def add(connection: Connection, facts: Facts, *, who: str, token: str) -> Versio
 
 def find(connection: Connection, name: Reference) -> Version:
     """Raises RegistryError where there is no such model, version or alias."""
-    number = name.number if name.alias is None else _named(connection, name.model, name.alias)
-    query = select(versions).where(versions.c.model == name.model, versions.c.number == number)
-    row = connection.execute(query).first()
+    named = aliases_of(connection, name.model)
+    number = number_of(connection, name, named)
+    row = connection.execute(select(versions).where(_is(name.model, number))).first()
     if row is None:
+        raise _missing(connection, name.model, number)
+    return version_of(row, named)
+
+
+def number_of(connection: Connection, name: Reference, named: Mapping[str, int]) -> int:
+    """The number in the name, or what its alias names. Raises RegistryError where it names nothing."""
+    if name.number is not None:
+        return name.number
+    assert name.alias is not None, "a reference has the one or the other"
+    if name.alias not in named:
         newest = newest_number(connection, name.model)
-        raise RegistryError(str(name), "is no version", f"the newest is {name.model}:{newest}")
-    return version_of(row, aliases_of(connection, name.model))
+        has = f"{name.model} has {', '.join(named)}" if named else f"{name.model} has none"
+        option = "" if name.alias == CHAMPION else f" --alias {name.alias}"
+        raise RegistryError(
+            str(name), f"is no alias; {has}", f"make one: shipworthy promote {name.model}:{newest}{option}"
+        )
+    return named[name.alias]
+
+
+def check_not_deleted(connection: Connection, model: str, number: int) -> None:
+    """Raises RegistryError where an alias cannot name this version."""
+    row = connection.execute(select(versions.c.deleted).where(_is(model, number))).first()
+    if row is None:
+        raise _missing(connection, model, number)
+    if row.deleted is not None:
+        raise RegistryError(f"{model}:{number}", "is deleted, so no alias can name it", "choose another version")
 
 
 def newest_number(connection: Connection, model: str) -> int:
@@ -141,8 +172,7 @@ def delete(connection: Connection, version: Version, *, who: str, why: str, toke
     if (version.model, version.number) in pinned(connection):
         raise RegistryError(version.name, "is part of a running rollout", "stop it first: shipworthy rollout stop")
     event = log.append(connection, version.model, log.DELETED, who=who, version=version.number, why=why, token=token)
-    this = tuple_(versions.c.model, versions.c.number) == tuple_(version.model, version.number)
-    connection.execute(update(versions).where(this).values(deleted=event.at))
+    connection.execute(update(versions).where(_is(version.model, version.number)).values(deleted=event.at))
     return event
 
 
@@ -172,15 +202,13 @@ def version_of(row: Row[Any], named: Mapping[str, int]) -> Version:
     return Version(**values, aliases=tuple(alias for alias, number in named.items() if number == row.number))
 
 
-def _named(connection: Connection, model: str, alias: str) -> int:
-    named = aliases_of(connection, model)
-    if alias not in named:
-        newest = newest_number(connection, model)
-        has = f"{model} has {', '.join(named)}" if named else f"{model} has none"
-        option = "" if alias == CHAMPION else f" --alias {alias}"
-        remedy = f"make one: shipworthy promote {model}:{newest}{option}"
-        raise RegistryError(f"{model}@{alias}", f"is no alias; {has}", remedy)
-    return named[alias]
+def _is(model: str, number: int) -> ColumnElement[bool]:
+    return and_(versions.c.model == model, versions.c.number == number)
+
+
+def _missing(connection: Connection, model: str, number: int) -> RegistryError:
+    newest = newest_number(connection, model)
+    return RegistryError(f"{model}:{number}", "is no version", f"the newest is {model}:{newest}")
 
 
 def _take_number(connection: Connection, model: str) -> int:

@@ -53,14 +53,15 @@ def end(connection: Connection, rollout: Rollout, *, who: str) -> Rollout:
     """What the end of a rollout does beside: aliases follow the verdict, and what only a running one needs is freed.
 
     The alias challenger stays where nothing was decided; it is not taken from a version that somebody else gave it."""
+    model, challenger = rollout.model, rollout.challenger
     why, details = f"rollout {rollout.id}: {rollout.reason}", {"rollout": rollout.id}
+    named = aliases_of(connection, model)
     if rollout.state == "promote":
-        moving.check_expected(connection, rollout.model, CHAMPION, rollout.champion)
-        moving.move(connection, rollout.model, CHAMPION, rollout.challenger, who=who, why=why, details=details)
-    if rollout.state in ("promote", "rollback"):
-        named = aliases_of(connection, rollout.model).get(CHALLENGER)
-        if named == rollout.challenger:
-            moving.move(connection, rollout.model, CHALLENGER, None, who=who, why=why, details=details)
+        champion = named.get(CHAMPION)
+        moving.check_expected(model, CHAMPION, champion, rollout.champion)
+        moving.move(connection, model, CHAMPION, challenger, previous=champion, who=who, why=why, details=details)
+    if rollout.state in ("promote", "rollback") and named.get(CHALLENGER) == challenger:
+        moving.move(connection, model, CHALLENGER, None, previous=challenger, who=who, why=why, details=details)
     forget_keys(connection, rollout.id)
     forget_pairs(connection, rollout.id)
     connection.execute(delete(rollout_flushes).where(rollout_flushes.c.rollout == rollout.id))

@@ -33,7 +33,7 @@ WAITING = 64
 """So many requests may wait to be copied; while there are as many, none is copied."""
 ROWS = 16
 """Of a request with more instances, so many are copied."""
-TIMED = 0.25
+TIMED = 0.5
 """Share of the copies with which both versions are timed."""
 PATIENCE_S = 0.05
 """So long a copy waits for the champion to have nothing to do; then it is dropped."""

@@ -108,7 +108,8 @@ class Rollouts:
     def _start(self, connection: Connection, reference: Reference, spec: Spec, why: str) -> Rollout:
         model = reference.model
         newest_number(connection, model)
-        champion = aliases_of(connection, model).get(CHAMPION)
+        named = aliases_of(connection, model)
+        champion = named.get(CHAMPION)
         if champion is None:
             remedy = "make one first: shipworthy promote"
             raise RolloutError(f"{model}@{CHAMPION}", "names no version, so there is nothing to compare with", remedy)
@@ -144,8 +145,9 @@ class Rollouts:
         rollout = replace(rollout, reason=judgement.reason)
         rows.add(connection, rollout)
         details = {**details_of(rollout, judgement), "spec": spec.to_json()}
+        before, tried = named.get(CHALLENGER), {"rollout": rollout.id}
         moving.move(
-            connection, model, CHALLENGER, challenger.number, who=self._who, why=why, details={"rollout": rollout.id}
+            connection, model, CHALLENGER, challenger.number, previous=before, who=self._who, why=why, details=tried
         )
         log.append(
             connection, model, "rollout-started", version=challenger.number, who=self._who, why=why, details=details

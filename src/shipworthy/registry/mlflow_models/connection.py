@@ -145,9 +145,11 @@ def _unreachable(shown: str, error: MlflowException) -> RegistryError:
         remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         return RegistryError(shown, f"does not let you in: {told(error)}", remedy)
     start = f"see whether one runs there: mlflow server --host {urlsplit(shown).hostname} --port PORT"
-    if isinstance(error.__cause__ or error.__context__, requests.Timeout):
-        return RegistryError(shown, "did not answer within 10 s", start)
-    if isinstance(error.__cause__ or error.__context__, requests.ConnectionError):
+    cause = error.__cause__ or error.__context__
+    # A connection that was tried several times fails as a whole, and only its text says that time ran out.
+    if isinstance(cause, requests.Timeout) or "timed out" in str(cause):
+        return RegistryError(shown, "did not answer in time", start)
+    if isinstance(cause, requests.ConnectionError):
         return RegistryError(shown, "no server answers there", start)
     return RegistryError(shown, f"does not answer as an MLflow server: {told(error)}", start)
 

@@ -61,7 +61,7 @@ def push(
     A run in `experiment` (by default the model's name) has the contract and the choice as params, the evidence as
     metrics, and as artefacts the report, the card, and the package as a model that `mlflow.pyfunc` loads. A package
     that the server has already, known by the tag of its digest, gets no second version. `aliases`: those that name
-    the version here will name it there too.
+    the version here will name it there too. Of two pushes at the same moment neither sees what the other makes.
 
     Raises RegistryError where the server or the version cannot be reached, Conflict where an alias there names a
     version that no registry of ours pushed."""
@@ -90,13 +90,14 @@ def _found(server: Server, model: str, digest: str) -> ModelVersion | None:
 
 def _create(server: Server, registry: Registry, version: Version, model: str, experiment: str) -> ModelVersion:
     client = server.client
+    experiment_id = _experiment(server, experiment)
     _ensure_model(server, model)
     # By its number: an alias may have been moved since it was asked.
     with read_package(registry.pull(version.name)) as package, tempfile.TemporaryDirectory() as folder:
         tags = dict(_tags(version))
         of_run = {**tags, "mlflow.source.git.commit": version.git_commit or "", "mlflow.user": version.who}
         run = client.create_run(
-            _experiment(server, experiment),
+            experiment_id,
             tags={key: value for key, value in of_run.items() if value},
             run_name=version.name,
         )

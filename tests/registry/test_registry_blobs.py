@@ -1,0 +1,212 @@
+"""Blobs in a folder, in memory and in a bucket of a local S3 server."""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from shipworthy.errors import MissingExtra, RegistryError, TamperedPackage
+from shipworthy.registry import Registry
+from shipworthy.registry.blobs import CHUNK, Blobs
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of an S3 server on this host."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    import botocore.session
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    name = f"models-{uuid4().hex[:8]}"
+    botocore.session.get_session().create_client("s3", endpoint_url=s3).create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    if request.param == "folder":
+        return Blobs(str(tmp_path / "blobs"))
+    if request.param == "memory":
+        return Blobs(f"memory://{uuid4().hex}/packages")
+    return Blobs(f"s3://{request.getfixturevalue('bucket')}/packages")
+
+
+def written(folder: Path, content: bytes) -> tuple[str, int, Path]:
+    file = folder / uuid4().hex
+    file.write_bytes(content)
+    return hashlib.sha256(content).hexdigest(), len(content), file
+
+
+@pytest.mark.parametrize("content", [b"", b"x", os.urandom(CHUNK + 17)], ids=["empty", "small", "chunks"])
+def test_what_is_put_is_read_again(blobs: Blobs, tmp_path: Path, content: bytes) -> None:
+    sha256, size, file = written(tmp_path, content)
+    assert not blobs.has(sha256, size)
+    assert blobs.put(sha256, size, file) is True
+    assert blobs.has(sha256, size) and not blobs.has(sha256, size + 1)
+    assert blobs.put(sha256, size, file) is False, "once is enough"
+    assert b"".join(blobs.chunks(sha256, size)) == content
+    (stored,) = blobs.listing()
+    assert (stored.sha256, stored.size) == (sha256, size)
+    assert stored.modified is not None and abs(datetime.now(UTC) - stored.modified) < timedelta(minutes=1)
+    blobs.remove(stored.path)
+    blobs.remove(stored.path)
+    assert not blobs.has(sha256, size) and list(blobs.listing()) == []
+
+
+def test_a_source_that_changes_is_not_stored(blobs: Blobs, tmp_path: Path) -> None:
+    sha256, size, file = written(tmp_path, b"before")
+    file.write_bytes(b"behind")
+    with pytest.raises(TamperedPackage, match="has changed while it was read"):
+        blobs.put(sha256, size, file)
+    assert not blobs.has(sha256, size) and list(blobs.listing()) == []
+
+
+def test_what_was_changed_in_the_store_is_noticed(blobs: Blobs, tmp_path: Path) -> None:
+    sha256, size, file = written(tmp_path, b"as it was")
+    blobs.put(sha256, size, file)
+    for content in (b"as it isn", b"as", b"as it was, and more"):
+        blobs._files.pipe_file(blobs.path(sha256), content)
+        with pytest.raises(TamperedPackage, match=sha256):
+            list(blobs.chunks(sha256, size))
+    assert blobs.put(sha256, size, file) is True, "another size is seen, and stored again"
+    assert b"".join(blobs.chunks(sha256, size)) == b"as it was"
+    blobs.remove(blobs.path(sha256))
+    with pytest.raises(RegistryError, match="is missing; restore it from a backup"):
+        list(blobs.chunks(sha256, size))
+
+
+def test_one_store_has_one_registry(blobs: Blobs) -> None:
+    assert blobs.owner() is None
+    blobs.claim("one")
+    blobs.claim("one")
+    assert blobs.owner() == "one"
+    with pytest.raises(RegistryError, match="the packages of another registry"):
+        blobs.claim("other")
+    assert list(blobs.listing()) == []
+
+
+def test_many_threads_put_the_same(blobs: Blobs, tmp_path: Path) -> None:
+    sha256, size, file = written(tmp_path, os.urandom(50_000))
+    faults: list[BaseException] = []
+
+    def put() -> None:
+        try:
+            blobs.put(sha256, size, file)
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=put) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert len(b"".join(blobs.chunks(sha256, size))) == size
+    assert len(list(blobs.listing())) == 1
+
+
+def test_a_folder_has_no_half_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = Blobs(str(tmp_path / "blobs"))
+    sha256, size, file = written(tmp_path, b"content")
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(RegistryError, match="No space left on device"):
+        blobs.put(sha256, size, file)
+    assert list(blobs.listing()) == [] and not blobs.has(sha256, size)
+
+
+@pytest.mark.parametrize("place", ["memory", "s3"])
+def test_a_registry_elsewhere(place: str, request: pytest.FixtureRequest, tmp_path: Path, package) -> None:
+    if place == "memory":
+        artifacts = f"memory://{uuid4().hex}"
+    else:
+        artifacts = f"s3://{request.getfixturevalue('bucket')}/some/prefix/"
+    folder = package()
+    with Registry(tmp_path / "registry", artifacts=artifacts) as registry:
+        registry.register(folder, aliases=["champion"])
+        assert registry.blobs.url == artifacts.rstrip("/")
+    assert not (tmp_path / "registry" / "blobs").exists()
+    with Registry(tmp_path / "registry") as again:
+        assert again.evidence("digits").name == "iris", "the place is remembered"
+        pulled = again.pull("digits")
+        assert pulled.name == f"{again.version('digits').digest}.ship"
+        again.move("digits", "champion", None, expected=1)
+        again.delete("digits:1")
+        freed = again.gc(older_than=timedelta(0))
+        assert len(freed.packages) == 1 and len(freed.blobs) == 8
+        assert list(again.blobs.listing()) == []
+    with pytest.raises(RegistryError, match="keeps its packages in"):
+        Registry(tmp_path / "registry", artifacts="memory://other")
+    with pytest.raises(RegistryError, match="the packages of another registry"):
+        Registry(tmp_path / "other", artifacts=artifacts)
+
+
+def test_a_bucket_that_is_not_there(bucket: str, package, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="s3://no-such-bucket: .*; check the address, the credentials"):
+        Registry(tmp_path / "registry", artifacts="s3://no-such-bucket/x").register(package())
+
+
+@pytest.mark.parametrize(
+    ("place", "match"),
+    [
+        ("", "is no place for packages"),
+        ("https://example.org/models", "is no place for packages"),
+        ("simplecache::s3://bucket", "is no place for packages"),
+        ("memory://a::s3://bucket", "is no place for packages"),
+        ("nothing://bucket", "Protocol not known: nothing"),
+    ],
+)
+def test_places_that_are_none(tmp_path: Path, place: str, match: str) -> None:
+    with pytest.raises(RegistryError, match=match):
+        Registry(tmp_path / "registry", artifacts=place)
+
+
+@pytest.mark.parametrize(
+    ("place", "module", "kind", "match"),
+    [
+        ("s3://bucket/x", "s3fs", MissingExtra, r"needs the Python package 's3fs'.*shipworthy\[s3\]"),
+        ("gs://bucket/x", "gcsfs", RegistryError, "gcsfs"),
+    ],
+)
+def test_a_client_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, module: str, kind: type[Exception], match: str
+) -> None:
+    import fsspec.registry
+
+    real = builtins.__import__
+
+    def absent(name: str, *rest: object) -> object:
+        if name.partition(".")[0] == module:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setattr(fsspec.registry, "_registry", {})
+    for loaded in [name for name in __import__("sys").modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(__import__("sys").modules, loaded)
+    with pytest.raises(kind, match=match):
+        Registry(tmp_path / "registry", artifacts=place)
