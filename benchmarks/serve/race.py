@@ -41,6 +41,7 @@ class Contender:
     engine: str
     workers: int
     without: str | None = None
+    routed: str | None = None
     limit: int | None = None
     """Of what may wait, where a server is told one; None for its default."""
     slices: dict[int, dict[int, Slice]] = field(default_factory=dict)
@@ -55,7 +56,8 @@ class Contender:
 
     @property
     def name(self) -> str:
-        return self.server.name + (f" without {self.without}" if self.without else "")
+        said = f" without {self.without}" if self.without else f", {self.routed}" if self.routed else ""
+        return self.server.name + said
 
     def rate(self, connections: int) -> float:
         """Good answers per second, the median of the rounds; 0 where there are none."""
@@ -132,7 +134,10 @@ def run(model: Model, one: Contender, connections: Sequence[int], effort: Effort
     try:
         expected = model.expected(one.engine)
         with visited(
-            one.server, model, one.engine, one.workers, expected, without=one.without, limit=one.limit
+            *(one.server, model, one.engine, one.workers, expected),
+            without=one.without,
+            routed=one.routed,
+            limit=one.limit,
         ) as visit:
             one.started = True
             visit.check()

@@ -34,6 +34,8 @@ class Job:
     """What the clients wait for at most; None where load is closed, and nobody leaves."""
     without: str | None = None
     """A feature of ours that is switched off, to see what it costs."""
+    routed: str | None = None
+    """How ours comes from a registry, and is shared; None where it is a file."""
     limit: int | None = None
     """Of a server that is `shed_by` its web server: what all its workers take at once; the rest is refused."""
 
@@ -242,6 +244,8 @@ def _shipworthy(job: Job) -> Command:
     environment = "shipworthy" if job.model.of_numbers else "shipworthy-openvino"
     if job.without is not None:
         words = [python(environment), str(APPS / "without.py"), job.without]
+    elif job.routed is not None:
+        words = [python(environment), str(APPS / "routed.py"), job.routed]
     else:
         words = [_program(environment, "shipworthy")]
     words += ["serve", str(job.model.package), "--port", str(job.port)]

@@ -10,6 +10,7 @@ from .features import WORKLOAD as FEATURES
 from .models import FLOAT32, INT8, IRIS, UINT8
 from .open_loop import WORKLOAD as OPEN
 from .results import Result
+from .routing import WORKLOAD as ROUTING
 
 Column = tuple[str, Callable[[Result], str]]
 
@@ -87,7 +88,7 @@ _FEATURES: tuple[Column, ...] = (
     ("requests/s", lambda row: _spread(row.rps, row.rps_low, row.rps_high, 0)),
     ("p50, ms", lambda row: _number(row.p50_ms, 2)),
     ("p99, ms", lambda row: _number(row.p99_ms, 2)),
-    ("to the whole server", lambda row: _share(row.ratio)),
+    ("to the first", lambda row: _share(row.ratio)),
     ("elsewhere, cores", lambda row: _number(row.elsewhere_cpu, 2)),
 )
 _OPEN: tuple[Column, ...] = (
@@ -126,6 +127,13 @@ _TABLES: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
         FEATURES,
         "What each feature costs",
         "Shipworthy on iris at 32 connections, one worker, with one of its parts replaced by one that does nothing.",
+        _FEATURES,
+    ),
+    (
+        ROUTING,
+        "From a registry, and in rollouts",
+        "The same at 32 connections: from a file, then from a registry whose alias is followed, then shared between two "
+        "versions, which are the same package, so that nothing else differs. A second engine halves the batches.",
         _FEATURES,
     ),
     (

@@ -108,6 +108,7 @@ def visited(
     *,
     deadline_s: float | None = None,
     without: str | None = None,
+    routed: str | None = None,
     limit: int | None = None,
 ) -> Iterator[Visit]:
     """A server that answers, ended when the block ends. Raises Failed with its last words where it does not.
@@ -118,7 +119,7 @@ def visited(
 
         def up() -> Visit:
             folder = Path(tempfile.mkdtemp(prefix="server-", dir=CACHE))
-            job = Job(model, engine, workers, free_port(), folder, deadline_s, without, limit=limit)
+            job = Job(model, engine, workers, free_port(), folder, deadline_s, without, routed, limit)
             return stack.enter_context(_up(server, job, expected))
 
         try:
@@ -143,6 +144,6 @@ def _up(server: Server, job: Job, expected: Answer) -> Iterator[Visit]:
 
 
 def _log(server: Server, job: Job) -> Path:
-    without = f"-without-{job.without}" if job.without else ""
-    name = f"{server.name}-{job.model.name}-{job.engine}-{job.workers}{without}.log"
-    return CACHE / "logs" / name.replace(" ", "-")
+    state = f"-without-{job.without}" if job.without else f"-{job.routed}" if job.routed else ""
+    name = f"{server.name}-{job.model.name}-{job.engine}-{job.workers}{state}.log"
+    return CACHE / "logs" / name.replace(" ", "-").replace("/", "")

@@ -15,6 +15,8 @@ from .open_loop import LOADS, QUICK_LOADS, best_peers, capacity, climb
 from .open_loop import WORKLOAD as OPEN
 from .race import Contender, Effort, Told, everywhere, narrowed, race
 from .results import Result
+from .routing import WORKLOAD as ROUTING
+from .routing import routing
 from .rows import at_best, by_connections, ratio
 from .servers import EMPTY, Server
 from .store import Store
@@ -65,6 +67,10 @@ def switched_off(run: Run) -> list[Result]:
     return [row for server in run.ours() for row in features(server, run.effort, run.told, run.store.keep)]
 
 
+def routed(run: Run) -> list[Result]:
+    return [row for server in run.ours() for row in routing(server, run.effort, run.told, run.store.keep)]
+
+
 def pictures(model: Model) -> Callable[[Run], list[Result]]:
     def measured(run: Run) -> list[Result]:
         every = [
@@ -109,12 +115,14 @@ def cold(run: Run) -> list[Result]:
 WORKLOADS: dict[str, Workload] = {
     IRIS.name: Workload((IRIS,), iris),
     FEATURES: Workload((IRIS,), switched_off),
+    ROUTING: Workload((IRIS,), routed),
     FLOAT32.name: Workload((FLOAT32,), pictures(FLOAT32)),
     UINT8.name: Workload((UINT8,), pictures(UINT8)),
     OPEN: Workload((UINT8,), open_loop),
     START: Workload((IRIS,), cold),
 }
-ORDER = [IRIS.name, FEATURES, *(f"{m.name}{end}" for m in (FLOAT32, UINT8) for end in (" in process", "")), OPEN, START]
+_PICTURES = [f"{model.name}{end}" for model in (FLOAT32, UINT8) for end in (" in process", "")]
+ORDER = [IRIS.name, FEATURES, ROUTING, *_PICTURES, OPEN, START]
 
 
 def _against(row: Result, contenders: Sequence[Contender], rates: dict[int, float]) -> Result:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.serve import race as races  # noqa: E402
+from benchmarks.serve.apps.routed import STATES  # noqa: E402
 from benchmarks.serve.apps.without import PARTS  # noqa: E402
 from benchmarks.serve.closed import Slice  # noqa: E402
 from benchmarks.serve.features import features  # noqa: E402
@@ -23,6 +24,7 @@ from benchmarks.serve.in_process import InProcess  # noqa: E402
 from benchmarks.serve.models import INT8, ONNX, UINT8, Model  # noqa: E402
 from benchmarks.serve.process import Failed  # noqa: E402
 from benchmarks.serve.race import Contender, Effort, Plan, everywhere, narrowed, race  # noqa: E402
+from benchmarks.serve.routing import routing  # noqa: E402
 from benchmarks.serve.rows import at_best, by_connections, ratio  # noqa: E402
 from benchmarks.serve.servers import EMPTY, SERVERS, Server  # noqa: E402
 from benchmarks.serve.store import Store  # noqa: E402
@@ -246,6 +248,13 @@ def test_each_feature_is_a_row_against_the_whole_server(stage: Stage) -> None:
     assert [row.server for row in rows] == [ours.name, *(f"{ours.name} without {part}" for part in PARTS)]
     assert all((row.ratio, row.rounds, row.workload) == (1.0, EFFORT.feature_rounds, "iris-features") for row in rows)
     assert len(written) == len(rows) * EFFORT.feature_rounds and written[: len(rows)] == list(range(1, len(rows) + 1))
+
+
+def test_each_way_of_routing_is_a_row_against_the_file(stage: Stage) -> None:
+    ours = BY_NAME["Shipworthy"]
+    rows = routing(ours, EFFORT, lambda _: None, lambda rows: None)
+    assert [row.server for row in rows] == [ours.name, *(f"{ours.name}, {state}" for state in STATES)]
+    assert all((row.ratio, row.rounds, row.workload) == (1.0, EFFORT.feature_rounds, "iris-routing") for row in rows)
 
 
 def test_pictures_are_against_our_graph_in_process(

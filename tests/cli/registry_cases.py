@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from shipworthy.package import read_package, write_package, write_ship
 from shipworthy.runtime.protocol import OperatingPoint
 
 STORED = Path(__file__).parents[1] / "package" / "stored" / "format1"
+Run = Callable[..., tuple[int, str, str]]
+"""Words of a command line → exit code, standard output, standard error."""
 HOST = {"cpu": "a processor", "cores": "2", "memory": "8.0 GB", "devices": "cpu"}
 
 

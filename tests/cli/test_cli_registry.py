@@ -1,77 +1,20 @@
-"""The registry's verbs: what is printed, where, and with which exit code."""
+"""The registry's verbs: what they do, and what they print."""
 
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from registry_cases import evidence, package
+from registry_cases import Run
 
-from shipworthy.cli import main
-from shipworthy.contract import Limits
 from shipworthy.package import read_label
 
 FEATURES = json.dumps({"features": [5.1, 3.5, 1.4, 0.2]})
-SHIPWORTHY = (sys.executable, "-m", "shipworthy")
 VERBS = ("push", "pull", "list", "show", "diff", "promote", "rollback", "history", "delete", "gc")
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["shipworthy", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def ships(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three packages of one model: the first is the worst, the second the best, the third is under another contract."""
-    folder = tmp_path_factory.mktemp("ships")
-    return [
-        package(folder / "first.ship", evidence(0.9815, 0.0527)),
-        package(folder / "second.ship", evidence(0.9926, 0.0361, (1, 8, 32))),
-        package(folder / "third.ship", evidence(0.9889, 0.0361), limits=Limits(p99_ms=30.0, size_mb=1.0)),
-    ]
-
-
-@pytest.fixture(scope="module")
-def prepared(ships: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A registry with digits:1 (champion), digits:2 (challenger, made from it) and digits:3."""
-    from shipworthy.registry import Registry
-
-    folder = tmp_path_factory.mktemp("prepared") / "registry"
-    registry = Registry(folder, who="anna@build")
-    registry.register(ships[0], aliases=["champion"], why="the first one", tags={"data": "october"})
-    registry.register(ships[1], aliases=["challenger"], parent=1, why="retrained")
-    registry.register(ships[2])
-    registry.close()
-    return folder
-
-
-@pytest.fixture
-def registry(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it that the environment names."""
-    folder = tmp_path / "registry"
-    shutil.copytree(prepared, folder)
-    monkeypatch.setenv("SHIPWORTHY_REGISTRY", str(folder))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return folder
 
 
 def rows(out: str) -> list[list[str]]:
@@ -222,6 +165,15 @@ def test_promote_takes_what_another_alias_names(run: Run, registry: Path) -> Non
     assert run("promote", "digits@challenger")[1] == "digits@champion names digits:2, in place of digits:1\n"
 
 
+def test_promoting_the_champion_says_that_it_is_already(run: Run, registry: Path) -> None:
+    assert run("promote", "digits:2", "--replaces", "1")[0] == 0
+    moved = len(json.loads(run("history", "--json")[1]))
+    assert re.fullmatch(
+        r"digits@champion names digits:2 already, since \d{4}-.* UTC\n", run("promote", "digits:2", "--why", "again")[1]
+    )
+    assert len(json.loads(run("history", "--json")[1])) == moved
+
+
 def test_history_is_newest_first_with_reasons(run: Run, registry: Path) -> None:
     run("promote", "digits:2", "--why", "better by 1.1 points")
     code, out, _ = run("history", "digits")
@@ -276,6 +228,10 @@ def test_delete_and_gc(run: Run, registry: Path) -> None:
     assert run("verify", "digits:2")[0] == 0
     assert run("verify", "digits:3")[0] == 2
     assert "deleted" in run("list", "digits", "--deleted")[1]
+    code, out, _ = run("show", "digits:3")
+    assert code == 0
+    assert out.startswith("digits:3, deleted ")
+    assert "never used" in out
 
 
 @pytest.mark.parametrize("name", ["digits", "digits@challenger", "digits:2"])
@@ -296,124 +252,3 @@ def test_the_option_comes_before_the_environment(run: Run, prepared: Path, tmp_p
     assert run("verify", "digits", "--registry", copied)[0] == 0
     assert run("list", "--registry", f"sqlite:///{copied}/registry.db")[0] == 0
     assert not (tmp_path / "another").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "said", "remedy"),
-    [
-        (("show", "digts"), "digts", "digits"),
-        (("show", "digits:9"), "digits:9", "digits:3"),
-        (("show", "digits@chalenger"), "digits has challenger, champion", "promote digits:3"),
-        (("pull", "digits:x"), "digits:x", "digits:3"),
-        (("pull", "Digits"), "Digits", "digits"),
-        (("list", "digts"), "digts", "digits"),
-        (("history", "digts"), "digts", "digits"),
-        (("verify", "digits:9"), "digits:9", "digits:3"),
-        (("predict", "digts", FEATURES), "digts", "digits"),
-        (("inspect", "digits@stable"), "digits@stable", "--alias stable"),
-        (("diff", "digits:1", "digits:9"), "digits:9", "digits:3"),
-        (("promote", "digits:9"), "digits:9", "digits:3"),
-        (("promote", "digits:2", "--alias", "7"), "7", "champion"),
-        (("promote", "digits"), "digits", "digits:3"),
-        (("rollback", "digits"), "digits", "promote"),
-        (("rollback", "digits", "--alias", "stable"), "stable", ""),
-        (("delete", "digits:1"), "digits:1", ""),
-        (("delete", "digits"), "digits", ""),
-        (("history", "digits", "--at", "half past nine"), "half past nine", "2h ago"),
-        (("history", "digits", "--at", "2999-01-01"), "future", "UTC"),
-        (("history", "--at", "now"), "--at", "history MODEL --at"),
-        (("gc", "--older-than", "soon"), "soon", "90s"),
-        (("push", "nowhere.ship"), "nowhere.ship", ""),
-        (("list", "--registry", "mysql://somewhere/x"), "mysql", "postgresql"),
-        (("list", "--registry", "postgresql://anna:secret@127.0.0.1:1/x"), "127.0.0.1", ""),
-        (("list", "--registry", "/dev/null"), "/dev/null", ""),
-    ],
-    ids=lambda value: " ".join(map(str, value))[:40] if isinstance(value, tuple) else "",
-)
-def test_a_mistake_is_told_with_its_remedy(run: Run, registry: Path, words, said: str, remedy: str) -> None:
-    code, out, err = run(*words)
-    assert (code, out) == (2, "")
-    error, *rest = err.splitlines()
-    assert error.startswith("error: ")
-    assert said in error
-    assert len(rest) <= 1, err
-    assert "secret" not in err
-    if remedy:
-        assert rest[0].startswith("remedy: ")
-        assert remedy in rest[0]
-
-
-def test_a_registry_that_is_not_there_is_not_made_by_looking(run: Run, tmp_path: Path) -> None:
-    place = tmp_path / "nowhere"
-    for words in (("list",), ("show", "digits"), ("history",), ("verify", "digits"), ("gc",)):
-        code, out, err = run(*words, "--registry", place)
-        assert (code, out) == (2, ""), words
-        assert "push" in err
-        assert not place.exists()
-
-
-def test_without_a_champion_the_remedy_is_to_promote(run: Run, ships: list[Path], tmp_path: Path) -> None:
-    place = ("--registry", tmp_path / "new")
-    run("push", ships[0], *place)
-    code, _, err = run("verify", "digits", *place)
-    assert code == 2
-    assert "champion" in err
-    assert "shipworthy promote digits:1" in err
-
-
-def test_a_tag_without_a_value_is_refused(run: Run, ships: list[Path], tmp_path: Path) -> None:
-    code, _, err = run("push", ships[0], "--tag", "october", "--registry", tmp_path / "new")
-    assert code == 2
-    assert "is no key=value" in err
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_broken_package_leaves_no_version(run: Run, registry: Path, ships: list[Path], tmp_path: Path) -> None:
-    data = bytearray(ships[0].read_bytes())
-    data[len(data) // 2] ^= 1
-    (tmp_path / "broken.ship").write_bytes(data)
-    code, _, err = run("push", tmp_path / "broken.ship")
-    assert code == 2
-    assert "broken.ship" in err
-    assert len(json.loads(run("list", "digits", "--json")[1])) == 3
-
-
-def shown_on_a_terminal(width: int, *words: str) -> str:
-    """What a terminal of that width gets, without its colours."""
-    leader, follower = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(width), "TERM": "xterm-256color"}
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
-        environment.pop(name, None)
-    child = subprocess.Popen([*SHIPWORTHY, *words], stdout=follower, stderr=subprocess.PIPE, env=environment)
-    os.close(follower)
-    shown = b""
-    try:
-        while part := os.read(leader, 65536):
-            shown += part
-    except OSError:
-        pass  # Linux says so when the other side has closed.
-    os.close(leader)
-    assert child.wait(timeout=60) == 0, child.stderr and child.stderr.read()
-    assert child.stderr is not None
-    child.stderr.close()
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).replace("\r\n", "\n")
-
-
-@pytest.mark.parametrize("words", [("list", "digits"), ("diff", "digits:1", "digits:3")], ids=["list", "diff"])
-def test_a_terminal_gets_a_table_that_fits(registry: Path, words: tuple[str, ...]) -> None:
-    narrow = shown_on_a_terminal(80, *words)
-    assert "────" in narrow
-    assert max(map(len, narrow.splitlines())) <= 80
-    assert re.search(r"0\.9815", narrow), "figures are not folded"
-
-
-def test_a_pipe_gets_whole_rows_and_may_be_closed(registry: Path) -> None:
-    subprocess.run([*SHIPWORTHY, "promote", "digits:2", "--why", "because " * 40], check=True, capture_output=True)
-    piped = subprocess.run([*SHIPWORTHY, "history", "digits"], check=True, capture_output=True, text=True)
-    assert "─" not in piped.stdout
-    assert "\x1b" not in piped.stdout
-    assert len(piped.stdout.splitlines()) == 7, "a head, five events of the start and a promotion"
-    quoted = " ".join(f"'{word}'" for word in (*SHIPWORTHY, "history", "digits"))
-    cut = subprocess.run(["bash", "-c", f"{quoted} | head -n 1"], check=True, capture_output=True, text=True)
-    assert cut.stdout.startswith("when (UTC)")
-    assert cut.stderr == ""

@@ -24,7 +24,7 @@ from shipworthy.contract import Limits
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
 
-import postgres_server  # noqa: E402
+import postgres_server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text(encoding="utf-8")
 AT = "2026-11-22 14:00"
@@ -166,6 +166,7 @@ def test_the_page_is_true(shop: Path, capsys: pytest.CaptureFixture[str], monkey
                 assert not url or becomes(names, url)
 
 
+@pytest.mark.full
 def test_the_page_is_true_of_postgresql_and_s3(
     shop: Path,
     bucket: str,

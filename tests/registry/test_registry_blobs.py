@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import importlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -101,6 +103,7 @@ def test_what_was_changed_in_the_store_is_noticed(blobs: Blobs, tmp_path: Path) 
 
 
 def test_one_store_has_one_registry(blobs: Blobs) -> None:
+    blobs.try_writing()
     assert blobs.owner() is None
     blobs.claim("one")
     blobs.claim("one")
@@ -166,14 +169,16 @@ def test_a_registry_elsewhere(place: str, request: pytest.FixtureRequest, tmp_pa
 
 
 def test_a_bucket_that_is_not_there(bucket: str, package, tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="s3://no-such-bucket: .*; check the address, the credentials"):
-        Registry(tmp_path / "registry", artifacts="s3://no-such-bucket/x").register(package())
+    with pytest.raises(RegistryError, match="s3://no-such-bucket/x: .*; check the address, the credentials"):
+        Registry(tmp_path / "registry", artifacts="s3://no-such-bucket/x")
+    with Registry(tmp_path / "registry", artifacts=f"s3://{bucket}/x") as registry:
+        assert registry.register(package()).name == "digits:1", "what could not be used was not remembered"
 
 
 @pytest.mark.parametrize(
     ("place", "match"),
     [
-        ("", "is no place for packages"),
+        ("", "artifacts: is empty"),
         ("https://example.org/models", "is no place for packages"),
         ("simplecache::s3://bucket", "is no place for packages"),
         ("memory://a::s3://bucket", "is no place for packages"),
@@ -195,8 +200,7 @@ def test_places_that_are_none(tmp_path: Path, place: str, match: str) -> None:
 def test_a_client_that_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, module: str, kind: type[Exception], match: str
 ) -> None:
-    import fsspec.registry
-
+    known = importlib.import_module("fsspec.registry")._registry
     real = builtins.__import__
 
     def absent(name: str, *rest: object) -> object:
@@ -205,8 +209,8 @@ def test_a_client_that_is_not_installed(
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    monkeypatch.setattr(fsspec.registry, "_registry", {})
-    for loaded in [name for name in __import__("sys").modules if name.partition(".")[0] == module]:
-        monkeypatch.delitem(__import__("sys").modules, loaded)
+    for loaded in [name for name in sys.modules if name.partition(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.delitem(known, place.partition(":")[0], raising=False)
     with pytest.raises(kind, match=match):
         Registry(tmp_path / "registry", artifacts=place)

@@ -39,9 +39,9 @@ SIDES = pytest.mark.parametrize("side", [PROMOTE, ROLLBACK], ids=["promote", "ro
 
 
 def keeps(wrong: int, experiments: int, alpha: float = ALPHA) -> None:
-    """At most alpha and three standard errors; in full, all of the 95 % interval is at most alpha."""
+    """At most alpha and three standard errors; of verdicts, in full, all of the 95 % interval is at most alpha."""
     assert wrong / experiments <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / experiments)
-    if experiments >= EXPERIMENTS:
+    if experiments >= EXPERIMENTS and alpha == ALPHA:
         assert binomtest(wrong, experiments).proportion_ci(0.95, "exact").high <= alpha
 
 
@@ -66,15 +66,15 @@ PAIRED: dict[str, Stream] = {
 @SIDES
 @pytest.mark.parametrize("name", PAIRED)
 def test_shadow_at_the_boundary(name: str, side: int, experiments: int) -> None:
-    limit = 20_000 if experiments == EXPERIMENTS else 10_000
-    keeps(share_passed(PAIRED[name], Pairs(0.01), side, experiments=experiments, limit=limit, seed=11), experiments)
+    wrong = share_passed(PAIRED[name], Pairs(0.01), side, experiments=experiments, limit=10_000, seed=11)
+    keeps(wrong, experiments)
 
 
 def test_shadow_better_than_the_boundary_is_hardly_rolled_back(experiments: int) -> None:
     """An equal version, and one that is better: rollback is wrong there too, and rarer."""
     for difference in (0.0, -0.01):
         stream = losses_differ(0.05, difference)
-        wrong = share_passed(stream, Pairs(0.01), ROLLBACK, experiments=experiments, limit=10_000, seed=12)
+        wrong = share_passed(stream, Pairs(0.01), ROLLBACK, experiments=experiments, limit=5_000, seed=12)
         keeps(wrong, experiments)
         assert wrong <= 0.01 * experiments
 
@@ -118,13 +118,13 @@ CANARIES: dict[str, Stream] = {
 @pytest.mark.parametrize("name", CANARIES)
 def test_canary_at_the_boundary(name: str, side: int, experiments: int) -> None:
     # The ramp is at its end after 20,000 requests, so it goes on for longer.
-    limit = (30_000 if "ramp" in name else 20_000) if experiments == EXPERIMENTS else 10_000
+    limit = 25_000 if "ramp" in name and experiments == EXPERIMENTS else 10_000
     wrong = share_passed(CANARIES[name], Requests(0.02), side, experiments=experiments, limit=limit, seed=16)
     keeps(wrong, experiments)
 
 
 def test_canary_better_than_the_boundary_is_hardly_rolled_back(experiments: int) -> None:
-    runs = max(50, experiments // 2)
+    runs = max(50, experiments // 4)
     for difference in (0.0, -0.02):
         stream = canary(ramp, diurnal(0.05, 0.3, 20_000), difference)
         wrong = share_passed(stream, Requests(0.02), ROLLBACK, experiments=runs, limit=20_000, seed=17)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rollout_world import KEY, MODEL, Clock, copies, make_registry, signed
 
+from rollout_world import KEY, MODEL, Clock, copies, make_registry, signed
 from shipworthy.errors import RegistryError
 from shipworthy.predict.ids import read_id
 from shipworthy.registry import Registry

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rollout_world import MODEL, Clock, assigned, completed, copies, make_registry
 
+from rollout_world import MODEL, Clock, assigned, completed, copies, make_registry
 from shipworthy.errors import RegistryError, RolloutError
 from shipworthy.registry import Registry
 from shipworthy.rollout import Observed, Rollout, Rollouts, Spec
@@ -203,7 +203,7 @@ def test_only_one_rollout_of_a_model_runs(registry: Registry) -> None:
     with pytest.raises(RolloutError, match="rollout 1 is running"):
         rollouts.start(MODEL, "digits:3", Spec("ab"))
     assert rollouts.active(MODEL) == first
-    with pytest.raises(RegistryError, match="part of a running rollout|alias"):
+    with pytest.raises(RegistryError, match=r"part of a running rollout|alias"):
         registry.delete("digits:2")
     stopped = rollouts.stop(MODEL, why="enough")
     assert (stopped.state, stopped.reason) == ("stopped", "enough")
@@ -271,7 +271,7 @@ def test_without_a_champion_there_is_nothing_to_compare_with(tmp_path: Path) -> 
 def test_what_is_not_known_is_said(registry: Registry) -> None:
     rollouts = Rollouts(registry)
     for call in (lambda: rollouts.get(7), lambda: rollouts.merge(7, Observed()), lambda: rollouts.stop(MODEL)):
-        with pytest.raises(RolloutError, match="is not known|no running rollout"):
+        with pytest.raises(RolloutError, match=r"is not known|no running rollout"):
             call()
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rollout_world import MODEL, Clock, assigned, completed, copies, make_registry
 
+from rollout_world import MODEL, Clock, assigned, completed, copies, make_registry
 from shipworthy.registry import Registry
 from shipworthy.rollout import Observed, Rollout, Rollouts, Spec
 

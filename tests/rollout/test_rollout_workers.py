@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import postgres_server
 import pytest
-from rollout_world import KEY, MODEL, copies, make_registry, signed
 
+from rollout_world import KEY, MODEL, copies, make_registry, signed
 from shipworthy.predict.ids import read_id
 from shipworthy.registry import Registry
 from shipworthy.rollout import Labels, Observed, Rollout, Rollouts, Spec
@@ -42,7 +42,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
 
 
 def telling(worker: int, number: int) -> Observed:
-    """What a worker sees: callers who also come to the other workers, and always get the same; and one without a key."""
+    """What a worker sees: callers who come to the other workers too, and get the same there; and one without a key."""
     draw = np.random.default_rng([worker, number])
     digests = np.append(draw.integers(1, 150, 40), 0).astype(np.uint64)
     new = digests % 2 == 0

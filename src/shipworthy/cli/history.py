@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import RegistryError
-from .registry_option import AsJson, RegistryUrl, opened
+from .registry_option import AsJson, RegistryUrl, a_model, opened
 
 if TYPE_CHECKING:
     from ..registry import Event, Registry
@@ -35,6 +35,8 @@ def command(
     from .moments import parse_moment
     from .registry_show import event_data, live_data, print_events, print_live
 
+    if model is not None:
+        a_model(model)
     moment = None if at is None else parse_moment("--at", at)
     with opened(registry) as opened_registry:
         if moment is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .registry_option import AsJson, RegistryUrl, opened
+from .registry_option import AsJson, RegistryUrl, a_model, opened
 
 NAME = "list"
 
@@ -30,7 +30,7 @@ def command(
             else:
                 print_models(models, opened_registry.url)
             return
-        versions = opened_registry.list_versions(model, deleted=deleted, limit=limit)
+        versions = opened_registry.list_versions(a_model(model), deleted=deleted, limit=limit)
     if as_json:
         typer.echo(json.dumps([version_data(one) for one in versions], indent=2))
     else:

@@ -39,7 +39,7 @@ def parse_moment(option: str, text: str, now: datetime | None = None) -> datetim
 
 def show_moment(moment: datetime) -> str:
     """`2026-11-22 14:00:05`, in UTC; `parse_moment` reads it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 def _relative(text: str, now: datetime) -> datetime | None:

@@ -131,7 +131,9 @@ def print_version_details(details: VersionDetails) -> None:
 
 
 def print_model_details(details: ModelDetails) -> None:
-    say(Text.assemble((details.model, "bold"), f", {len(details.versions)} versions"))
+    deleted = sum(version.deleted is not None for version in details.versions)
+    dead = f", {deleted} of them deleted" if deleted else ""
+    say(Text.assemble((details.model, "bold"), f", {count(len(details.versions), 'version')}{dead}"))
     if details.live:
         made = table(
             "aliases", "alias", "version", "since (UTC)", "by", "why", whole=("alias", "version", "since (UTC)")

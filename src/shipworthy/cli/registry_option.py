@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from ..errors import RegistryError
+
 if TYPE_CHECKING:
     from ..registry import Registry
 
@@ -37,3 +39,11 @@ def opened(url: str | None, *, create: bool = False, artifacts: str | None = Non
 
     with Registry(url, artifacts=artifacts, create=create) as registry:
         yield registry
+
+
+def a_model(name: str) -> str:
+    """The name itself. Raises RegistryError where it names a version of a model."""
+    model = name.partition("@")[0].partition(":")[0]
+    if model != name:
+        raise RegistryError(name, "names a version, and here a model is asked for", f"leave the rest out: {model}")
+    return name

@@ -152,9 +152,12 @@ def events_table(events: Sequence[Event], title: str = "", *, one_model: bool = 
 
 def told(event: Event, one_model: bool) -> str:
     """An event as a few words: `champion: 2 → 3`, `champion: 3 → 2, back`, `digits:3 registered`."""
-    if event.kind == "alias-moved":
+    from ..registry.log import MOVED
+    from ..registry.moving import ROLLBACK
+
+    if event.kind == MOVED:
         alias = event.alias if one_model else f"{event.model}@{event.alias}"
-        back = ", back" if event.details.get("rollback") else ""
+        back = ", back" if event.details.get(ROLLBACK) else ""
         return f"{alias}: {_number(event.previous)} → {_number(event.version)}{back}"
     version = "" if event.version is None else f":{event.version}"
     return f"{event.model}{version} {event.kind.replace('-', ' ')}"
@@ -175,11 +178,11 @@ def print_freed(freed: Freed) -> None:
         typer.echo("there is nothing to free")
         return
     verb = "would free" if freed.dry_run else "freed"
-    counts = f"{_count(len(freed.packages), 'package')}, {_count(len(freed.blobs), 'file')}"
+    counts = f"{count(len(freed.packages), 'package')}, {count(len(freed.blobs), 'file')}"
     typer.echo(f"{verb} {counts}, {freed.size / 1e6:.3g} MB")
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 

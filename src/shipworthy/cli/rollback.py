@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .registry_option import AsJson, RegistryUrl, Why, opened
+from .registry_option import AsJson, RegistryUrl, Why, a_model, opened
 
 NAME = "rollback"
 
@@ -23,7 +23,7 @@ def command(
     from .registry_show import event_data, print_moved
 
     with opened(registry) as opened_registry:
-        event = opened_registry.rollback(model, alias=alias, why=why)
+        event = opened_registry.rollback(a_model(model), alias=alias, why=why)
     if as_json:
         typer.echo(json.dumps(event_data(event), indent=2))
     else:

@@ -55,8 +55,8 @@ class Answers:
         rows: Sequence[Row],
         *,
         many: bool,
-        round: int | None = None,
-        naming: Naming | None = None,  # noqa: A002
+        round: int | None = None,  # noqa: A002
+        naming: Naming | None = None,
     ) -> bytes:
         """The same as JSON in UTF-8: the answer of the only row, or `{"predictions": [...]}` where the caller asked
         for `many`, each with its `sample_index`. Ids are those that `naming` gives, or random ones."""

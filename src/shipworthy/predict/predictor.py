@@ -109,8 +109,8 @@ class Predictor:
         rows: Sequence[Row],
         *,
         many: bool,
-        round: int | None = None,
-        naming: Naming | None = None,  # noqa: A002
+        round: int | None = None,  # noqa: A002
+        naming: Naming | None = None,
     ) -> bytes:
         """The answers of one request's rows as JSON, as `predict` gives them: that of the only row, or `many`, with
         the ids that `naming` gives.

@@ -43,7 +43,7 @@ class Blobs:
         """Nothing is opened before the first use. Raises RegistryError where no place can be called that."""
         self.url = url
         self.local = "://" not in url
-        if not url or "::" in url.partition("://")[2] or url.startswith(("http://", "https://", "file://", "local://")):
+        if not url or (not self.local and "::" in url) or url.startswith(("http://", "https://", "file://", "local://")):
             raise RegistryError(url or "artifacts", "is no place for packages", "give a folder or s3://bucket/prefix")
         self._opened: Any = None
         self._process = 0
@@ -130,6 +130,15 @@ class Blobs:
                 return None
             return text.decode("utf-8", "replace").strip()
 
+    def try_writing(self) -> None:
+        """Raises RegistryError where nothing can be stored; a folder is made, a bucket is not."""
+        with self._told(self.url):
+            if self.local:
+                self._files.makedirs(self._place(), exist_ok=True)
+            probe = f"{self._place()}/{_PARTS}-{uuid4().hex}"
+            self._files.pipe_file(probe, b"")
+            self._files.rm_file(probe)
+
     def claim(self, registry: str) -> None:
         """Write down whose blobs these are. Raises RegistryError where they are another registry's: `gc` of the one
         would free what the other needs."""
@@ -138,7 +147,6 @@ class Blobs:
             raise RegistryError(self.url, "keeps the packages of another registry", "give a place of its own")
         if owner is None:
             with self._told(self.url):
-                self._files.makedirs(self._place(), exist_ok=True)
                 self._files.pipe_file(f"{self._place()}/{_OWNER}", f"{registry}\n".encode())
 
     def _put_local(self, sha256: str, source: Path) -> None:

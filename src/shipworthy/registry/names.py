@@ -75,7 +75,12 @@ def is_path(text: str | Path) -> bool:
     """Whether a user means a path with this: one that exists, has a separator, or ends in .ship or .zip."""
     path = Path(text)
     separators = {"/", os.sep, os.altsep or os.sep}
-    return path.exists() or path.suffix in (".ship", ".zip") or any(sign in str(text) for sign in separators)
+    if path.suffix in (".ship", ".zip") or any(sign in str(text) for sign in separators):
+        return True
+    try:
+        return path.exists()
+    except OSError:  # the name is longer than that of any file
+        return False
 
 
 def locate(text: str | Path, registry_url: str | Path | None = None) -> Path:

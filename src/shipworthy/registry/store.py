@@ -54,6 +54,7 @@ def _settle(database: Database, wanted: str | None) -> dict[str, str]:
         with database.read() as connection:
             if not _kept(connection):
                 raise RegistryError(blobs.url, "keeps the packages of another registry", "give a place of its own")
+    blobs.try_writing()  # what is remembered from now on must not be a place that cannot be used
     own = uuid4().hex
 
     def work(connection: Connection) -> dict[str, str]:
@@ -76,6 +77,8 @@ def _kept(connection: Connection) -> dict[str, str]:
 
 
 def _normal(artifacts: str, location: Location) -> str:
+    if not artifacts:
+        raise RegistryError("artifacts", "is empty", "leave it out, or give a folder or s3://bucket/prefix")
     if "://" in artifacts:
         return artifacts.rstrip("/")
     folder = Path(artifacts).expanduser().absolute()

@@ -110,12 +110,21 @@ def kind_of(task: TaskKind) -> ValueKind:
 
 
 def _several(label: object) -> Sequence[object]:
-    """The classes of a multilabel label: a list, or a text with `;` between them (a bare text is one name)."""
+    """The classes of a multilabel label: a list, also as JSON, or a text with `;` between them."""
+    if isinstance(label, str) and label.startswith("["):
+        label = _listed(label)
     if isinstance(label, str):
         return [part.strip() for part in label.split(";") if part.strip()]
     if isinstance(label, Sequence) and len(label) <= MAX_CLASSES:
         return label
     raise FeedbackError("label", f"{_show(label)} is no list of classes", "send a list of names or indices")
+
+
+def _listed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _index(label: object) -> int | None:
@@ -135,8 +144,7 @@ def _number(label: object) -> float:
         try:
             label = float(label)
         except ValueError:
-            pass_on = _show(label)
-            raise FeedbackError("label", f"{pass_on} is no number", "send the true value") from None
+            raise FeedbackError("label", f"{_show(label)} is no number", "send the true value") from None
     if not _is_number(label):
         raise FeedbackError("label", f"{_show(label)} is no finite number", "send the true value")
     return float(label)  # type: ignore[arg-type]  # _is_number has seen to it
