@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test test-all lint docs mlflow-server bench-optimize bench-serve clean
+.PHONY: demo test test-all lint docs mlflow-server bench-optimize bench-serve bench-rollout clean
 
 demo: $(READY)
 	$(BIN)/shipworthy demo $(ARGS)
@@ -60,6 +60,10 @@ benchmarks/.envs/shipworthy/.ready benchmarks/.envs/shipworthy-openvino/.ready: 
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	touch $@
+
+# Simulations only, so other work on the machine changes nothing but how long it takes: some minutes.
+bench-rollout: $(READY)
+	$(BIN)/python -m benchmarks.rollout.power $(ARGS)
 
 # The constraints bring the CPU build of torch where one is at hand; the base install never needs torch.
 $(READY): pyproject.toml constraints.txt

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,11 +47,22 @@ def make_registry(
     champion: int | None = 1,
 ) -> Registry:
     """A registry whose model has versions 1, 2, ... `number`."""
+    if isinstance(url, Path):
+        shutil.copytree(_empty(), url)
     registry = Registry(url, who="tester")
     add_versions(registry, model, task, labels, range(1, number + 1))
     if champion is not None:
         registry.promote(f"{model}:{champion}")
     return registry
+
+
+@functools.cache
+def _empty() -> Path:
+    """Migrations take longer than a test."""
+    folder = Path(tempfile.mkdtemp(prefix="shipworthy-empty-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Registry(folder / "registry").close()
+    return folder / "registry"
 
 
 def add_versions(

@@ -26,10 +26,11 @@ def pairs_pass(z: Array, delta: float) -> tuple[Array, Array]:
     return _passed((mean - delta) / error, (number >= FROM) & (events >= _EVENTS))
 
 
-def requests_pass(new: Array, y: Array, delta: float) -> tuple[Array, Array]:
-    """The same for two proportions, pooled over everything that each version has answered."""
-    losses = [np.cumsum(y * arm, axis=1, dtype=np.float64) for arm in (~new, new)]
-    counts = [np.maximum(np.cumsum(arm, axis=1), 1) for arm in (~new, new)]
+def requests_pass(new: Array, y: Array, delta: float, counted: Array | bool = True) -> tuple[Array, Array]:
+    """The same for two proportions, pooled over everything that each version has answered and that is `counted`."""
+    arms = ~new & counted, new & counted
+    losses = [np.cumsum(y * arm, axis=1, dtype=np.float64) for arm in arms]
+    counts = [np.maximum(np.cumsum(arm, axis=1), 1) for arm in arms]
     old, now = (loss / count for loss, count in zip(losses, counts, strict=True))
     error = np.sqrt(np.maximum(old * (1 - old) / counts[0] + now * (1 - now) / counts[1], 1e-12))
     enough = (np.arange(1, y.shape[1] + 1) >= FROM) & (np.minimum(*losses) >= _EVENTS)
@@ -37,4 +38,5 @@ def requests_pass(new: Array, y: Array, delta: float) -> tuple[Array, Array]:
 
 
 def _passed(statistic: Array, looks: Array) -> tuple[Array, Array]:
-    return ((statistic < -QUANTILE) & looks).any(axis=1), ((statistic > QUANTILE) & looks).any(axis=1)
+    below, above = (statistic < -QUANTILE) & looks, (statistic > QUANTILE) & looks
+    return np.asarray(below.any(axis=1)), np.asarray(above.any(axis=1))

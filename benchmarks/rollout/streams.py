@@ -16,6 +16,8 @@ from shipworthy.rollout.evidence import paired, unpaired
 from shipworthy.rollout.evidence.bets import bar, mix
 
 Array: TypeAlias = npt.NDArray[Any]
+Rate: TypeAlias = Callable[[Array], Array]
+"""A share or a loss by the number of the step: [steps] -> [steps]."""
 _CELLS = 1 << 21
 """Factors held at a time, for the caches' sake."""
 
@@ -86,7 +88,8 @@ def first(paths: Array, alpha: float) -> Array:
     # The mean of K wealths is at most the largest, so few places are looked at closely.
     passed = paths.max(axis=-1) >= target
     passed[passed] = mix(paths[passed]) >= target
-    return np.where(passed.any(axis=1), passed.argmax(axis=1), paths.shape[1])
+    found: Array = np.where(passed.any(axis=1), passed.argmax(axis=1), paths.shape[1])
+    return found
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Ended:
 
     @property
     def decided(self) -> Array:
-        return (self.promoted > 0) | (self.rolled_back > 0)
+        return self.samples > 0
 
     @property
     def samples(self) -> Array:
@@ -145,7 +148,7 @@ def share_passed(
     return passed
 
 
-def losses_differ(disagreement: float, difference: float | Callable[[Array], Array]) -> Stream:
+def losses_differ(disagreement: float, difference: float | Rate) -> Stream:
     """Pairs: this share of answers differs in loss, and mean z is `difference` (or a function of the step)."""
 
     def stream(rng: np.random.Generator, experiments: int, at: Array) -> Array:
@@ -157,7 +160,7 @@ def losses_differ(disagreement: float, difference: float | Callable[[Array], Arr
     return stream
 
 
-def canary(share: Callable[[Array], Array], base: Callable[[Array], Array], difference: float) -> Stream:
+def canary(share: Rate, base: Rate, difference: float) -> Stream:
     """Requests: share of the new version and loss of the old one by step; the new one's is `difference` above it."""
 
     def stream(rng: np.random.Generator, experiments: int, at: Array) -> tuple[Array, Array, Array]:
@@ -190,7 +193,7 @@ def sticky(keys: int, difference: float, *, once: bool) -> Stream:
     return stream
 
 
-def fixed(share: float) -> Callable[[Array], Array]:
+def fixed(share: float) -> Rate:
     return lambda at: np.full(len(at), share)
 
 
@@ -199,11 +202,11 @@ def ramp(at: Array) -> Array:
     return np.select([at < 5_000, at < 10_000, at < 20_000], [0.01, 0.05, 0.25], 0.5)
 
 
-def diurnal(low: float, high: float, period: int) -> Callable[[Array], Array]:
+def diurnal(low: float, high: float, period: int) -> Rate:
     """A rate that goes up and down; it starts low."""
     return lambda at: low + (high - low) * (1 - np.cos(2 * np.pi * at / period)) / 2
 
 
-def alternating(low: float, high: float, period: int) -> Callable[[Array], Array]:
+def alternating(low: float, high: float, period: int) -> Rate:
     """One rate for half of a period, the other for the other half."""
     return lambda at: np.where(at % period < period // 2, low, high)

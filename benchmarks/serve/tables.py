@@ -132,8 +132,8 @@ _TABLES: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
     (
         ROUTING,
         "From a registry, and in rollouts",
-        "The same at 32 connections: from a file, then from a registry whose alias is followed, then shared between two "
-        "versions, which are the same package, so that nothing else differs. A second engine halves the batches.",
+        "The same at 32 connections: from a file, then from a registry whose alias is followed, then shared between "
+        "two versions, which are the same package, so that nothing else differs. A second engine halves the batches.",
         _FEATURES,
     ),
     (

@@ -147,7 +147,12 @@ def test_replaying_the_log_gives_the_aliases(four_versions: Path, steps: list[tu
 
 
 def _step(
-    registry: Registry, trails: dict[str, list[int | None]], deleted: set[int], verb: str, alias: str, number: int | None
+    registry: Registry,
+    trails: dict[str, list[int | None]],
+    deleted: set[int],
+    verb: str,
+    alias: str,
+    number: int | None,
 ) -> None:
     """Do it, and to the model of it what it did."""
     present = registry.aliases("digits").get(alias)

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
-from benchmarks.rollout.streams import Array, diurnal, first, fixed, ramp
+from benchmarks.rollout.guardrails import passed_at, requests
+from benchmarks.rollout.streams import Array, Rate, diurnal, first, fixed, ramp
 from test_evidence_peeking import breaks, keeps
 
 from shipworthy.rollout.evidence import Ratio, Threshold
 
 GUARD, MISMATCH = 0.01, 0.001
-Rate = Callable[[Array], Array]
-
-
-def passed_at(ratio: Ratio, new: Array, share: Array, event: Array, alpha: float = GUARD) -> int | None:
-    """The request, from 0, at which the process passes; None where it does not."""
-    at = np.flatnonzero(event)
-    where = np.where(new[at, None], ratio.terms(share[at], new=True), ratio.terms(share[at], new=False))
-    place = int(first(np.cumsum(where, axis=0)[None], alpha)[0])
-    return int(at[place]) if place < len(at) else None
-
-
-def requests(rng: np.random.Generator, share: Rate, base: Rate, times: float, steps: int) -> tuple[Array, Array, Array]:
-    """new, share, event: [steps] each; the new version's rate is `times` the old one's."""
-    at = np.arange(steps)
-    shares = share(at)
-    new = rng.random(steps) < shares
-    return new, shares, rng.random(steps) < base(at) * np.where(new, times, 1)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05])
@@ -49,7 +31,7 @@ def test_errors_at_the_boundary_of_a_ramp_where_their_rate_moves(effort: float) 
     experiments = round(2_000 * effort)
     rng = np.random.default_rng(42)
     streams = (requests(rng, ramp, diurnal(0.002, 0.1, 10_000), 1.5, 20_000) for _ in range(experiments))
-    keeps(sum(passed_at(Ratio.guardrail(), *stream) is not None for stream in streams), experiments, GUARD)
+    keeps(sum(passed_at(Ratio.guardrail(), *stream, GUARD) is not None for stream in streams), experiments, GUARD)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +58,7 @@ def test_errors_fire_on_a_ramp(base: float, times: float, median: float, effort:
 def test_twice_as_many_of_rare_errors_are_mostly_not_seen(effort: float) -> None:
     runs = max(30, round(200 * effort))
     rng = np.random.default_rng(50)
-    found = [passed_at(Ratio.guardrail(), *requests(rng, ramp, fixed(0.001), 2, 100_000)) for _ in range(runs)]
+    found = [passed_at(Ratio.guardrail(), *requests(rng, ramp, fixed(0.001), 2, 100_000), GUARD) for _ in range(runs)]
     assert sum(at is None for at in found) > 0.5 * runs
 
 
@@ -104,7 +86,7 @@ def fires(new: Array, slow: Array, share: float) -> int | None:
     """After how many requests of the new version that had a limit."""
     judged = slow >= 0
     new, slow = new[judged], slow[judged]
-    at = passed_at(Ratio.guardrail(), new, np.full(len(new), share), slow == 1)
+    at = passed_at(Ratio.guardrail(), new, np.full(len(new), share), slow == 1, GUARD)
     return None if at is None else int(new[: at + 1].sum())
 
 

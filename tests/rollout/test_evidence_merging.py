@@ -190,6 +190,27 @@ def test_text_is_the_evidence_to_the_last_bit(mode: str) -> None:
     assert back.to_json() == evidence.to_json()
 
 
+def test_nothing_is_no_evidence() -> None:
+    """A flush without requests, and requests at a share of 0 or 1, leave everything as it was."""
+    shadow, canary = Evidence("shadow", DELTA), Evidence("canary", DELTA)
+    before = shadow.to_json(), canary.to_json()
+    none = np.zeros(0)
+    for z in (none, none.tolist()):
+        shadow.paired.add(z)
+        shadow.paired.add_open(z)
+        shadow.paired.settle(z, z)
+    shadow.paired.add(0.0, count=0)
+    shadow.errors.pairs(none, none)
+    canary.unpaired.observe(none, none, none)
+    canary.unpaired.observe([True, False], [1.0, 0.0], [1.0, 1.0])
+    for name in ("errors", "latency", "assigned", "completed", "labelled"):
+        ratio = getattr(canary, name)
+        ratio.observe(none, none)
+        ratio.observe([True, False], [1.0, 0.0], [True, True])
+        ratio.count(1.0, (0, 5))
+    assert (shadow.to_json(), canary.to_json()) == before
+
+
 def test_what_is_out_of_range_is_refused() -> None:
     pairs = Paired(DELTA)
     with pytest.raises(AssertionError, match=r"in \[-1, 1\]"):
@@ -198,6 +219,8 @@ def test_what_is_out_of_range_is_refused() -> None:
         pairs.settle(0.2, 0.3)
     with pytest.raises(AssertionError, match=r"a loss is in \[0, 1\]"):
         Unpaired(DELTA).observe([True], [0.5], [-0.1])
+    with pytest.raises(AssertionError):
+        pairs.add(float("nan"))
     with pytest.raises(AssertionError, match="format 99"):
         Evidence.from_json(Evidence("shadow", DELTA).to_json().replace('"format": 1', '"format": 99'))
     assert not pairs.promote.any()

@@ -35,8 +35,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registr
     else:
         server: postgres_server.Server = request.getfixturevalue("postgres")
         url = server.new_database()
-    artifacts = None if request.param == "sqlite" else str(tmp_path / "blobs")
-    Registry(url, artifacts=artifacts).close()
+        Registry(url, artifacts=str(tmp_path / "blobs")).close()
     with make_registry(url) as made:
         yield made
 

@@ -18,6 +18,7 @@ from . import (
     details,
     diff,
     doctor,
+    feedback,
     gc,
     history,
     init,
@@ -30,6 +31,7 @@ from . import (
     pull,
     push,
     rollback,
+    rollout,
     serve,
     verify,
 )
@@ -47,6 +49,8 @@ for verb in (init, check, profile, build, inspect, verify, serve, predict, demo,
 for verb in (push, pull, listing, details, diff, promote, rollback, history, delete, gc):
     app.command(verb.NAME, rich_help_panel="Registry")(verb.command)
 app.add_typer(mlflow.verbs, name=mlflow.NAME, rich_help_panel="Registry")
+app.add_typer(rollout.verbs, name=rollout.NAME, rich_help_panel="Rollouts")
+app.command(feedback.NAME, rich_help_panel="Rollouts")(feedback.command)
 
 
 def _version(wanted: bool) -> None:

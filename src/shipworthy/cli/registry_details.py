@@ -11,6 +11,7 @@ from rich.text import Text
 from .moments import show_moment
 from .registry_diff import about_version
 from .registry_show import (
+    count,
     event_data,
     events_table,
     figures_line,

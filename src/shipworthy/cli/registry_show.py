@@ -183,6 +183,7 @@ def print_freed(freed: Freed) -> None:
 
 
 def count(number: int, what: str) -> str:
+    """`1 version`, `3 versions`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 

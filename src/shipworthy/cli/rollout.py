@@ -36,36 +36,36 @@ def start(
             "ab: its share is fixed."
         ),
     ] = "shadow",
-    ramp: Annotated[str | None, typer.Option(help="Canary: shares in percent [default: 1,5,25,50].")] = None,
+    ramp: Annotated[str | None, typer.Option(help="Canary: shares in percent; default: 1,5,25,50.")] = None,
     stage_requests: Annotated[
-        int | None, typer.Option(help="Canary: so many requests before the next stage [default: 1000].", min=1)
+        int | None, typer.Option(help="Canary: so many requests before the next stage; default: 1000.", min=1)
     ] = None,
-    stage_time: Annotated[str | None, typer.Option(help="Canary: a stage lasts at least this [default: 30s].")] = None,
-    share: Annotated[str | None, typer.Option(help="A/B: share of the challenger [default: 50%].")] = None,
+    stage_time: Annotated[str | None, typer.Option(help="Canary: a stage lasts at least this; default: 30s.")] = None,
+    share: Annotated[str | None, typer.Option(help="A/B: share of the challenger; default: 50%.")] = None,
     delta: Annotated[
         float | None,
-        typer.Option(help="Mean loss may be higher by this [default: 0.01 for shadow, else 0.02]."),
+        typer.Option(help="Mean loss may be higher by this; default: 0.01 for shadow, else 0.02."),
     ] = None,
     auto: Annotated[bool, typer.Option("--auto", help="Act on the verdict: promote, or take it back.")] = False,
-    timeout: Annotated[str | None, typer.Option(help="Without a verdict the champion stays [default: 24h].")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Without a verdict the champion stays; default: 24h.")] = None,
     key_header: Annotated[
-        str | None, typer.Option(help="Header that keeps a caller with one version [default: x-assignment-key].")
+        str | None, typer.Option(help="Header that keeps a caller with one version; default: x-assignment-key.")
     ] = None,
     target_ms: Annotated[
-        float | None, typer.Option(help="Answers above this are slow [default: the champion's 95th percentile].")
+        float | None, typer.Option(help="Answers above this are slow; default: the champion's 95th percentile.")
     ] = None,
     error_scale: Annotated[
         float | None, typer.Option(help="Regression: the absolute error that is a whole loss.")
     ] = None,
-    shadow_rate: Annotated[str | None, typer.Option(help="Shadow: share that is copied [default: 100%].")] = None,
+    shadow_rate: Annotated[str | None, typer.Option(help="Shadow: share that is copied; default: 100%.")] = None,
     shadow_budget: Annotated[
-        str | None, typer.Option(help="Shadow: share of one core that copies may cost [default: 25%].")
+        str | None, typer.Option(help="Shadow: share of one core that copies may cost; default: 25%.")
     ] = None,
     max_pairs: Annotated[
-        int | None, typer.Option(help="Shadow: so many pairs wait for a label [default: 20000].", min=1)
+        int | None, typer.Option(help="Shadow: so many pairs wait for a label; default: 20000.", min=1)
     ] = None,
     guardrails: Annotated[
-        str | None, typer.Option(help="Those that are on [default: errors,latency,ratio]; none for none.")
+        str | None, typer.Option(help="Those that are on: errors,latency,ratio by default; none for none.")
     ] = None,
     why: Why = "",
     registry: RegistryUrl = None,
@@ -73,7 +73,7 @@ def start(
 ) -> None:
     """Try a version beside the one that the alias champion names.
 
-    Servers that follow the champion take part within seconds. See how it goes: shipworthy rollout status MODEL --watch."""
+    Servers that follow the champion take part within seconds. Look on with: shipworthy rollout status MODEL --watch."""
     from ..rollout import Rollouts, Spec
     from .registry_show import say
     from .rollout_show import rollout_data

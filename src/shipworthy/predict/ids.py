@@ -40,7 +40,8 @@ _PAYLOAD = struct.Struct(f">{_HEAD.size}sQI4sQQ")
 _UNIQUE = slice(_HEAD.size + 12, _HEAD.size + 24)
 _SEAL = 18
 LENGTH = 88
-_TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
+# Each id has one spelling: what the other alphabet writes in these places is none.
+_TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_+/", b"+/!!")
 _FLOAT, _WORD = struct.Struct(">d"), struct.Struct(">Q")
 
 

@@ -43,7 +43,11 @@ class Blobs:
         """Nothing is opened before the first use. Raises RegistryError where no place can be called that."""
         self.url = url
         self.local = "://" not in url
-        if not url or (not self.local and "::" in url) or url.startswith(("http://", "https://", "file://", "local://")):
+        if (
+            not url
+            or (not self.local and "::" in url)
+            or url.startswith(("http://", "https://", "file://", "local://"))
+        ):
             raise RegistryError(url or "artifacts", "is no place for packages", "give a folder or s3://bucket/prefix")
         self._opened: Any = None
         self._process = 0

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import ExceptionContext
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -196,5 +196,9 @@ def _look_after_pause(connection: Any, record: ConnectionPoolEntry, proxy: objec
 
 
 def _mark_lost(context: ExceptionContext) -> None:
+    original = context.original_exception
+    if isinstance(original, OSError):  # the driver lets it through where it reads
+        context.is_disconnect = True
+        raise OperationalError(context.statement, None, original, connection_invalidated=True) from original
     if isinstance(context.sqlalchemy_exception, DBAPIError) and is_lost(context.sqlalchemy_exception):
         context.is_disconnect = True

@@ -55,7 +55,7 @@ def told(error: SQLAlchemyError, where: str) -> Exception:
             return error
         remedy = _SQLITE_REMEDIES.get(code, "check the disk, and that it is a local one")
         return RegistryError(where, f"the database says: {_message(error)}", remedy)
-    if type(error.orig).__name__ in ("InterfaceError", "OperationalError"):
+    if isinstance(error.orig, OSError) or type(error.orig).__name__ in ("InterfaceError", "OperationalError"):
         return RegistryError(where, f"cannot be reached: {_message(error)}", "check that the server runs, and the url")
     return error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -20,12 +20,6 @@ from .figures import figures_of, parameters_of
 from .names import Reference
 from .records import Version
 from .versions import Blob, Facts
-
-_ATTEMPTS = 5
-
-
-class _FreedMeanwhile(Exception):
-    """A blob that was there when its package was stored has been freed since."""
 
 
 def facts_of(
@@ -60,15 +54,19 @@ def push(
 
     attempts, token = count(), push_id or uuid4().hex
 
+    def store(wanted: Iterable[Blob]) -> None:
+        for blob in wanted:
+            blobs.put(blob.sha256, blob.size, root / blob.path)
+
     def work(connection: Connection) -> Version:
         if next(attempts) or push_id:
             earlier = _earlier(connection, facts, token)
             if earlier is not None:
                 return earlier
-        # Only what some package names is safe from `gc`; the rest may be gone since it was stored or found.
+        # Only what some package names is safe from `gc`. The rest may be gone since it was stored or found; what is gone
+        # is stored again, while `gc` waits.
         if not versions.has_package(connection, facts.digest):
-            if not all(blobs.has(blob.sha256, blob.size) for blob in versions.unknown_blobs(connection, facts)):
-                raise _FreedMeanwhile
+            store(versions.unknown_blobs(connection, facts))
             versions.add_package(connection, facts)
         version = versions.add(connection, facts, who=who, token=token)
         named = versions.aliases_of(connection, facts.model) if aliases else {}
@@ -77,14 +75,8 @@ def push(
             moving.move(connection, facts.model, alias, version.number, previous=before, who=who, why=facts.why)
         return replace(version, aliases=tuple(sorted(aliases)))
 
-    for _ in range(_ATTEMPTS):
-        for blob in facts.blobs:
-            blobs.put(blob.sha256, blob.size, root / blob.path)
-        try:
-            return database.transact(work, repeatable=True)
-        except _FreedMeanwhile:
-            continue
-    raise RegistryError(blobs.url, "blobs are removed while they are stored", "stop what runs gc so often")
+    store(facts.blobs)
+    return database.transact(work, repeatable=True)
 
 
 def _earlier(connection: Connection, facts: Facts, token: str) -> Version | None:

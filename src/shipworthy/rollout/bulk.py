@@ -108,8 +108,8 @@ def _csv(path: Path) -> Iterator[Row]:
 
 def _parquet(path: Path) -> Iterator[Row]:
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
     except ModuleNotFoundError:
         raise MissingExtra("labels from a Parquet file", "pyarrow", "build") from None
     try:
@@ -129,12 +129,16 @@ def _check_columns(path: Path, names: Any) -> None:
     if _ID in names and (_LABEL in names or _LOSS in names):
         return
     has = ", ".join(map(str, names)) or "none"
-    raise FeedbackError(str(path), f"has not the columns that are needed; it has {has}", f"{_ID}, and {_LABEL} or {_LOSS}")
+    raise FeedbackError(
+        str(path), f"has not the columns that are needed; it has {has}", f"{_ID}, and {_LABEL} or {_LOSS}"
+    )
 
 
 def _row(line: int, sealed: object, label: object, loss: object) -> Row:
     if (label is None) == (loss is None):
-        said: object = Taken("unusable", "has a label and a loss" if label is not None else "has neither label nor loss")
+        said: object = Taken(
+            "unusable", "has a label and a loss" if label is not None else "has neither label nor loss"
+        )
     elif loss is not None:
         said = _loss(loss)
     else:

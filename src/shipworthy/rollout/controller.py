@@ -58,7 +58,7 @@ def decide(rollout: Rollout, evidence: Evidence, *, champion: int | None, now: d
         return Decision(ended.rollout, (*notes, *ended.notes))
     if _stage_is_over(rollout, now):
         rollout = next_stage(rollout, now)
-        why = f"stage {rollout.stage + 1} of {len(rollout.spec.shares)}: the challenger gets {rollout.share:.4g}"
+        why = f"share {rollout.share:.4g}, stage {rollout.stage + 1} of {len(rollout.spec.shares)}"
         notes = (*notes, Note("rollout-stage", why, details_of(rollout, judgement)))
     return Decision(rollout, notes)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .record import Rollout
 
 _WHOLE = float(2**64)
+_DIGITS = 9
+"""A number of a registry's version has no more; the version of a package from elsewhere has 12 hexadecimal ones."""
 _LOG = logging.getLogger("shipworthy.rollout")
 
 
@@ -31,16 +33,19 @@ class Split:
         self._salt = b"%d:" % rollout.id
         self._random = random.random
         self._recorder, self._key = recorder, key
+        self._share = -1.0
         self.follow(rollout)
 
     def follow(self, rollout: Rollout) -> None:
         """The share may be another one."""
+        if rollout.share == self._share:
+            return
         self._share = rollout.share
         self._old, self._new = self._recorder.arms(self._key, rollout, *self.lanes)
 
     def assign(self, headers: Mapping[bytes, bytes]) -> Arm | Keyed:
         key = headers.get(self._header)
-        if key is None:
+        if not key:
             arm = self._new if self._random() < self._share else self._old
             arm.requests += 1
             return arm
@@ -75,12 +80,16 @@ class Copied:
         return ids
 
     def done(self, status: int, total_s: float) -> None:
-        if status >= 500:
+        # What it was too busy for says nothing of the version, and the challenger has no queue of its own.
+        if status == 500:
             self._shadow.champion_failed()
 
 
 class Shadowed:
-    """The champion answers all; the challenger is given copies. Used on the event loop."""
+    """The champion answers all; the challenger is given copies. Used on the event loop.
+
+    Requests of the Open Inference Protocol are not copied: their answers carry no id, so no label could ever settle a
+    disagreement, which would count as the worst case for good."""
 
     def __init__(self, rollout: Rollout, key: bytes, champion: Lane, challenger: Lane) -> None:
         self.lanes = champion, challenger
@@ -96,7 +105,7 @@ class Shadowed:
 
     def assign(self, headers: Mapping[bytes, bytes]) -> Arm | Keyed | Copied:
         key = headers.get(self._header)
-        digest = 0 if key is None else digest_of(self._salt + key)
+        digest = digest_of(self._salt + key) if key else 0
         if self._shadow.wants():
             return Copied(self._champion, self._signer, self._shadow, digest)
         return self._plain if digest == 0 else Keyed(self._plain, digest)
@@ -122,10 +131,12 @@ class Router:
         self.running: dict[str, Rollout] = {}
         """By model; set by whoever reads them, in whatever thread."""
         self.trials: dict[str, tuple[Rollout, Trial]] = {}
-        self._recorders: dict[int, Recorder] = {}
+        self._recorders: dict[str, tuple[int, Recorder]] = {}
+        """By model, with the rollout that each is of."""
 
     def naming(self, model: str, version: str) -> Naming | None:
-        return Signer(self._key, model, int(version), arm=ALONE).ids if version.isdecimal() else None
+        numbered = version.isdecimal() and len(version) <= _DIGITS
+        return Signer(self._key, model, int(version), arm=ALONE).ids if numbered else None
 
     def experiment(self, model: str, lanes: Mapping[str, Lane]) -> Trial | None:
         rollout = self.running.get(model)
@@ -137,6 +148,9 @@ class Router:
             return before[1]
         if before is not None:
             before[1].close()
+        if rollout is None or not lanes:
+            # It would keep the predictors of versions that nobody serves any more.
+            self._recorders.pop(model, None)
         if rollout is None or wanted is None or wanted[0] is None or wanted[1] is None:
             return None
         trial = self._begin(rollout, wanted[0], wanted[1])
@@ -147,6 +161,9 @@ class Router:
     def _begin(self, rollout: Rollout, champion: Lane, challenger: Lane) -> Trial:
         if rollout.mode == "shadow":
             return Shadowed(rollout, self._key, champion, challenger)
-        target_ms = rollout.spec.target_ms
-        recorder = self._recorders.setdefault(rollout.id, Recorder(None if target_ms is None else target_ms / 1e3))
+        number, recorder = self._recorders.get(rollout.model, (0, None))
+        if recorder is None or number != rollout.id:
+            target_ms = rollout.spec.target_ms
+            recorder = Recorder(None if target_ms is None else target_ms / 1e3)
+            self._recorders[rollout.model] = rollout.id, recorder
         return Split(rollout, self._key, champion, challenger, recorder)

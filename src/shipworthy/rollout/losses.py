@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,6 +16,10 @@ from ..predict.ids import KINDS, MAX_CLASSES, ValueKind
 
 Truth: TypeAlias = int | float | tuple[int, ...]
 """A class, a number, or the classes of a multilabel task in rising order."""
+
+
+_MOST_CLASSES = 2**31
+"""Of a model that does not name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,7 @@ class Question:
         if value is None or kind != _KIND_OF.get(self.kind):
             return None
         if isinstance(truth, tuple):
-            mask = sum(1 << one for one in truth)
-            return float(mask != value)
+            return float(value != sum(1 << one for one in truth if one < MAX_CLASSES) or truth[-1:] >= (MAX_CLASSES,))
         if kind == "class":
             return float(truth != value)
         if self.error_scale is None:
@@ -74,7 +78,7 @@ class Question:
         if isinstance(label, str) and label in names:
             return names.index(label)
         index = _index(label)
-        if index is not None and 0 <= index < (len(names) or math.inf):
+        if index is not None and 0 <= index < (len(names) or _MOST_CLASSES):
             return index
         known = f"give one of {', '.join(names[:8])}{', …' if len(names) > 8 else ''}, or its index" if names else ""
         raise FeedbackError("label", f"{_show(label)} is no class of this model", known or "give the index of a class")
@@ -151,7 +155,7 @@ def _number(label: object) -> float:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _show(label: object) -> str:

@@ -31,6 +31,8 @@ class Receiver:
 
     def take(self, model: str, told: Sequence[Told]) -> list[Taken]:
         """What becomes of each label. Raises RegistryError where they cannot be kept; then none of them is."""
+        # Before anything is kept: it may fail too.
+        self._prune()
         taken: list[Taken | None] = []
         items: list[tuple[str, object]] = []
         for sealed, label, loss in told:
@@ -40,7 +42,6 @@ class Receiver:
             except FeedbackError as error:
                 taken.append(Taken("unusable", f"{error.culprit} {error.reason}"))
         found = iter(self._labels.take(model, items)) if items else iter(())
-        self._prune()
         return [next(found) if one is None else one for one in taken]
 
     def _prune(self) -> None:

@@ -6,6 +6,7 @@ it has no time for is not copied; what goes wrong in it is evidence, and never a
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import sys
@@ -35,6 +36,10 @@ ROWS = 16
 """Of a request with more instances, so many are copied."""
 TIMED = 0.5
 """Share of the copies with which both versions are timed."""
+HELD = 64 * 2**20
+"""So many bytes the instances that wait may hold, as far as their contract says how large they are."""
+NUMBER = 32
+"""Bytes of a number in a list, with its place."""
 PATIENCE_S = 0.05
 """So long a copy waits for the champion to have nothing to do; then it is dropped."""
 NICE = 10
@@ -64,6 +69,7 @@ class Shadow:
         self._threshold = Threshold(None if spec.target_ms is None else spec.target_ms / 1e3)
         self._random = random.Random()
         self._waiting: deque[Copy] = deque()
+        self._rows, self._most = _bounds(challenger.predictor)
         self._some = threading.Event()
         self._closed = threading.Event()
         self._guard = threading.Lock()
@@ -72,25 +78,26 @@ class Shadow:
         """Copies that were dropped, because the champion was busy."""
         self._thread = threading.Thread(target=self._run, name="shipworthy-shadow", daemon=True)
         for lane in (champion, challenger):
-            lane.borrowers.append(self._thread)
+            lane.borrowers[:] = [*(one for one in lane.borrowers if one.is_alive()), self._thread]
         self._thread.start()
 
     def wants(self) -> bool:
         """Whether the next request is to be copied."""
-        return len(self._waiting) < WAITING and (self._rate >= 1.0 or self._random.random() < self._rate)
+        return len(self._waiting) < self._most and (self._rate >= 1.0 or self._random.random() < self._rate)
 
     def offer(
         self, instances: Sequence[object], answers: Sequence[Mapping[str, Any]], ids: Sequence[bytes], digest: int
     ) -> None:
         """A request that was answered; from any thread."""
         if not self._closed.is_set():
-            self._waiting.append(Copy(instances[:ROWS], answers[:ROWS], ids[:ROWS], digest))
+            rows = self._rows
+            self._waiting.append(Copy(instances[:rows], answers[:rows], ids[:rows], digest))
             self._some.set()
 
     def champion_failed(self) -> None:
-        """A request that was to be copied has failed."""
-        with self._guard:
-            self._seen.failed.append((True, False))
+        """A request that was to be copied has failed. It takes its turn as copies do, so that as large a part of the
+        champion's failures is counted as of its answers."""
+        self.offer((), (), (), 0)
 
     def observed(self) -> Copies:
         """What was seen since the last call."""
@@ -117,11 +124,12 @@ class Shadow:
                 self.lost += 1
                 continue
             started = time.perf_counter()
-            try:
-                self._answer(copy)
-            # Whatever a challenger raises is evidence against it, and must not end its thread.
-            except Exception as error:  # noqa: BLE001
-                self._note_failure(copy, error)
+            if not copy.instances:
+                with self._guard:
+                    self._seen.failed.append((True, False))
+                continue
+            if self._answer(copy) and self._random.random() < TIMED:
+                self._time(copy.instances[0])
             self._closed.wait((time.perf_counter() - started) * self._pause)
 
     def _has_turn(self) -> bool:
@@ -132,23 +140,28 @@ class Shadow:
                 return False
         return True
 
-    def _answer(self, copy: Copy) -> None:
+    def _answer(self, copy: Copy) -> bool:
+        """Whether the challenger had an answer; that it had none, or another one, is noted."""
         found: dict[int, Any] = {}
-        for places, feeds in stack(self._challenger.codec.instances(copy.instances)):
-            found.update(zip(places, self._challenger.rows(self._challenger.run(feeds)), strict=True))
+        try:
+            for places, feeds in stack(self._challenger.codec.instances(copy.instances)):
+                found.update(zip(places, self._challenger.rows(self._challenger.run(feeds)), strict=True))
+        # Whatever a challenger raises is evidence against it, and must not end its thread.
+        except Exception as error:  # noqa: BLE001
+            self._note_failure(error)
+            return False
+        rows = [found[place] for place in range(len(copy.answers))]
+        bad = any(isinstance(row, Problem) for row in rows)
         with self._guard:
-            for place, (answer, sealed) in enumerate(zip(copy.answers, copy.ids, strict=True)):
-                row = found[place]
-                bad = isinstance(row, Problem)
-                self._seen.failed.append((False, bad))
-                if not bad:
+            self._seen.failed.append((False, bad))
+            for answer, row, sealed in zip(copy.answers, rows, copy.ids, strict=True):
+                if not isinstance(row, Problem):
                     self._compare(copy.digest, answer, row, sealed)
-        if self._random.random() < TIMED:
-            self._time(copy.instances[0])
+        return not bad
 
     def _compare(self, digest: int, old: Mapping[str, Any], new: Mapping[str, Any], sealed: bytes) -> None:
-        (kind, ours), (_, theirs) = worded(old), worded(new)
-        if KINDS[kind] == "none":
+        (kind, ours), (other, theirs) = worded(old), worded(new)
+        if KINDS[kind] == "none" or kind != other:
             return
         worst = float(ours != theirs)
         if KINDS[kind] == "scalar" and self._scale is not None:
@@ -164,9 +177,13 @@ class Shadow:
         runs: list[tuple[bool, Predictor]] = [(False, self._champion), (True, self._challenger)]
         self._random.shuffle(runs)
         for new, predictor in runs:
-            feeds = {name: array[None] for name, array in predictor.codec.instance(instance).items()}
-            started = time.perf_counter()
-            predictor.run(feeds)
+            try:
+                feeds = {name: array[None] for name, array in predictor.codec.instance(instance).items()}
+                started = time.perf_counter()
+                predictor.run(feeds)
+            # Both have answered it before; who fails now and then, fails in what is counted too.
+            except Exception:  # noqa: BLE001
+                return
             spent[new] = time.perf_counter() - started
         slow_new = self._threshold.slow(spent[True], new=True)
         slow_old = self._threshold.slow(spent[False], new=False)
@@ -174,9 +191,9 @@ class Shadow:
             with self._guard:
                 self._seen.slow.append((slow_old, slow_new))
 
-    def _note_failure(self, copy: Copy, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         with self._guard:
-            self._seen.failed += [(False, True)] * len(copy.answers)
+            self._seen.failed.append((False, True))
             first = not self._seen.told
             self._seen.told = True
         if first:
@@ -206,6 +223,15 @@ class _Seen:
             failed=np.array(self.failed, np.bool_).reshape(-1, 2),
             slow=np.array(self.slow, np.bool_).reshape(-1, 2),
         )
+
+
+def _bounds(predictor: Predictor) -> tuple[int, int]:
+    """Rows of a request that are copied, and copies that may wait."""
+    shapes = [spec.shape[1:] for spec in predictor.contract.inputs.values()]
+    numbers = sum(math.prod(size for size in shape if isinstance(size, int)) for shape in shapes)
+    held = max(1, HELD // (NUMBER * max(1, numbers)))
+    rows = min(ROWS, held)
+    return rows, min(WAITING, held // rows)
 
 
 def _lower_priority() -> None:

@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -142,11 +143,11 @@ def _set(spec: Spec, name: str, value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _number(name: str, value: Any, lowest: float, highest: float) -> float:
-    if not _is_number(value) or not lowest <= value <= highest or math.isinf(value):
+    if not _is_number(value) or not lowest <= value <= highest:
         bounds = f"from {lowest:g}" + ("" if math.isinf(highest) else f" to {highest:g}")
         raise _refused(name, f"is {value!r}", f"give a number {bounds}")
     number: float = float(value)
@@ -154,7 +155,7 @@ def _number(name: str, value: Any, lowest: float, highest: float) -> float:
 
 
 def _positive(name: str, value: Any) -> float:
-    if not _is_number(value) or not 0 < value < math.inf:
+    if not _is_number(value) or value <= 0:
         raise _refused(name, f"is {value!r}", "give a number above zero, or leave it out")
     return float(value)
 

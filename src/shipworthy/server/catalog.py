@@ -135,8 +135,8 @@ class Catalog:
         """Other versions of a model are served, or the same ones in another way."""
         self._experiments.pop(name, None)
         model = self.models.get(name)
-        if self._router is not None and model is not None:
-            experiment = self._router.experiment(name, model.versions)
+        if self._router is not None:
+            experiment = self._router.experiment(name, {} if model is None else model.versions)
             if experiment is not None:
                 self._experiments[name] = experiment
         self.changed()

@@ -172,7 +172,7 @@ class Lane:
 
     async def drain(self) -> None:
         """Finish the requests that were taken on. No new ones come: nobody finds the lane any more."""
-        while self.queue.requests or self.queue.running or any(thread.is_alive() for thread in self.borrowers):
+        while self.queue.requests or self.queue.running or self._borrowed():
             await asyncio.sleep(0.005)
 
     async def close(self, within_s: float = math.inf) -> bool:
@@ -184,13 +184,16 @@ class Lane:
         self.closed = True
         self._dispatcher.give_up(self.queue)
         end = clock() + within_s
-        while self.queue.running:
+        while self.queue.running or self._borrowed():
             if clock() > end:
                 return False
             await asyncio.sleep(0.001)
         await self._dispatcher.remove(self.queue)
         self.metrics.close()
         return True
+
+    def _borrowed(self) -> bool:
+        return any(thread.is_alive() for thread in self.borrowers)
 
 
 def _typical(predictor: Predictor) -> int | None:

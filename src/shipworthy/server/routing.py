@@ -69,7 +69,9 @@ class Router(Protocol):
         """Gives the ids of a version's answers where no experiment is on; None for random ones."""
 
     def experiment(self, model: str, lanes: Mapping[str, Lane]) -> Experiment | None:
-        """What is to be tried with these versions, the current one last; None where that answers everything."""
+        """What is to be tried with these versions, the current one last; None where that answers everything.
+
+        Asked whenever other versions are served, and with none where the model was taken out."""
 
 
 Outcome: TypeAlias = Literal["accepted", "duplicate", "contradictory", "late", "forged", "unknown-model", "unusable"]

@@ -25,6 +25,8 @@ import numpy.typing as npt
 from .bets import Floats, log_e, reach
 
 GRID: Floats = np.geomspace(0.01, 0.95, 10)
+_ROUNDING = 1e-4
+"""Answers are float32, and the bound and the loss of a pair may be worked out from them in different precision."""
 Values: TypeAlias = float | npt.ArrayLike
 
 
@@ -84,7 +86,7 @@ class Paired:
         is the number that `add_open` was given for the pair. It may have been given to another worker's increment."""
         values = np.atleast_1d(np.asarray(z, np.float64))
         bounds = np.broadcast_to(np.asarray(bound, np.float64), values.shape)
-        assert (np.abs(values) <= bounds + 1e-9).all(), "a pair's loss differs by more than its answers allow"
+        assert (np.abs(values) <= bounds + _ROUNDING).all(), "a pair's loss differs by more than its answers allow"
         _check(values)
         self.promote -= promote_terms(bounds, self.delta).sum(axis=0)
         self.rollback -= rollback_terms(-bounds, self.delta).sum(axis=0)

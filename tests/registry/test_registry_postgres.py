@@ -1,0 +1,180 @@
+"""The same registry on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+
+from shipworthy.errors import Conflict, RegistryError
+from shipworthy.registry import Registry, database
+from shipworthy.registry.tables import events, settings
+from test_registry_history import replayed
+from test_registry_migrations import differences
+
+
+@pytest.fixture
+def url(postgres) -> str:
+    return postgres.new_database()
+
+
+@pytest.fixture
+def shared(url: str, tmp_path: Path):
+    with Registry(url, artifacts=str(tmp_path / "blobs")) as registry:
+        yield registry
+
+
+def test_a_whole_life(shared: Registry, postgres, package, tmp_path: Path) -> None:
+    assert differences(shared) == []
+    folder = package()
+    first = shared.register(folder, aliases=["champion"], tags={"team": "ä"}, why="größer", push_id="one")
+    assert shared.register(folder, push_id="one") == first
+    second = shared.register(package(card="better"), parent=1)
+    with Registry(postgres.over_socket(shared.url)) as again:
+        assert again.version("digits") == first
+        assert again.blobs.url == str(tmp_path / "blobs")
+        assert again.promote("digits:2", why="won").previous == 1
+    assert shared.version("digits").digest == second.digest
+    with pytest.raises(Conflict, match="names version 2, not version 1"):
+        shared.move("digits", "champion", 1, expected=1)
+    assert shared.rollback("digits").version == 1
+    live = shared.live("digits")
+    assert live is not None and (live.version, live.since) == (1, shared.history(limit=1)[0].at)
+    before = shared.live("digits", live.since - timedelta(microseconds=1))
+    assert before is not None and (before.version, before.why) == (2, "won")
+    shared.delete("digits:2")
+    assert [model.newest for model in shared.models()] == [1]
+    freed = shared.gc(older_than=timedelta(0))
+    assert freed.packages == (second.digest,) and len(freed.blobs) == 2
+    assert shared.pull("digits").is_file()
+    log = shared.events_after(0)
+    assert [event.number for event in log] == list(range(1, shared.newest_event() + 1))
+    assert replayed(log) == {"digits": {"champion": 1}}
+    assert shared.history() == log[::-1]
+
+
+def test_a_new_one_must_say_where_packages_are(url: str) -> None:
+    with pytest.raises(RegistryError, match="is new, and does not know where to keep packages; give artifacts"):
+        Registry(url)
+
+
+def test_events_are_numbered_in_the_order_of_commits(shared: Registry, package) -> None:
+    """A writer that began first and commits last has the higher number: who reads never meets a lower one later."""
+    shared.register(package())
+    began, go = threading.Event(), threading.Event()
+
+    def slow(connection) -> None:
+        began.set()
+        go.wait(10)
+        connection.execute(settings.insert(), {"key": "slow", "value": ""})
+
+    writer = threading.Thread(target=lambda: shared.database.transact(slow))
+    writer.start()
+    began.wait(10)
+    quick = threading.Thread(target=lambda: shared.note("digits", "quick"))
+    quick.start()
+    quick.join(0.2)
+    assert quick.is_alive(), "it waits for the one that began before"
+    assert shared.newest_event() == 1, "reading waits for nobody"
+    with shared.database.merge() as connection:
+        connection.execute(settings.insert(), {"key": "merged", "value": ""})
+    go.set()
+    quick.join(10)
+    writer.join(10)
+    assert shared.newest_event() == 2
+
+
+def test_a_deadlock_is_tried_again(shared: Registry) -> None:
+    with shared.database.write() as connection:
+        connection.execute(settings.insert(), [{"key": "a", "value": "0"}, {"key": "b", "value": "0"}])
+    both, attempts = threading.Barrier(2, timeout=20), []
+
+    def swap(first: str, second: str) -> None:
+        def work(connection) -> None:
+            attempts.append(first)
+            row = settings.update().where(settings.c.key == first)
+            connection.execute(row.values(value=settings.c.value + "1"))
+            if len(attempts) <= 2:
+                both.wait()
+            connection.execute(settings.update().where(settings.c.key == second).values(value=settings.c.value + "1"))
+
+        shared.database.transact(work, alone=False)
+
+    threads = [threading.Thread(target=swap, args=pair) for pair in (("a", "b"), ("b", "a"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(attempts) == 3
+    with shared.database.read() as connection:
+        rows = connection.execute(select(settings.c.value).where(settings.c.key.in_(("a", "b")))).scalars().all()
+    assert rows == ["011", "011"]
+
+
+def test_a_connection_that_was_ended(shared: Registry, postgres, package, capfd: pytest.CaptureFixture[str]) -> None:
+    shared.register(package())
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'shipworthy'"
+    postgres.execute(end)
+    assert shared.promote("digits:1").number == 2
+
+    def ended_once(connection) -> int:
+        if not done:
+            done.append(postgres.execute(end))
+        return int(connection.execute(text("SELECT 7")).scalar())
+
+    done: list[object] = []
+    assert shared.database.transact(ended_once, repeatable=True) == 7
+    done.clear()
+    with pytest.raises(RegistryError):
+        shared.database.transact(ended_once)
+    assert shared.newest_event() == 2
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_lock_that_is_never_released(shared: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.1)
+    monkeypatch.setattr(database, "ATTEMPTS", 2)
+    with Registry(shared.url) as impatient, shared.database.write():
+        with pytest.raises(RegistryError, match="lock timeout"):
+            impatient.database.transact(lambda connection: None)
+        with pytest.raises(RegistryError, match="lock timeout"), impatient.database.write():
+            raise AssertionError("it was not locked")
+
+
+def test_who_may_not(shared: Registry, postgres, package) -> None:
+    postgres.execute("CREATE ROLE guest LOGIN")
+    url = shared.url.replace("shipworthy@", "guest@")
+    with pytest.raises(RegistryError, match="permission denied.*grant the user"):
+        Registry(url)
+    with pytest.raises(RegistryError, match='database "nothing" does not exist; create the database first'):
+        Registry(shared.url.rpartition("/")[0] + "/nothing")
+    with pytest.raises(RegistryError, match='role "nobody" does not exist; check the user'):
+        Registry(shared.url.replace("shipworthy@", "nobody:secret@"))
+
+
+def test_many_threads_move_one_alias(shared: Registry, package) -> None:
+    """Each takes the swap that it won on; the log shows one chain."""
+    folder = package()
+    for _ in range(3):
+        shared.register(folder, git_commit="")
+    won: list[int] = []
+
+    def race(number: int) -> None:
+        for _ in range(5):
+            try:
+                present = shared.aliases("digits").get("champion")
+                won.append(shared.move("digits", "champion", number, expected=present).number)
+            except Conflict:
+                continue
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert replayed(shared.events_after(0))["digits"] == shared.aliases("digits")
+    with shared.database.read() as connection:
+        assert set(won) <= set(connection.execute(select(events.c.number)).scalars())
