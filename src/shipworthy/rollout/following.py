@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import time
@@ -17,17 +18,17 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from ..errors import RegistryError, ServeError, ShipworthyError
+from ..errors import PackageError, RegistryError, ServeError, ShipworthyError
 from ..registry import Reference, parse
 from ..registry.names import CHAMPION
 from ..server.problems import ProblemError
 from ..server.routing import Offered
+from .observed import Observed
 
 if TYPE_CHECKING:
     from ..registry import Registry
     from ..server.catalog import Catalog
     from .live import Router
-    from .observed import Observed
     from .record import Rollout
     from .store import Rollouts
 
@@ -70,23 +71,36 @@ class Followed:
         reference = self._references[name]
         version = self._registry.version(reference)
         rollout = self._rollouts.active(name) if reference.alias == CHAMPION else None
-        offered = [Offered(str(version.number), self._registry.pull(version.name))]
-        if rollout is not None and rollout.champion == version.number:
-            self._router.running[name] = rollout
-            challenger = Reference(name, number=rollout.challenger)
-            try:
-                offered.insert(0, Offered(str(rollout.challenger), self._registry.pull(challenger), spare=True))
-            except ShipworthyError as error:
-                self.refused(name, str(rollout.challenger), error)
-        else:
+        offered = [self._pulled(name, version.number)]
+        if rollout is not None and rollout.champion != version.number:
+            # Nobody tries it any more, so nobody would tell it that its champion is none.
+            rollout = self._rollouts.merge(rollout.id, Observed())
+        if rollout is None or not rollout.running:
             self._router.running.pop(name, None)
+            return offered
+        self._router.running[name] = rollout
+        try:
+            offered.insert(0, self._pulled(name, rollout.challenger, spare=True))
+        except RegistryError as error:
+            _LOG.error("version %d of %r cannot be had, and is not tried here: %s", rollout.challenger, name, error)
+        except ShipworthyError:
+            pass  # It was refused, which is recorded.
         return offered
+
+    def _pulled(self, name: str, number: int, *, spare: bool = False) -> Offered:
+        """A version, as it is served here. Raises what keeps it from coming; that of a damaged one is recorded."""
+        try:
+            return Offered(str(number), self._registry.pull(Reference(name, number=number)), spare=spare)
+        except PackageError as error:
+            self.refused(name, str(number), error)
+            raise
 
     def refused(self, name: str, version: str, error: ShipworthyError) -> None:
         """Recorded once for each reason; a challenger that cannot be served has lost."""
-        if (name, version, str(error)) in self._told:
+        said = name, version, str(error)
+        if said in self._told:
             return
-        self._told.add((name, version, str(error)))
+        self._told.add(said)
         details = {"node": socket.gethostname(), "process": os.getpid()}
         try:
             self._registry.note(name, "load-failed", version=int(version), why=str(error), details=details)
@@ -94,6 +108,8 @@ class Followed:
             if rollout is not None and str(rollout.challenger) == version:
                 self._rollouts.fail(rollout.id, f"a server refuses {name}:{version}: {error}")
         except RegistryError as lost:
+            # To be told when it is refused again.
+            self._told.discard(said)
             _LOG.error("the registry was not told that %s:%s is refused: %s", name, version, lost)
 
 
@@ -105,60 +121,61 @@ class Follower:
         self._registry, self._rollouts, self._router = registry, rollouts, router
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="shipworthy-registry")
         self._newest = registry.newest_event()
-        self._told = time.monotonic()
         self._again: dict[str, float] = {}
         """Models that were not loaded, and when that is tried again."""
         self._untold: dict[int, deque[Observed]] = {}
         self._name, self._numbers = uuid4().hex, count(1)
         """With them, a telling whose answer was lost counts once."""
-        self._lost = False
-        self._catalog: Catalog | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._lost: set[str] = set()
+        """What cannot be done while the registry is out of reach."""
+        self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._task = asyncio.get_running_loop().create_task(self._follow(catalog))
+        """Two tasks: what is seen is told also while a version is being loaded, or the registry cannot be read."""
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._repeat("follow", POLL_S, lambda: self._turn(catalog))))
+        self._tasks.append(loop.create_task(self._repeat("tell", TELL_S, self._tell)))
 
     async def end(self) -> None:
         """Tell what was seen last, and let go of the registry."""
-        if self._task is not None and self._catalog is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
             with suppress(asyncio.CancelledError):
-                await self._task
-            await self._careful(self._tell(self._catalog, last=True))
+                await task
+        if self._tasks:
+            await self._careful("tell", self._tell())
         for _, trial in self._router.trials.values():
             trial.close()
-        self._thread.shutdown(wait=True)
+        await asyncio.to_thread(self._thread.shutdown)
         self._registry.close()
 
-    async def _follow(self, catalog: Catalog) -> None:
+    async def _repeat(self, what: str, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(POLL_S)
-            await self._careful(self._turn(catalog))
+            await asyncio.sleep(pause_s)
+            await self._careful(what, work())
 
     async def _turn(self, catalog: Catalog) -> None:
-        changed = await self._ask(self._look)
-        due = [name for name, at in self._again.items() if time.monotonic() > at]
-        for name in dict.fromkeys([*changed, *due]):
+        for name in await self._ask(self._look):
+            self._again[name] = -math.inf
+        for name in [name for name, at in self._again.items() if time.monotonic() > at]:
             await self._load(catalog, name)
-        if time.monotonic() - self._told >= TELL_S:
-            await self._tell(catalog)
 
-    async def _careful(self, work: Awaitable[None]) -> None:
+    async def _careful(self, what: str, work: Awaitable[None]) -> None:
         """The server goes on without its registry, and says once that it is gone, and that it is back."""
         try:
             await work
         except RegistryError as error:
             if not self._lost:
                 _LOG.error("the registry is out of reach; what is served stays: %s", error)
-            self._lost = True
+            self._lost.add(what)
         # Nothing that goes wrong here may end the task: the server would follow no longer, and not say so.
         except Exception:  # noqa: BLE001
             _LOG.exception("following the registry failed, and goes on")
         else:
-            if self._lost:
+            if self._lost == {what}:
                 _LOG.info("the registry is back")
-            self._lost = False
+            self._lost.discard(what)
 
     async def _ask(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -173,27 +190,35 @@ class Follower:
         return list(dict.fromkeys(event.model for event in events if event.kind in CHANGES))
 
     async def _load(self, catalog: Catalog, name: str) -> None:
-        self._again.pop(name, None)
         if name not in catalog.models or not catalog.ready:
+            self._again.pop(name, None)
             return
+        # Whatever ends the attempt, there is another one.
+        self._again[name] = time.monotonic() + RETRY_S
         before = catalog.models[name].current.version
         try:
             lane = await catalog.load(name)
         except (ShipworthyError, ProblemError) as error:
-            self._again[name] = time.monotonic() + RETRY_S
             _LOG.error("model %r: version %s stays, because another cannot be loaded: %s", name, before, error)
         else:
+            if (name in self._router.running) == (name in self._router.trials):
+                self._again.pop(name, None)
             if lane.version != before:
                 _LOG.info("model %r: version %s is current", name, lane.version)
 
-    async def _tell(self, catalog: Catalog, *, last: bool = False) -> None:
-        """Merge what was seen of each rollout, and follow what was decided."""
-        self._told = time.monotonic()
-        for name, (rollout, trial) in list(self._router.trials.items()):
-            observed = trial.take()
-            merged = await self._ask(partial(self._merge, rollout, observed))
-            if not last and (not merged.running or merged.share != rollout.share):
-                await self._load(catalog, name)
+    async def _tell(self) -> None:
+        """Merge what was seen of each rollout; what was decided is followed as other events are."""
+        taken = [(rollout, trial.take()) for rollout, trial in self._router.trials.values()]
+        for number in self._untold.keys() - {rollout.id for rollout, _ in taken}:
+            del self._untold[number]
+        lost: RegistryError | None = None
+        for rollout, observe in taken:
+            try:
+                await self._ask(partial(self._merge, rollout, observe))
+            except RegistryError as error:
+                lost = error
+        if lost is not None:
+            raise lost
 
     def _merge(self, rollout: Rollout, observe: Callable[[], Observed]) -> Rollout:
         waiting = self._untold.setdefault(rollout.id, deque(maxlen=UNTOLD))

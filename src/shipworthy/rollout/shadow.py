@@ -115,8 +115,8 @@ class Shadow:
         while not self._closed.is_set():
             if not self._waiting:
                 self._some.clear()
-                # One may have come between the look and the clearing.
-                if not self._waiting:
+                # One may have come between the look and the clearing, or the end.
+                if not (self._waiting or self._closed.is_set()):
                     self._some.wait()
                 continue
             copy = self._waiting.popleft()
