@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -148,9 +149,7 @@ def quietly(target: Any, *arguments: Any) -> None:
     """Run in a process of its own; what it raises goes to a file, because its standard error is pytest's."""
     try:
         target(*arguments)
-    except BaseException:
-        import traceback
-
+    except BaseException:  # noqa: BLE001 - the test shows whatever it is
         with Path(os.environ["CRASH_FAULTS"]).open("a") as file:
             traceback.print_exc(file=file)
         sys.exit(1)

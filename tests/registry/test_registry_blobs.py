@@ -120,7 +120,7 @@ def test_many_threads_put_the_same(blobs: Blobs, tmp_path: Path) -> None:
     def put() -> None:
         try:
             blobs.put(sha256, size, file)
-        except BaseException as fault:
+        except BaseException as fault:  # noqa: BLE001 - the test shows whatever it is
             faults.append(fault)
 
     threads = [threading.Thread(target=put) for _ in range(8)]
@@ -169,7 +169,7 @@ def test_a_registry_elsewhere(place: str, request: pytest.FixtureRequest, tmp_pa
 
 
 def test_a_bucket_that_is_not_there(bucket: str, package, tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="s3://no-such-bucket/x: .*; check the address, the credentials"):
+    with pytest.raises(RegistryError, match=r"s3://no-such-bucket/x: .*; check the address, the credentials"):
         Registry(tmp_path / "registry", artifacts="s3://no-such-bucket/x")
     with Registry(tmp_path / "registry", artifacts=f"s3://{bucket}/x") as registry:
         assert registry.register(package()).name == "digits:1", "what could not be used was not remembered"

@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections import Counter
+from itertools import pairwise
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class Crew:
         while any(worker.exitcode != 0 for worker in self.workers):
             assert time.monotonic() < until, "the workers do not get ahead"
             assert not self.faults.exists(), self.faults.read_text()
-            time.sleep(chance.uniform(0.02, 0.25))
+            time.sleep(chance.uniform(0.05, 0.5))
             running = [slot for slot, worker in enumerate(self.workers) if worker.exitcode is None]
             if running and chance.random() < 0.9:
                 self._replace(chance.choice(running))
@@ -121,7 +122,7 @@ def test_nothing_is_lost_doubled_or_half(place: str, packages: tuple[Path, ...],
 
 
 def _check_versions(registry: Registry, versions: list[Version], diaries: list[list[dict]], tasks: list[Task]) -> None:
-    """Every registration that returned is there once; one that was repeated under its name too; no number is missing."""
+    """Every registration that returned is there once, one repeated under its name too, and no number is missing."""
     by_operation = Counter(version.tags["operation"] for version in versions)
     assert set(by_operation.values()) == {1}
     named = {version.tags["operation"]: version for version in versions}
@@ -151,7 +152,7 @@ def _check_versions(registry: Registry, versions: list[Version], diaries: list[l
 def _check_log(registry: Registry, events: list[Event], versions: list[Version], diaries: list[list[dict]]) -> None:
     """Every move that returned is in the log as it was told, in order, and the log alone gives the aliases."""
     assert [event.number for event in events] == list(range(1, len(events) + 1))
-    assert all(one.at <= other.at for one, other in zip(events, events[1:], strict=False))
+    assert all(one.at <= other.at for one, other in pairwise(events))
     registered = Counter((event.model, event.version) for event in events if event.kind == "registered")
     assert registered == Counter((version.model, version.number) for version in versions)
     for diary in diaries:

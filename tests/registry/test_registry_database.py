@@ -81,7 +81,7 @@ def test_without_the_driver_for_postgresql(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_server_that_is_not_there() -> None:
-    with pytest.raises(RegistryError, match="cannot be reached: .*refused.*check that the server runs") as told:
+    with pytest.raises(RegistryError, match=r"cannot be reached: .*refused.*check that the server runs") as told:
         Registry("postgresql://ada:secret@127.0.0.1:1/db")
     assert "secret" not in str(told.value)
 

@@ -72,7 +72,8 @@ def record(
         ),
     )  # fmt: skip
     return BuildRecord(
-        name="digits", contract_digest="c", created="2026-01-02T03:04:05Z", environment=Environment(host={}, versions={}),
+        name="digits", contract_digest="c", created="2026-01-02T03:04:05Z",
+        environment=Environment(host={}, versions={}),
         results=results, chosen=chosen,
     )  # fmt: skip
 

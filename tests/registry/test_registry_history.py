@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -128,22 +129,21 @@ def four_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=25)
 def test_replaying_the_log_gives_the_aliases(four_versions: Path, steps: list[tuple[str, str, int | None]]) -> None:
     """Whatever is tried, and whatever of it is refused; and going back undoes what a stack of moves would."""
-    with tempfile.TemporaryDirectory() as work:
-        with Registry(shutil.copytree(four_versions, Path(work) / "registry"), who="tester") as registry:
-            trails: dict[str, list[int | None]] = {"champion": [], "challenger": []}
-            deleted: set[int] = set()
-            for verb, alias, number in steps:
-                _step(registry, trails, deleted, verb, alias, number)
-                now = {name: trail[-1] for name, trail in trails.items() if trail and trail[-1] is not None}
-                assert registry.aliases("digits") == now
-                assert replayed(registry.events_after(0)) == {"digits": now}
-            events = registry.events_after(0)
-            assert [event.number for event in events] == list(range(1, len(events) + 1))
-            assert registry.history() == events[::-1]
-            assert all(one.at <= other.at for one, other in zip(events, events[1:], strict=False))
-            for alias, trail in trails.items():
-                live = registry.live("digits", alias=alias)
-                assert (live.version if live else None) == (trail[-1] if trail else None)
+    with tempfile.TemporaryDirectory() as work, Registry(shutil.copytree(four_versions, Path(work) / "r")) as registry:
+        trails: dict[str, list[int | None]] = {"champion": [], "challenger": []}
+        deleted: set[int] = set()
+        for verb, alias, number in steps:
+            _step(registry, trails, deleted, verb, alias, number)
+            now = {name: trail[-1] for name, trail in trails.items() if trail and trail[-1] is not None}
+            assert registry.aliases("digits") == now
+            assert replayed(registry.events_after(0)) == {"digits": now}
+        events = registry.events_after(0)
+        assert [event.number for event in events] == list(range(1, len(events) + 1))
+        assert registry.history() == events[::-1]
+        assert all(one.at <= other.at for one, other in pairwise(events))
+        for alias, trail in trails.items():
+            live = registry.live("digits", alias=alias)
+            assert (live.version if live else None) == (trail[-1] if trail else None)
 
 
 def _step(

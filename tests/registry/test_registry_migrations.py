@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import inspect, select, text
 
 from shipworthy.errors import RegistryError
-from shipworthy.registry import Registry, tables
+from shipworthy.registry import Registry, rollout_tables, tables
 from shipworthy.registry.database import Database
 from shipworthy.registry.location import locate_registry
 from shipworthy.registry.migrating import FOLDER, VERSION_TABLE, newest_revision, upgrade_to
@@ -21,10 +21,10 @@ from shipworthy.registry.migrating import FOLDER, VERSION_TABLE, newest_revision
 
 def differences(registry: Registry) -> list[object]:
     """Between the tables that the code names, and those that the migrations made."""
-    import shipworthy.registry.rollout_tables  # noqa: F401 - they are in the same MetaData
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
+    assert rollout_tables.metadata is tables.metadata
     with registry.database.read() as connection:
         context = MigrationContext.configure(
             connection, opts={"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
@@ -59,11 +59,11 @@ def test_a_database_of_the_first_revision_is_upgraded_with_its_content(tmp_path:
             "INSERT INTO versions VALUES ('digits', 2, 'd1', 1767323046000000, 'bob', NULL, 1, 'c1', NULL, "
             "'{}', '{}', '', 1767323048000000)",
             "INSERT INTO aliases VALUES ('digits', 'champion', 1)",
-            "INSERT INTO events VALUES (1, 1767323045000000, 'digits', 'registered', 1, NULL, NULL, '', 'ada', '{}', 't1')",
-            "INSERT INTO events VALUES (2, 1767323046000000, 'digits', 'registered', 2, NULL, NULL, '', 'bob', '{}', 't2')",
-            "INSERT INTO events VALUES (3, 1767323047000000, 'digits', 'alias-moved', 1, 'champion', NULL, 'go', 'ada', "
-            """'{"a": 1}', 't3')""",
-            "INSERT INTO events VALUES (4, 1767323048000000, 'digits', 'deleted', 2, NULL, NULL, '', 'bob', '{}', 't4')",
+            "INSERT INTO events VALUES "
+            "(1, 1767323045000000, 'digits', 'registered', 1, NULL, NULL, '', 'ada', '{}', 't1'), "
+            "(2, 1767323046000000, 'digits', 'registered', 2, NULL, NULL, '', 'bob', '{}', 't2'), "
+            """(3, 1767323047000000, 'digits', 'alias-moved', 1, 'champion', NULL, 'go', 'ada', '{"a": 1}', 't3'), """
+            "(4, 1767323048000000, 'digits', 'deleted', 2, NULL, NULL, '', 'bob', '{}', 't4')",
         ):
             connection.exec_driver_sql(statement)
     old.close()
@@ -143,7 +143,7 @@ def _open(url: str, ready: object, told: object) -> None:
                     connection.execute(select(tables.settings.c.value).order_by(tables.settings.c.key)).scalars().all()
                 )
             told.put(tuple(rows))  # type: ignore[attr-defined]
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the test shows whatever it is
         told.put(repr(error))  # type: ignore[attr-defined]
 
 

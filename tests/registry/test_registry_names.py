@@ -43,8 +43,26 @@ def test_any_text_is_a_reference_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Digits", "-digits", "digits:0", "digits:03", "digits:-1", "digits:x", "digits:", "digits@", "digits@3"]
-    + ["digits@a@b", "digits:1@a", "digits:1:2", "a" * 64, "digits:1000000000", "digits\n", "digits:٣", "dig its"],
+    [
+        "",
+        "Digits",
+        "-digits",
+        "digits:0",
+        "digits:03",
+        "digits:-1",
+        "digits:x",
+        "digits:",
+        "digits@",
+        "digits@3",
+        "digits@a@b",
+        "digits:1@a",
+        "digits:1:2",
+        "digits:1000000000",
+        "digits\n",
+        "digits:٣",
+        "dig its",
+        "a" * 64,
+    ],
 )
 def test_names_that_are_none(text: str) -> None:
     with pytest.raises(RegistryError, match=r"digits:3|start at 1|challenger"):

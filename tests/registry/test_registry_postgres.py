@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
+from test_registry_history import replayed
+from test_registry_migrations import differences
 
 from shipworthy.errors import Conflict, RegistryError
 from shipworthy.registry import Registry, database
 from shipworthy.registry.tables import events, settings
-from test_registry_history import replayed
-from test_registry_migrations import differences
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_lock_that_is_never_released(shared: Registry, monkeypatch: pytest.Mon
 def test_who_may_not(shared: Registry, postgres, package) -> None:
     postgres.execute("CREATE ROLE guest LOGIN")
     url = shared.url.replace("shipworthy@", "guest@")
-    with pytest.raises(RegistryError, match="permission denied.*grant the user"):
+    with pytest.raises(RegistryError, match=r"permission denied.*grant the user"):
         Registry(url)
     with pytest.raises(RegistryError, match='database "nothing" does not exist; create the database first'):
         Registry(shared.url.rpartition("/")[0] + "/nothing")

@@ -23,31 +23,35 @@ class LogFormat(StrEnum):
     json = "json"
 
 
+Packages = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PACKAGE]...",
+        help="Folders, .ship files, or names in the registry: digits@champion follows that alias, digits:3 stays.",
+    ),
+]
+Repository = Annotated[
+    Path | None, typer.Option(help="A folder of packages: all are served, and later ones can be loaded by name.")
+]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option(help="Port of gRPC (Open Inference Protocol); off by default, 0 takes a free one.", min=0, max=65535),
+]
+TargetMs = Annotated[
+    int | None,
+    typer.Option(help="Milliseconds in which to answer; default: the contract's limits.p99_ms, or 50.", min=1),
+]
+
+
 def command(
-    packages: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PACKAGE]...",
-            help="Folders, .ship files, or names in the registry: digits@champion follows that alias, digits:3 stays.",
-        ),
-    ] = None,
+    packages: Packages = None,
     registry: RegistryUrl = None,
-    repository: Annotated[
-        Path | None, typer.Option(help="A folder of packages: all are served, and later ones can be loaded by name.")
-    ] = None,
+    repository: Repository = None,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to bind; 0 takes a free one.", min=0, max=65535)] = 8000,
-    grpc_port: Annotated[
-        int | None,
-        typer.Option(
-            help="Port of gRPC (Open Inference Protocol); off by default, 0 takes a free one.", min=0, max=65535
-        ),
-    ] = None,
+    grpc_port: GrpcPort = None,
     workers: Annotated[int, typer.Option(help="Processes that answer; one that dies is replaced.", min=1)] = 1,
-    target_ms: Annotated[
-        int | None,
-        typer.Option(help="Milliseconds in which to answer; default: the contract's limits.p99_ms, or 50.", min=1),
-    ] = None,
+    target_ms: TargetMs = None,
     max_body_mb: Annotated[int, typer.Option(help="Largest body of a request, in MiB.", min=1)] = 32,
     max_waiting: Annotated[
         int, typer.Option(help="Requests of one model that may be under way; more are refused with 503.", min=1)

@@ -63,8 +63,8 @@ def push(
             earlier = _earlier(connection, facts, token)
             if earlier is not None:
                 return earlier
-        # Only what some package names is safe from `gc`. The rest may be gone since it was stored or found; what is gone
-        # is stored again, while `gc` waits.
+        # Only what some package names is safe from `gc`. Of the rest, what is gone since it was stored or found is
+        # stored again, while `gc` waits.
         if not versions.has_package(connection, facts.digest):
             store(versions.unknown_blobs(connection, facts))
             versions.add_package(connection, facts)

@@ -93,12 +93,14 @@ labels = Table(
     Column("version", Integer, nullable=False),
     Column("rollout", Integer),
     Column("label", Text, nullable=False),
+    Column("predicted", Float),
     Column("loss", Float),
     Column("received", Instant, nullable=False),
     Index("labels_received", "received"),
     Index("labels_of_version", "model", "version", "received"),
 )
-"""`loss` is that of the answer that was given; NULL where it cannot be said. A digest stands for a prediction's id."""
+"""A digest stands for a prediction's id. `predicted` is the class or the number that was answered, `loss` how wrong that
+was; NULL where it cannot be said."""
 
 label_counts = Table(
     "label_counts",

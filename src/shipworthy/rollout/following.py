@@ -18,7 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from ..errors import PackageError, RegistryError, ServeError, ShipworthyError
+from ..errors import RegistryError, ServeError, ShipworthyError
 from ..registry import Reference, parse
 from ..registry.names import CHAMPION
 from ..server.problems import ProblemError
@@ -72,31 +72,28 @@ class Followed:
         version = self._registry.version(reference)
         rollout = self._rollouts.active(name) if reference.alias == CHAMPION else None
         offered = [self._pulled(name, version.number)]
-        if rollout is not None and rollout.champion != version.number:
-            # Nobody tries it any more, so nobody would tell it that its champion is none.
-            rollout = self._rollouts.merge(rollout.id, Observed())
-        if rollout is None or not rollout.running:
+        if rollout is None:
             self._router.running.pop(name, None)
             return offered
         self._router.running[name] = rollout
-        try:
-            offered.insert(0, self._pulled(name, rollout.challenger, spare=True))
-        except RegistryError as error:
-            _LOG.error("version %d of %r cannot be had, and is not tried here: %s", rollout.challenger, name, error)
-        except ShipworthyError:
-            pass  # It was refused, which is recorded.
+        if rollout.champion == version.number:
+            try:
+                offered.insert(0, self._pulled(name, rollout.challenger, spare=True))
+            except ShipworthyError as error:
+                _LOG.error("model %r: version %d is not tried here: %s", name, rollout.challenger, error)
         return offered
 
     def _pulled(self, name: str, number: int, *, spare: bool = False) -> Offered:
-        """A version, as it is served here. Raises what keeps it from coming; that of a damaged one is recorded."""
+        """A version, as it is served here. Raises what keeps it from coming, which is recorded."""
         try:
             return Offered(str(number), self._registry.pull(Reference(name, number=number)), spare=spare)
-        except PackageError as error:
+        except ShipworthyError as error:
             self.refused(name, str(number), error)
             raise
 
     def refused(self, name: str, version: str, error: ShipworthyError) -> None:
-        """Recorded once for each reason; a challenger that cannot be served has lost."""
+        """Recorded once for each reason; a challenger that cannot be served has lost. One whose files are only out of
+        reach has not."""
         said = name, version, str(error)
         if said in self._told:
             return
@@ -104,7 +101,7 @@ class Followed:
         details = {"node": socket.gethostname(), "process": os.getpid()}
         try:
             self._registry.note(name, "load-failed", version=int(version), why=str(error), details=details)
-            rollout = self._router.running.get(name)
+            rollout = self._router.running.get(name) if not isinstance(error, RegistryError) else None
             if rollout is not None and str(rollout.challenger) == version:
                 self._rollouts.fail(rollout.id, f"a server refuses {name}:{version}: {error}")
         except RegistryError as lost:
@@ -208,7 +205,10 @@ class Follower:
 
     async def _tell(self) -> None:
         """Merge what was seen of each rollout; what was decided is followed as other events are."""
-        taken = [(rollout, trial.take()) for rollout, trial in self._router.trials.values()]
+        trials = self._router.trials
+        taken = [(rollout, trial.take()) for rollout, trial in trials.values()]
+        # One that nobody can try here, as its champion has changed, is to notice that, and when its time is over.
+        taken += [(rollout, Observed) for name, rollout in [*self._router.running.items()] if name not in trials]
         for number in self._untold.keys() - {rollout.id for rollout, _ in taken}:
             del self._untold[number]
         lost: RegistryError | None = None

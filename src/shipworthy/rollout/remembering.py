@@ -50,6 +50,12 @@ class Item:
         return truth_to_json(self.truth)
 
     @property
+    def predicted(self) -> float | None:
+        """The class or the number; None for a set of classes, and where the id does not say."""
+        prediction = self.prediction
+        return prediction.value if prediction.kind in ("class", "scalar") else None
+
+    @property
     def loss(self) -> float | None:
         return self.question.loss(self.truth, self.prediction.kind, self.prediction.value)
 
@@ -80,23 +86,23 @@ def remember(
 
 def _insert(connection: Connection, model: str, items: Mapping[bytes, Item], now: datetime) -> set[bytes]:
     """Digests of those that were not there. In one order for all, so that no two callers wait for each other."""
-    written: set[bytes] = set()
-    for part in parts_of(sorted(items)):
-        values = [
-            {
-                "digest": digest,
-                "model": model,
-                "version": items[digest].prediction.version,
-                "rollout": items[digest].prediction.rollout or None,
-                "label": items[digest].label,
-                "loss": items[digest].loss,
-                "received": now,
-            }
-            for digest in part
-        ]
-        statement = _upsert(connection, labels).values(values).on_conflict_do_nothing().returning(labels.c.digest)
-        written.update(connection.execute(statement).scalars())
-    return written
+    values = [
+        {
+            "digest": digest,
+            "model": model,
+            "version": items[digest].prediction.version,
+            "rollout": items[digest].prediction.rollout or None,
+            "label": items[digest].label,
+            "predicted": items[digest].predicted,
+            "loss": items[digest].loss,
+            "received": now,
+        }
+        for digest in sorted(items)
+    ]
+    if not values:
+        return set()
+    statement = _upsert(connection, labels).on_conflict_do_nothing().returning(labels.c.digest)
+    return set(connection.execute(statement, values).scalars())
 
 
 def count(connection: Connection, model: str, taken: Mapping[int, Taken]) -> None:

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..errors import InputError, Problem
+from ..errors import InputError, Problem, RegistryError
 from .bodies import read_body, read_json
 from .catalog import Catalog
-from .problems import CONFLICT, INVALID_INPUT, MALFORMED, MEDIA_TYPE, NOT_FOUND, TOO_LARGE, ProblemError
+from .problems import (
+    CONFLICT,
+    INVALID_INPUT,
+    MALFORMED,
+    MEDIA_TYPE,
+    NOT_FOUND,
+    OVERLOADED,
+    RETRY_AFTER,
+    TOO_LARGE,
+    UNREACHABLE,
+    ProblemError,
+)
 from .routing import Feedback, Outcome, Taken
 
 MANY = "feedback"
+WAITING = 64
+"""So many requests with labels may wait for the registry."""
+_LOG = logging.getLogger("shipworthy.server")
 _LABEL_SHOWN = {"description": "What was true: the class by name or index, the number, or the classes."}
 
 
@@ -75,6 +91,7 @@ _REFUSALS: dict[int | str, dict[str, object]] = {
         (409, "Another label was given before"),
         (413, "The request is too large"),
         (422, "The id or the label is refused"),
+        (503, "The registry is out of reach, or too many labels wait for it"),
     )
 }
 _STATUS: dict[Outcome, Literal[409, 422]] = {
@@ -87,6 +104,7 @@ _STATUS: dict[Outcome, Literal[409, 422]] = {
 
 def feedback_routes(catalog: Catalog) -> APIRouter:
     router = APIRouter(tags=["models"])
+    keeping = _Keeping()
 
     @router.post("/models/{model}/feedback", responses=_REFUSALS, openapi_extra=_BODY)
     async def feedback(model: str, request: Request) -> Received | ManyReceived:
@@ -97,7 +115,7 @@ def feedback_routes(catalog: Catalog) -> APIRouter:
             raise ProblemError(NOT_FOUND, "this server keeps no labels; serve the model from a registry")
         body = await read_body(request.receive, catalog.settings.max_body_bytes)
         items, many = _items(body, catalog.settings.max_instances)
-        taken = await asyncio.to_thread(_taken, keeper, model, items)
+        taken = await keeping.take(keeper, model, items)
         for outcome, count in Counter(one.outcome for one in taken).items():
             catalog.metrics.labelled(model, outcome, count)
         if many:
@@ -108,8 +126,28 @@ def feedback_routes(catalog: Catalog) -> APIRouter:
     return router
 
 
-def _taken(keeper: Feedback, model: str, items: Sequence[Item]) -> Sequence[Taken]:
-    return keeper.take(model, [(item.prediction_id, item.label, item.loss) for item in items])
+class _Keeping:
+    """Hands labels to their keeper in one thread of its own: where a registry is slow, packages are loaded all the
+    same, and not ever more labels wait."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shipworthy-labels")
+        self._waiting = 0
+
+    async def take(self, keeper: Feedback, model: str, items: Sequence[Item]) -> Sequence[Taken]:
+        """ProblemError where too many wait, and where none of these is kept."""
+        if self._waiting >= WAITING:
+            raise ProblemError(OVERLOADED, "as many labels wait for the registry as may", headers=RETRY_AFTER)
+        told = [(item.prediction_id, item.label, item.loss) for item in items]
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, keeper.take, model, told)
+        except RegistryError as error:
+            _LOG.error("labels of model %r were not kept: %s", model, error)
+            reason = "the registry is out of reach, and none of these labels was kept; send them again"
+            raise ProblemError(UNREACHABLE, reason, headers=RETRY_AFTER) from error
+        finally:
+            self._waiting -= 1
 
 
 def _only(taken: Taken) -> Received:

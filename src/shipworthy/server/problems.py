@@ -49,6 +49,7 @@ HEADERS_TOO_LARGE = ProblemType("headers-too-large", 431, "The headers are too l
 INTERNAL = ProblemType("internal", 500, "The server failed")
 OVERLOADED = ProblemType("overloaded", 503, "Too many requests are waiting")
 NOT_READY = ProblemType("not-ready", 503, "The server is starting or stopping")
+UNREACHABLE = ProblemType("unreachable", 503, "What is needed for this is out of reach")
 DEADLINE = ProblemType("deadline-exceeded", 504, "The deadline of the request has passed")
 
 PROBLEM_TYPES = (
@@ -68,6 +69,7 @@ PROBLEM_TYPES = (
     INTERNAL,
     OVERLOADED,
     NOT_READY,
+    UNREACHABLE,
     DEADLINE,
 )
 

@@ -81,6 +81,7 @@ def _labels() -> None:
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("rollout", sa.Integer),
         sa.Column("label", sa.Text, nullable=False),
+        sa.Column("predicted", sa.Float),
         sa.Column("loss", sa.Float),
         sa.Column("received", sa.BigInteger, nullable=False),
     )
