@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test test-all lint docs mlflow-server bench-optimize bench-serve bench-rollout clean
+.PHONY: demo test test-all lint docs mlflow-server bench-optimize bench-serve bench-rollout bench-registry clean
 
 demo: $(READY)
 	$(BIN)/shipworthy demo $(ARGS)
@@ -64,6 +64,10 @@ benchmarks/.envs/shipworthy/.ready benchmarks/.envs/shipworthy-openvino/.ready: 
 # Simulations only, so other work on the machine changes nothing but how long it takes: some minutes.
 bench-rollout: $(READY)
 	$(BIN)/python -m benchmarks.rollout.power $(ARGS)
+
+# SQLite and PostgreSQL with 10,000 versions each: some minutes, most of them for filling.
+bench-registry: $(READY)
+	$(BIN)/python -m benchmarks.registry $(ARGS)
 
 # The constraints bring the CPU build of torch where one is at hand; the base install never needs torch.
 $(READY): pyproject.toml constraints.txt

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from rollout_world import MODEL, assigned, completed, copies, make_registry, signed
-from shipworthy.cli import app, rollout_show
+from shipworthy.cli import app, rollout_options, rollout_show
 from shipworthy.errors import FeedbackError, MissingExtra, RegistryError, RolloutError
 from shipworthy.registry import Registry
 from shipworthy.rollout import Observed, Rollouts, Spec, prediction_key
@@ -73,6 +74,21 @@ def test_what_is_wrong_is_said_with_its_remedy(run: Run) -> None:
     assert "no running rollout" in refused(run("rollout", "stop", MODEL), RolloutError)
     assert run("rollout", "list").output == "there has been no rollout\n"
     assert "give one of both" in refused(run("rollout", "status", MODEL, "--watch", "--json"), RolloutError)
+
+
+def test_the_defaults_that_are_told_are_those_that_hold() -> None:
+    fields = {"StageTime": "stage_seconds", "Timeout": "timeout_s"}
+    told = 0
+    for name, option in vars(rollout_options).items():
+        found = re.search(r"default: ([\w,.%-]+?)\.?$", get_args(option)[1].help) if get_args(option) else None
+        if found is None or name == "Delta":
+            continue
+        field = fields.get(name) or re.sub(r"(?<!^)([A-Z])", r"_\1", name).lower()
+        mode = {"ramp": "canary", "stage": "canary", "share": "ab"}.get(field.split("_")[0], "shadow")
+        value = int(found[1]) if found[1].isdecimal() else found[1]
+        assert getattr(Spec.from_options(mode, {field: value}), field) == getattr(Spec("shadow"), field), name
+        told += 1
+    assert told == 9
 
 
 def drawn(registry: Registry, width: int = 80) -> str:

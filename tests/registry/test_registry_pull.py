@@ -10,7 +10,7 @@ import small_packages
 
 from shipworthy.errors import RegistryError, TamperedPackage
 from shipworthy.package import read_package, write_ship
-from shipworthy.registry import Registry
+from shipworthy.registry import Registry, reading
 from shipworthy.registry.cache import cache_folder
 
 
@@ -100,8 +100,8 @@ def test_rows_that_were_changed_are_found(filled: Registry) -> None:
 
 def test_evidence_of_a_newer_version(registry: Registry, package, monkeypatch: pytest.MonkeyPatch) -> None:
     registry.register(package(), aliases=["champion"])
-    monkeypatch.setattr(Registry, "_member", lambda *_: b'{"name": "digits", "what is new": 1}')
-    with pytest.raises(RegistryError, match=r"digits/evidence.json: .*; update shipworthy"):
+    monkeypatch.setattr(reading, "read_member", lambda *_: b'{"name": "digits", "what is new": 1}')
+    with pytest.raises(RegistryError, match=r"digits:1/evidence.json: .*; update shipworthy"):
         registry.evidence("digits")
 
 

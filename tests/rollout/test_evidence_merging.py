@@ -25,7 +25,7 @@ def stream(seed: int, steps: int = 5_000) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def test_counters_and_streaming_agree() -> None:
     """The verdict of pairs with 0/1 loss is a function of three counters."""
-    z = np.random.default_rng(1).choice([-1.0, 0.0, 1.0], 20_000, p=[0.03, 0.95, 0.02])
+    z = np.random.default_rng(1).choice([-1.0, 0.0, 1.0], 5_000, p=[0.03, 0.95, 0.02])
     counted, streamed, whole = Paired(DELTA), Paired(DELTA), Paired(DELTA)
     counted.add([-1, 0, 1], count=[(z == -1).sum(), (z == 0).sum(), (z == 1).sum()])
     whole.add(z)
@@ -35,7 +35,7 @@ def test_counters_and_streaming_agree() -> None:
         np.testing.assert_allclose(other.promote, counted.promote, rtol=0, atol=1e-9)
         np.testing.assert_allclose(other.rollback, counted.rollback, rtol=0, atol=1e-9)
         assert (other.pairs, other.disagreeing, other.better, other.worse) == (
-            20_000,
+            5_000,
             int((z != 0).sum()),
             int((z < 0).sum()),
             int((z > 0).sum()),
@@ -43,7 +43,7 @@ def test_counters_and_streaming_agree() -> None:
 
 
 def test_counts_of_events_and_streaming_agree() -> None:
-    new, share, y = stream(2)
+    new, share, y = stream(2, 2_000)
     events = y > 0.5
     streamed, counted, one_by_one = Ratio.guardrail(), Ratio.guardrail(), Ratio.guardrail()
     streamed.observe(new, share, events)
@@ -98,7 +98,7 @@ def test_merged_workers_of_a_shadow_agree_with_one() -> None:
     one = Evidence("shadow", DELTA)
     stored = Evidence("shadow", DELTA)
     increments = [Evidence("shadow", DELTA) for _ in range(4)]
-    for step in range(3_000):
+    for step in range(1_500):
         z = float(rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1]))
         slow, fails = rng.random(2) < [0.05, 0.1], rng.random(2) < 0.02
         for who in (one, increments[rng.integers(4)]):

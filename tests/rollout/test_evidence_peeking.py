@@ -124,10 +124,10 @@ def test_canary_at_the_boundary(name: str, side: int, experiments: int) -> None:
 
 
 def test_canary_better_than_the_boundary_is_hardly_rolled_back(experiments: int) -> None:
-    runs = max(50, experiments // 4)
+    runs = max(30, experiments // 4)
     for difference in (0.0, -0.02):
         stream = canary(ramp, diurnal(0.05, 0.3, 20_000), difference)
-        wrong = share_passed(stream, Requests(0.02), ROLLBACK, experiments=runs, limit=20_000, seed=17)
+        wrong = share_passed(stream, Requests(0.02), ROLLBACK, experiments=runs, limit=15_000, seed=17)
         keeps(wrong, runs)
         assert wrong <= 0.03 * runs
 

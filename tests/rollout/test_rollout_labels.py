@@ -157,6 +157,25 @@ def test_labels_are_forgotten_when_none_can_count_twice(registry: Registry) -> N
     assert outcomes(labels, (kept, "a")) == ["duplicate"]
 
 
+def test_what_was_answered_and_how_wrong_it_was_is_remembered(tmp_path: Path) -> None:
+    """Also after the rollout, whose scale says how wrong a number is."""
+    from sqlalchemy import select
+
+    from shipworthy.registry.rollout_tables import labels as table
+
+    with make_registry(tmp_path / "prices", model="prices", task="regression", labels=None) as registry:
+        rollouts = Rollouts(registry)
+        rollout = rollouts.start("prices", "prices:2", Spec("ab", error_scale=2.0))
+        rollouts.stop("prices")
+        sealed = signed({"value": 3.5}, model="prices", rollout=rollout.id, share=0.5)
+        (taken,) = Labels(registry, KEY).take("prices", [(sealed, 4)])
+        assert taken.outcome == "late"
+        with registry.database.read() as connection:
+            row = connection.execute(select(table)).one()
+        assert (row.model, row.version, row.rollout, row.label) == ("prices", 1, 1, "4.0")
+        assert (row.predicted, row.loss) == (3.5, 0.25)
+
+
 class Pairs:
     """A shadow with three pairs that differ, and one that agrees."""
 

@@ -11,7 +11,7 @@ import pytest
 from rollout_world import MODEL, Clock, assigned, completed, copies, make_registry
 from shipworthy.errors import RegistryError, RolloutError
 from shipworthy.registry import Registry
-from shipworthy.rollout import Observed, Rollout, Rollouts, Spec
+from shipworthy.rollout import Observed, Rollout, Rollouts, Spec, counting
 from shipworthy.rollout.evidence import Evidence
 from shipworthy.rollout.observed import Assignments, Completions, Copies
 
@@ -195,6 +195,20 @@ def test_pairs_are_bounded_and_those_that_give_way_stay_the_worst_case(registry:
     rollout = rollouts.merge(rollout.id, Observed(copies=copies([(one, 0, 1) for one in names[13:]])))
     assert (rollout.tally.pairs, rollout.tally.evicted) == (10, 15)
     assert rollout.evidence.paired.open == 25
+
+
+def test_keys_above_the_limit_are_dropped_and_requests_without_one_are_not(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "MOST_KEYS", 10)
+    rollouts = Rollouts(registry)
+    rollout = rollouts.start(MODEL, "digits:2", Spec("ab"))
+    for first in (1, 9, 17):
+        keys = [*range(first, first + 8), 0]
+        rollout = rollouts.merge(rollout.id, Observed(assigned([key % 2 == 0 for key in keys], digests=keys)))
+    assert rollout.tally.keys == {"assigned": 10}
+    assert rollout.tally.dropped == {"assigned": 14}
+    assert int(rollout.evidence.assigned.events.sum()) == 13
 
 
 def test_only_one_rollout_of_a_model_runs(registry: Registry) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shipworthy.errors import RolloutError
-from shipworthy.rollout.spec import PARTS, Spec
+from shipworthy.rollout.options import PARTS
+from shipworthy.rollout.spec import Spec
 
 
 def test_a_spec_has_the_margin_of_its_mode() -> None:

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 
 from ..errors import RolloutError
+from . import rollout_options as options
 from .registry_option import AsJson, RegistryUrl, Why, opened
 
 if TYPE_CHECKING:
@@ -26,47 +27,22 @@ Model = Annotated[str, typer.Argument(help="Name of the model, such as digits.")
 @verbs.command("start")
 def start(
     model: Model,
-    challenger: Annotated[
-        str, typer.Option(help="The version to try: a number, digits:NUMBER or digits@ALIAS.", show_default=False)
-    ],
-    mode: Annotated[
-        str,
-        typer.Option(
-            help="shadow: it gets copies of requests, and nobody its answers. canary: its share rises along a ramp. "
-            "ab: its share is fixed."
-        ),
-    ] = "shadow",
-    ramp: Annotated[str | None, typer.Option(help="Canary: shares in percent; default: 1,5,25,50.")] = None,
-    stage_requests: Annotated[
-        int | None, typer.Option(help="Canary: so many requests before the next stage; default: 1000.", min=1)
-    ] = None,
-    stage_time: Annotated[str | None, typer.Option(help="Canary: a stage lasts at least this; default: 30s.")] = None,
-    share: Annotated[str | None, typer.Option(help="A/B: share of the challenger; default: 50%.")] = None,
-    delta: Annotated[
-        float | None,
-        typer.Option(help="Mean loss may be higher by this; default: 0.01 for shadow, else 0.02."),
-    ] = None,
-    auto: Annotated[bool, typer.Option("--auto", help="Act on the verdict: promote, or take it back.")] = False,
-    timeout: Annotated[str | None, typer.Option(help="Without a verdict the champion stays; default: 24h.")] = None,
-    key_header: Annotated[
-        str | None, typer.Option(help="Header that keeps a caller with one version; default: x-assignment-key.")
-    ] = None,
-    target_ms: Annotated[
-        float | None, typer.Option(help="Answers above this are slow; default: the champion's 95th percentile.")
-    ] = None,
-    error_scale: Annotated[
-        float | None, typer.Option(help="Regression: the absolute error that is a whole loss.")
-    ] = None,
-    shadow_rate: Annotated[str | None, typer.Option(help="Shadow: share that is copied; default: 100%.")] = None,
-    shadow_budget: Annotated[
-        str | None, typer.Option(help="Shadow: share of one core that copies may cost; default: 25%.")
-    ] = None,
-    max_pairs: Annotated[
-        int | None, typer.Option(help="Shadow: so many pairs wait for a label; default: 20000.", min=1)
-    ] = None,
-    guardrails: Annotated[
-        str | None, typer.Option(help="Those that are on: errors,latency,ratio by default; none for none.")
-    ] = None,
+    challenger: options.Challenger,
+    mode: options.Mode = "shadow",
+    ramp: options.Ramp = None,
+    stage_requests: options.StageRequests = None,
+    stage_time: options.StageTime = None,
+    share: options.Share = None,
+    delta: options.Delta = None,
+    auto: options.Auto = False,
+    timeout: options.Timeout = None,
+    key_header: options.KeyHeader = None,
+    target_ms: options.TargetMs = None,
+    error_scale: options.ErrorScale = None,
+    shadow_rate: options.ShadowRate = None,
+    shadow_budget: options.ShadowBudget = None,
+    max_pairs: options.MaxPairs = None,
+    guardrails: options.Guardrails = None,
     why: Why = "",
     registry: RegistryUrl = None,
     as_json: AsJson = False,
@@ -78,7 +54,7 @@ def start(
     from .registry_show import say
     from .rollout_show import rollout_data
 
-    options = {
+    given = {
         "ramp": ramp,
         "stage_requests": stage_requests,
         "stage_seconds": stage_time,
@@ -94,7 +70,7 @@ def start(
         "max_pairs": max_pairs,
         "guardrails": guardrails,
     }
-    spec = Spec.from_options(mode, options)
+    spec = Spec.from_options(mode, given)
     with opened(registry) as opened_registry:
         rollout = Rollouts(opened_registry).start(model, _named(model, challenger), spec, why=why)
     if as_json:

@@ -183,11 +183,10 @@ def _figures(rollout: Rollout, judgement: Judgement) -> Table:
 def _events(events: Sequence[Event]) -> Table:
     """One line each; `shipworthy history` has them whole."""
     made = _bare(WHEN, "what", "why")
-    rows = [(show_moment(event.at), told(event, one_model=True), event.why) for event in events]
-    for place in (0, 1):
-        made.columns[place].min_width = max((len(row[place]) for row in rows), default=0)
-    for row in rows:
-        made.add_row(*(Text(cell, overflow="ellipsis") for cell in row))
+    made.expand, made.columns[2].ratio = True, 1
+    for event in events:
+        cells = (show_moment(event.at), told(event, one_model=True), event.why)
+        made.add_row(*(Text(cell, overflow="ellipsis") for cell in cells))
     return made
 
 

@@ -62,8 +62,8 @@ def before(connection: Connection, model: str, alias: str, present: int | None) 
     is 1 again. Versions that are deleted by now are passed over. Raises RegistryError where nothing is left."""
     trail: list[int | None] = []
     for event in reversed(log.moves(connection, model, alias)):
-        if event.details.get(ROLLBACK):
-            while trail and trail[-1] != event.version:
+        if event.details.get(ROLLBACK) and event.version in trail:
+            while trail[-1] != event.version:
                 trail.pop()
         else:
             trail.append(event.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -20,6 +21,8 @@ from .figures import figures_of, parameters_of
 from .names import Reference
 from .records import Version
 from .versions import Blob, Facts
+
+_AT_ONCE = 8
 
 
 def facts_of(
@@ -54,10 +57,6 @@ def push(
 
     attempts, token = count(), push_id or uuid4().hex
 
-    def store(wanted: Iterable[Blob]) -> None:
-        for blob in wanted:
-            blobs.put(blob.sha256, blob.size, root / blob.path)
-
     def work(connection: Connection) -> Version:
         if next(attempts) or push_id:
             earlier = _earlier(connection, facts, token)
@@ -66,7 +65,7 @@ def push(
         # Only what some package names is safe from `gc`. Of the rest, what is gone since it was stored or found is
         # stored again, while `gc` waits.
         if not versions.has_package(connection, facts.digest):
-            store(versions.unknown_blobs(connection, facts))
+            _store(blobs, versions.unknown_blobs(connection, facts), root)
             versions.add_package(connection, facts)
         version = versions.add(connection, facts, who=who, token=token)
         named = versions.aliases_of(connection, facts.model) if aliases else {}
@@ -75,8 +74,16 @@ def push(
             moving.move(connection, facts.model, alias, version.number, previous=before, who=who, why=facts.why)
         return replace(version, aliases=tuple(sorted(aliases)))
 
-    store(facts.blobs)
+    _store(blobs, facts.blobs, root)
     return database.transact(work, repeatable=True)
+
+
+def _store(blobs: Blobs, wanted: Iterable[Blob], root: Path) -> None:
+    """Store what is not there yet, several at once: each waits for the disk or the network."""
+    missing = [blob for blob in wanted if not (blobs.local and blobs.has(blob.sha256, blob.size))]
+    if missing:
+        with ThreadPoolExecutor(min(len(missing), _AT_ONCE), thread_name_prefix="shipworthy-push") as pool:
+            list(pool.map(lambda blob: blobs.put(blob.sha256, blob.size, root / blob.path), missing))
 
 
 def _earlier(connection: Connection, facts: Facts, token: str) -> Version | None:

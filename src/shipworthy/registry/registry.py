@@ -8,19 +8,16 @@ from datetime import datetime, timedelta
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
-from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
 
 from ..errors import RegistryError
 from ..evidence import BuildRecord
 from ..package import Manifest, read_package
-from ..package.format1 import first_fault
 from ..package.members import EVIDENCE, MANIFEST, REPORT
-from . import log, moving, versions
-from .cache import assemble, cache_folder, cached
+from . import log, moving, reading, versions
 from .database import Database
 from .freeing import free
 from .location import locate_registry
@@ -30,10 +27,7 @@ from .origin import commit_here, who_am_i
 from .pushing import facts_of, push
 from .records import Event, Freed, Live, Model, Version
 from .store import claim, open_store
-from .versions import Blob
 from .words import check_details, check_limit, check_tags, check_text
-
-T = TypeVar("T", bound=BaseModel)
 
 
 class Registry:
@@ -120,24 +114,19 @@ class Registry:
 
         Raises TamperedPackage where a stored file is not what it was, RegistryError where the version is deleted or
         the file cannot be written."""
-        version = self._present(name)
-        if to is None:
-            found = cached(version.digest)
-            return found or self._assemble(version, cache_folder() / f"{version.digest}.ship")
-        target = Path(to)
-        return self._assemble(version, target / f"{version.model}-{version.number}.ship" if target.is_dir() else target)
+        return reading.pull(self.database, self.blobs, self._present(name), None if to is None else Path(to))
 
     def evidence(self, name: str | Reference) -> BuildRecord:
         """All that was measured when the version was built."""
-        return self._parsed(name, EVIDENCE, BuildRecord)
+        return reading.parse_member(self.database, self.blobs, self._present(name), EVIDENCE, BuildRecord)
 
     def manifest(self, name: str | Reference) -> Manifest:
         """The manifest of the version's package: its contract, its variants, its files."""
-        return self._parsed(name, MANIFEST, Manifest)
+        return reading.parse_member(self.database, self.blobs, self._present(name), MANIFEST, Manifest)
 
     def report(self, name: str | Reference) -> bytes:
         """The version's report.html."""
-        return self._member(name, REPORT)
+        return reading.read_member(self.database, self.blobs, self._present(name), REPORT)
 
     def delete(self, name: str | Reference, *, why: str = "") -> Event:
         """Mark a version as deleted: it stays in the history, and `gc` may free its package.
@@ -170,7 +159,8 @@ class Registry:
 
         Raises Conflict where it names something else, RegistryError where `to` is no version or a deleted one. Where
         `to` is what it names already, nothing is written, and the event is the one that made it so."""
-        check_model(model), check_alias(alias)
+        check_model(model)
+        check_alias(alias)
         said, told = check_text("why", why), check_details(details)
 
         def work(connection: Connection, token: str) -> Event:
@@ -201,7 +191,8 @@ class Registry:
         """Let the alias name what it named before the present version was given to it; again goes one further back.
 
         Raises RegistryError where it named nothing else before that is not deleted."""
-        check_model(model), check_alias(alias)
+        check_model(model)
+        check_alias(alias)
         said = check_text("why", why)
 
         def work(connection: Connection, token: str) -> Event:
@@ -308,25 +299,3 @@ class Registry:
         if version.deleted is not None:
             raise RegistryError(version.name, f"was deleted on {version.deleted:%Y-%m-%d}", "choose another version")
         return version
-
-    def _members(self, version: Version) -> tuple[Blob, ...]:
-        with self.database.read() as connection:
-            members = versions.blobs_of(connection, version.digest)
-        if not members:
-            raise RegistryError(version.name, "has just been deleted and freed", "choose another version")
-        return members
-
-    def _member(self, name: str | Reference, path: str) -> bytes:
-        version = self._present(name)
-        member = next(member for member in self._members(version) if member.path == path)
-        return b"".join(self.blobs.chunks(member.sha256, member.size))
-
-    def _parsed(self, name: str | Reference, path: str, kind: type[T]) -> T:
-        text = self._member(name, path)
-        try:
-            return kind.model_validate_json(text)
-        except ValidationError as error:
-            raise RegistryError(f"{name}/{path}", first_fault(error), "update shipworthy") from None
-
-    def _assemble(self, version: Version, file: Path) -> Path:
-        return assemble(self.blobs, self._members(version), version.digest, file)

@@ -99,8 +99,8 @@ labels = Table(
     Index("labels_received", "received"),
     Index("labels_of_version", "model", "version", "received"),
 )
-"""A digest stands for a prediction's id. `predicted` is the class or the number that was answered, `loss` how wrong that
-was; NULL where it cannot be said."""
+"""A digest stands for a prediction's id. `predicted` is the class or the number that was answered, and `loss` how wrong
+it was; NULL where that cannot be said."""
 
 label_counts = Table(
     "label_counts",

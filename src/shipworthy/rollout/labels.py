@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import Connection, delete, select
 
@@ -26,6 +26,7 @@ from .pairs import digest_of_id
 from .questions import Questions
 from .record import Rollout
 from .remembering import Item, Taken, count, remember
+from .seen import Bloom
 
 if TYPE_CHECKING:
     from ..registry import Registry
@@ -97,88 +98,95 @@ class Labels:
         if connection.execute(select(models.c.name).where(models.c.name == model)).first() is None:
             return [Taken("unknown-model", f"the registry has no model {model!r}")] * len(given)
         now = self._clock(connection) if now is None else now
-        taken: dict[int, Taken] = {}
-        predictions = self._predictions(model, given, taken)
-        locked = {number: rows.lock(connection, number) for number in sorted({p.rollout for _, p in predictions} - {0})}
-        running = {
-            number: one for number, one in locked.items() if one is not None and one.model == model and one.running
-        }
-        filters = {number: self._filters.catch_up(connection, number) for number in running}
-        items = self._items(connection, model, given, predictions, running, now, taken)
-        new = remember(connection, model, items, now, taken)
-        self._give_evidence(connection, new, running, filters, now, alone)
-        count(connection, model, taken)
-        return [taken[place] for place in range(len(given))]
+        call = _Call(connection, model, now, given)
+        predictions = call.read(self._key)
+        call.lock({prediction.rollout for _, prediction in predictions} - {0})
+        filters = {number: self._catch_up(connection, one) for number, one in call.rollouts.items()}
+        new = remember(connection, model, call.items(predictions, self._questions, self._max_age), now, call.taken)
+        for number, labelled in _by_rollout(new).items():
+            rollout = call.rollouts[number]
+            evidence, tally = rollout.evidence, rollout.tally
+            add_labels(
+                connection, rollout, labelled, evidence, tally, KeyLog(connection, number, filters[number], tally)
+            )
+            conclude(connection, rollout, evidence, tally, now=now, who=self._who, alone=alone)
+        count(connection, model, call.taken)
+        return [call.taken[place] for place in range(len(given))]
 
-    def _predictions(
-        self, model: str, given: Sequence[tuple[str, object]], taken: dict[int, Taken]
-    ) -> list[tuple[int, Prediction]]:
+    def _catch_up(self, connection: Connection, rollout: Rollout) -> Mapping[str, Bloom]:
+        if rollout.running:
+            return self._filters.catch_up(connection, rollout.id)
+        self._filters.forget(rollout.id)
+        return {}
+
+
+class _Call:
+    """What is given in one call, and what becomes of it, within its transaction."""
+
+    def __init__(self, connection: Connection, model: str, now: datetime, given: Sequence[tuple[str, object]]) -> None:
+        self.taken: dict[int, Taken] = {}
+        """By the place of the label."""
+        self.rollouts: dict[int, Rollout] = {}
+        """Those of the model that predictions were part of; locked, and some of them have ended."""
+        self._connection, self._model, self._now, self._given = connection, model, now, given
+
+    def read(self, key: bytes) -> list[tuple[int, Prediction]]:
         """What the ids say, with the place of each; `taken` gets those that say nothing."""
         found = []
-        tag = tag_of(model)
-        for place, (text, _) in enumerate(given):
+        tag = tag_of(self._model)
+        for place, (text, _) in enumerate(self._given):
             try:
-                prediction = read_id(self._key, text)
+                prediction = read_id(key, text)
             except FeedbackError as error:
-                taken[place] = Taken("forged", error.reason)
+                self.taken[place] = Taken("forged", error.reason)
                 continue
             if prediction.model_tag == tag:
                 found.append((place, prediction))
             else:
-                taken[place] = Taken("unknown-model", f"the id is of another model than {model!r}")
+                self.taken[place] = Taken("unknown-model", f"the id is of another model than {self._model!r}")
         return found
 
-    def _items(
-        self,
-        connection: Connection,
-        model: str,
-        given: Sequence[tuple[str, object]],
-        predictions: Sequence[tuple[int, Prediction]],
-        running: Mapping[int, Rollout],
-        now: datetime,
-        taken: dict[int, Taken],
+    def lock(self, numbers: Collection[int]) -> None:
+        """In one order for all callers, so that no two wait for each other."""
+        for number in sorted(numbers):
+            rollout = rows.lock(self._connection, number)
+            if rollout is not None and rollout.model == self._model:
+                self.rollouts[number] = rollout
+
+    def items(
+        self, predictions: Sequence[tuple[int, Prediction]], questions: Questions, max_age: timedelta
     ) -> list[Item]:
         """Those whose label means something; `taken` gets the others."""
         items = []
-        oldest = (now - self._max_age).timestamp()
         for place, prediction in predictions:
-            question = self._questions.of(connection, model, prediction.version)
+            question = questions.of(self._connection, self._model, prediction.version)
             if question is None:
-                taken[place] = Taken("unusable", f"the package of {model}:{prediction.version} is gone")
+                gone = f"the package of {self._model}:{prediction.version} is gone"
+                self.taken[place] = Taken("unusable", gone)
                 continue
-            rollout = running.get(prediction.rollout)
+            rollout = self.rollouts.get(prediction.rollout)
             if rollout is not None:
                 question = replace(question, error_scale=rollout.spec.error_scale)
             try:
-                truth = question.truth(given[place][1])
+                truth = question.truth(self._given[place][1])
             except FeedbackError as error:
-                taken[place] = Taken("unusable", error.reason)
+                self.taken[place] = Taken("unusable", error.reason)
                 continue
-            late = f"rollout {prediction.rollout} has ended" if prediction.rollout and rollout is None else ""
-            if prediction.at < oldest:
-                late = f"the prediction is older than {self._max_age.days} days"
+            late = self._late(prediction, rollout, max_age)
             items.append(Item(place, digest_of_id(prediction.unique), prediction, truth, question, late))
         return items
 
-    def _give_evidence(
-        self,
-        connection: Connection,
-        items: Sequence[Item],
-        running: Mapping[int, Rollout],
-        filters: Mapping[int, Mapping[str, Any]],
-        now: datetime,
-        alone: bool,
-    ) -> None:
-        by_rollout: dict[int, list[Labelled]] = defaultdict(list)
-        for item in items:
-            if item.prediction.rollout and not item.late:
-                labelled = Labelled(item.digest, item.prediction, item.truth, item.question)
-                by_rollout[item.prediction.rollout].append(labelled)
-        for number, given in by_rollout.items():
-            rollout = running[number]
-            evidence, tally = rollout.evidence, rollout.tally
-            keys = KeyLog(connection, number, filters[number], tally)
-            add_labels(connection, rollout, given, evidence, tally, keys)
-            after = conclude(connection, rollout, evidence, tally, now=now, who=self._who, alone=alone)
-            if not after.running:
-                self._filters.forget(number)
+    def _late(self, prediction: Prediction, rollout: Rollout | None, max_age: timedelta) -> str:
+        if prediction.at < (self._now - max_age).timestamp():
+            return f"the prediction is older than {max_age.days} days"
+        ended = prediction.rollout and (rollout is None or not rollout.running)
+        return f"rollout {prediction.rollout} has ended" if ended else ""
+
+
+def _by_rollout(items: Sequence[Item]) -> dict[int, list[Labelled]]:
+    """Those that give evidence."""
+    found: dict[int, list[Labelled]] = defaultdict(list)
+    for item in items:
+        if item.prediction.rollout and not item.late:
+            found[item.prediction.rollout].append(Labelled(item.digest, item.prediction, item.truth, item.question))
+    return found

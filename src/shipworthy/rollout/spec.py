@@ -12,13 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
-from ..errors import RolloutError
+from .options import PARTS, READERS, refused
 
 Mode: TypeAlias = Literal["shadow", "canary", "ab"]
 Guardrail: TypeAlias = Literal["errors", "latency", "ratio"]
-
-PARTS = 10_000
-"""A share is an exact multiple of 1 / PARTS, so that it has one value wherever it is written, compared or summed."""
 
 _DEFAULT_DELTA: dict[str, float] = {"shadow": 0.01, "canary": 0.02, "ab": 0.02}
 _ONLY_FOR: dict[str, tuple[Mode, ...]] = {
@@ -31,8 +28,6 @@ _ONLY_FOR: dict[str, tuple[Mode, ...]] = {
     "max_pairs": ("shadow",),
 }
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
-_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, None: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +69,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
-            raise _refused("mode", f"is {self.mode!r}", f"choose one of {', '.join(get_args(Mode))}")
+            raise refused("mode", f"is {self.mode!r}", f"choose one of {', '.join(get_args(Mode))}")
         if isinstance(self.delta, float) and math.isnan(self.delta):
             _set(self, "delta", _DEFAULT_DELTA[self.mode])
         _set(self, "ramp", _ramp(self.ramp))
@@ -95,7 +90,7 @@ class Spec:
         _whole("stage_requests", self.stage_requests, 10**9)
         _whole("max_pairs", self.max_pairs, 10**6)
         if not isinstance(self.auto, bool):
-            raise _refused("auto", f"is {self.auto!r}", "give true or false")
+            raise refused("auto", f"is {self.auto!r}", "give true or false")
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -114,11 +109,11 @@ class Spec:
         for name in given:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                raise _refused(name, "is no option", f"did you mean {near[0]}?" if near else f"{', '.join(known)} are")
+                raise refused(name, "is no option", f"did you mean {near[0]}?" if near else f"{', '.join(known)} are")
             modes = _ONLY_FOR.get(name, get_args(Mode))
             if mode in get_args(Mode) and mode not in modes:
-                raise _refused(name, f"means nothing for {mode}", f"leave it out, or choose {' or '.join(modes)}")
-        read = {name: _READERS[name](value) if name in _READERS else value for name, value in given.items()}
+                raise refused(name, f"means nothing for {mode}", f"leave it out, or choose {' or '.join(modes)}")
+        read = {name: READERS[name](value) if name in READERS else value for name, value in given.items()}
         values: dict[str, Any] = {"mode": mode, **read}
         return cls(**values)
 
@@ -134,10 +129,6 @@ class Spec:
         return cls(**values)
 
 
-def _refused(field: str, reason: str, remedy: str) -> RolloutError:
-    return RolloutError(f"rollout.{field}", reason, remedy)
-
-
 def _set(spec: Spec, name: str, value: object) -> None:
     object.__setattr__(spec, name, value)
 
@@ -149,46 +140,46 @@ def _is_number(value: object) -> bool:
 def _number(name: str, value: Any, lowest: float, highest: float) -> float:
     if not _is_number(value) or not lowest <= value <= highest:
         bounds = f"from {lowest:g}" + ("" if math.isinf(highest) else f" to {highest:g}")
-        raise _refused(name, f"is {value!r}", f"give a number {bounds}")
+        raise refused(name, f"is {value!r}", f"give a number {bounds}")
     number: float = float(value)
     return number
 
 
 def _positive(name: str, value: Any) -> float:
     if not _is_number(value) or value <= 0:
-        raise _refused(name, f"is {value!r}", "give a number above zero, or leave it out")
+        raise refused(name, f"is {value!r}", "give a number above zero, or leave it out")
     return float(value)
 
 
 def _whole(name: str, value: object, highest: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= highest:
-        raise _refused(name, f"is {value!r}", f"give a whole number from 1 to {highest}")
+        raise refused(name, f"is {value!r}", f"give a whole number from 1 to {highest}")
 
 
 def _share(name: str, value: Any, *, below: float = math.inf) -> float:
     """`value` as the nearest float to a multiple of 1/PARTS; refused where it is none."""
     if not _is_number(value) or not 0 < value <= 1 or value >= below:
         end = "below 1" if below == 1.0 else "up to 1"
-        raise _refused(name, f"is {value!r}", f"give a share above 0 and {end}, such as 0.25")
+        raise refused(name, f"is {value!r}", f"give a share above 0 and {end}, such as 0.25")
     parts = round(value * PARTS)
     if parts == 0 or abs(value * PARTS - parts) > 1e-6:
-        raise _refused(name, f"is {value!r}", f"give a multiple of {1 / PARTS:g}, so that it means the same everywhere")
+        raise refused(name, f"is {value!r}", f"give a multiple of {1 / PARTS:g}, so that it means the same everywhere")
     share: float = parts / PARTS
     return share
 
 
 def _ramp(value: Any) -> tuple[float, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
-        raise _refused("ramp", f"is {value!r}", "give the shares of the stages, such as 0.01, 0.05, 0.25, 0.5")
+        raise refused("ramp", f"is {value!r}", "give the shares of the stages, such as 0.01, 0.05, 0.25, 0.5")
     shares = tuple(_share("ramp", share, below=1.0) for share in value)
     if any(later <= earlier for earlier, later in pairwise(shares)):
-        raise _refused("ramp", f"is {', '.join(f'{share:g}' for share in shares)}", "let every stage be above the last")
+        raise refused("ramp", f"is {', '.join(f'{share:g}' for share in shares)}", "let every stage be above the last")
     return shares
 
 
 def _header(value: object) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-        raise _refused("key_header", f"is {value!r}", "give the name of an HTTP header, such as x-user")
+        raise refused("key_header", f"is {value!r}", "give the name of an HTTP header, such as x-user")
     return value.lower()
 
 
@@ -196,63 +187,5 @@ def _guardrails(value: Any) -> tuple[Guardrail, ...]:
     known = get_args(Guardrail)
     unknown = [name for name in value if name not in known]
     if isinstance(value, str) or unknown:
-        raise _refused("guardrails", f"is {value!r}", f"choose of {', '.join(known)}")
+        raise refused("guardrails", f"is {value!r}", f"choose of {', '.join(known)}")
     return tuple(name for name in known if name in value)
-
-
-def _read_ramp(value: object) -> object:
-    """A text is in percent. The last stage of 100 % is left out: it is the promotion."""
-    if not isinstance(value, str):
-        return tuple(value) if isinstance(value, Sequence) else value
-    try:
-        percents = [float(part.strip().removesuffix("%")) for part in value.split(",")]
-    except ValueError:
-        raise _refused("ramp", f"is {value!r}", "give percents, such as 1,5,25,50") from None
-    if max(percents) < 1:
-        raise _refused("ramp", f"is {value!r}, all below 1 percent", "give percents, such as 1,5,25,50")
-    stages = percents[:-1] if percents[-1] == 100 else percents
-    if not stages:
-        raise _refused("ramp", "has no stage before 100 percent", "that is a promotion: shipworthy promote")
-    return tuple(round(percent * PARTS / 100, 6) / PARTS for percent in stages)
-
-
-def _read_share(name: str) -> Any:
-    def read(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            number = float(value.removesuffix("%"))
-        except ValueError:
-            raise _refused(name, f"is {value!r}", "give a share such as 0.25 or 25%") from None
-        return round(number * PARTS / 100, 6) / PARTS if value.endswith("%") else number
-
-    return read
-
-
-def _read_seconds(name: str) -> Any:
-    def read(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        found = _DURATION.fullmatch(value.strip())
-        if found is None:
-            raise _refused(name, f"is {value!r}", "give a time such as 90s, 30m, 24h or 7d")
-        return float(found[1]) * _SECONDS[found[2]]
-
-    return read
-
-
-def _read_names(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip() not in ("", "none"))
-    return tuple(value) if isinstance(value, Sequence) else value
-
-
-_READERS: dict[str, Any] = {
-    "ramp": _read_ramp,
-    "share": _read_share("share"),
-    "shadow_rate": _read_share("shadow_rate"),
-    "shadow_budget": _read_share("shadow_budget"),
-    "stage_seconds": _read_seconds("stage_seconds"),
-    "timeout_s": _read_seconds("timeout_s"),
-    "guardrails": _read_names,
-}

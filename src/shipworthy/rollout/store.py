@@ -210,7 +210,10 @@ class Rollouts:
                 pairs.keep(connection, number, waiting, tally, most=rollout.spec.max_pairs, now=now)
             seen = rollout.stage_seen + requests_at(rollout.share, observed.assigned)
             rollout = replace(rollout, stage_seen=seen)
-        return conclude(connection, rollout, evidence, tally, now=now, who=self._who, alone=alone)
+        after = conclude(connection, rollout, evidence, tally, now=now, who=self._who, alone=alone)
+        if not after.running:
+            self._filters.forget(number)
+        return after
 
 
 def once_decided(attempt: Callable[[bool], Rollout]) -> Rollout:

@@ -48,16 +48,20 @@ class Scheduler:
         self._clock = 0.0
         self._queues: dict[Queue, Usage] = {}
         self._only: Queue | None = None
+        self._wide = 0
+        """Queues whose batches keep cores busy."""
 
     def add(self, queue: Queue) -> None:
         """Serve a queue from now on."""
         queue.served = self._clock
         self._queues[queue] = Usage()
+        self._wide += queue.cores > 0.0
         self._only = queue if len(self._queues) == 1 else None
 
     def remove(self, queue: Queue) -> None:
         """Forget a queue that is empty."""
         del self._queues[queue]
+        self._wide -= queue.cores > 0.0
         self._only = None
         if len(self._queues) == 1:
             self._only = next(iter(self._queues))
@@ -85,7 +89,7 @@ class Scheduler:
                 queue.served = self._clock
             self._clock = queue.served
             queue.served += cores * (batch.expected - now)
-            if self._only is None:
+            if cores and self._only is None:
                 self._even(now)
             return batch
         return None
@@ -105,7 +109,8 @@ class Scheduler:
         if queue.cores and spent is not None:
             queue.served += queue.cores * (spent - (batch.expected - batch.started))
             self._queues[queue].add(queue.cores * spent, now)
-        if self._only is None:
+        # What needs no core changes nothing for those that do.
+        if queue.cores and self._only is None:
             self._even(now)
 
     def _turn(self, threaded: bool) -> Queue | None:
@@ -113,11 +118,15 @@ class Scheduler:
         if only is not None:
             return only if _is_ready(only, threaded) else None
         ready = [queue for queue in self._queues if _is_ready(queue, threaded)]
+        if len(ready) < 2:
+            return ready[0] if ready else None
         # What needs no core waits for none.
-        return min(ready, key=lambda queue: (queue.cores > 0.0, max(queue.served, self._clock)), default=None)
+        return min(ready, key=lambda queue: (queue.cores > 0.0, max(queue.served, self._clock)))
 
     def _longest(self, queue: Queue, now: float) -> float:
         """How long others can wait for a core; they should not miss their deadlines for a large batch."""
+        if not self._wide:
+            return inf
         patience = [
             other.plan.patience
             for other, usage in self._queues.items()

@@ -11,7 +11,7 @@ from starlette.types import Receive
 
 from ..contract import Array
 from ..encode import stack
-from ..predict.answers import Naming, Row
+from ..predict.answers import Row
 from ..predict.requests import Request as Instances
 from .bodies import JSON, parse
 from .engine import Ran
@@ -70,12 +70,9 @@ async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | 
 
 def answer(lane: Lane, head: Head, ran: Ran, digits: int | None) -> bytes:
     """The body of an answer for one instance, whose value is in the head."""
-    return lane.predictor.encode(ran.answers, many=False, round=digits, naming=_naming(lane, head, (head.value,)))
-
-
-def _naming(lane: Lane, head: Head, instances: Sequence[object]) -> Naming | None:
     assigned = head.assigned
-    return lane.naming if assigned is None else assigned.naming(instances)
+    naming = lane.naming if assigned is None else assigned.naming((head.value,))
+    return lane.predictor.encode(ran.answers, many=False, round=digits, naming=naming)
 
 
 def _is_json(content_type: str) -> bool:
@@ -118,5 +115,5 @@ def _answers(
     for (places, _), ran in zip(groups, runs, strict=True):
         placed.update(zip(places, ran.answers, strict=True))
     rows = [placed[place] for place in range(len(placed))]
-    naming = _naming(lane, head, asked.instances)
+    naming = lane.naming if head.assigned is None else head.assigned.naming(asked.instances)
     return lane.predictor.encode(rows, many=asked.many, round=digits, naming=naming)

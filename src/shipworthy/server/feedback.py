@@ -7,10 +7,10 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError, Problem, RegistryError
 from .bodies import read_body, read_json
@@ -33,6 +33,8 @@ MANY = "feedback"
 WAITING = 64
 """So many requests with labels may wait for the registry."""
 _LOG = logging.getLogger("shipworthy.server")
+_Whole: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 _LABEL_SHOWN = {"description": "What was true: the class by name or index, the number, or the classes."}
 
 
@@ -42,8 +44,8 @@ class Item(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     prediction_id: str
-    label: int | float | str | list[int | str] | None = None
-    loss: float | None = None
+    label: _Whole | _Finite | str | list[_Whole | str] | None = None
+    loss: _Finite | None = None
     """From 0 (right) to 1, for tasks whose answers no label judges."""
 
 

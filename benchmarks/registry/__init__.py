@@ -1,0 +1,1 @@
+"""How long a registry takes to answer when it has many versions."""

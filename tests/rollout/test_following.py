@@ -1,0 +1,514 @@
+"""Servers that follow a registry: what it says is served soon, without a lost request; and what happens where it cannot
+be."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from following_cases import FEATURES, WITHOUT_ENGINE, Following, copied, following, graph_of, make_registry
+from lifecycle_cases import Load, serving, until
+from live_cases import KEY, lane
+from live_cases import rollout as a_rollout
+
+from rollout_world import MODEL, completed, signed
+from rollout_world import make_registry as make_world
+from shipworthy.compose import Registered
+from shipworthy.errors import EngineError, RegistryError, ServeError
+from shipworthy.registry import Registry
+from shipworthy.rollout import Rollouts, Spec, prediction_key
+from shipworthy.rollout import following as room
+from shipworthy.rollout import receiving as receiving_room
+from shipworthy.rollout.following import UNTOLD, Followed, Follower
+from shipworthy.rollout.live import Router
+from shipworthy.rollout.observed import Observed
+from shipworthy.rollout.receiving import Receiver
+
+SOON_S = 2.0
+"""So soon a promotion has to be live."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A registry, and the folder in which its packages were made."""
+    work = tmp_path_factory.mktemp("packages")
+    return make_registry(tmp_path_factory.mktemp("made") / "registry", work), work
+
+
+@pytest.fixture
+def folder(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SHIPWORTHY_USER", "tester")
+    return copied(made[0], tmp_path / "registry")
+
+
+@pytest.fixture
+def registry(folder: Path) -> Iterator[Registry]:
+    with Registry(folder, who="operator") as opened:
+        yield opened
+
+
+def kinds(registry: Registry, kind: str) -> list[Any]:
+    return [event for event in registry.history("iris") if event.kind == kind]
+
+
+def test_a_promotion_is_live_soon_and_loses_no_request(folder: Path, registry: Registry) -> None:
+    with following(folder) as server, Load(server.server.url.rsplit(":", 1)[1], clients=3) as load:  # type: ignore[arg-type]
+        for version in (2, 3):
+            registry.promote(f"iris:{version}")
+            assert until(lambda version=version: server.version() == str(version), SOON_S) < SOON_S
+            assert {server.version() for _ in range(20)} == {str(version)}, "the one before has gone"
+        registry.rollback("iris")
+        until(lambda: server.version() == "2", SOON_S)
+        load.stop()
+        assert set(load.outcomes) == {200} and load.outcomes[200] > 50
+        assert [*server.parts.upstream._references] == ["iris"]
+
+
+def test_a_promotion_is_live_soon_on_every_worker(folder: Path, registry: Registry, tmp_path: Path) -> None:
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    with serving("iris", "--registry", folder, "--workers", 2, env=env) as server:
+        assert server.versions() == {"1"}
+        with Load(server.port, clients=2) as load, Load(server.port, clients=1, keep=False) as fresh:
+            registry.promote("iris:2", why="better")
+            until(lambda: server.versions(8) == {"2"}, SOON_S)
+            assert server.versions() == {"2"}
+        assert set(load.outcomes) | set(fresh.outcomes) == {200}
+
+
+def test_a_version_that_is_named_by_its_number_stays(folder: Path, registry: Registry) -> None:
+    with following(folder, "iris:1") as server:
+        registry.promote("iris:2")
+        Rollouts(registry).start("iris", "iris:3", Spec("ab"))
+        newest = registry.newest_event()
+        until(lambda: server.follower._newest == newest)
+        assert {server.version() for _ in range(5)} == {"1"}
+        assert server.trials == {}
+
+
+def test_another_alias_is_followed_and_takes_part_in_no_rollout(folder: Path, registry: Registry) -> None:
+    registry.promote("iris:2", alias="staging")
+    with following(folder, "iris@staging") as server:
+        Rollouts(registry).start("iris", "iris:3", Spec("ab"))
+        registry.promote("iris:3", alias="staging")
+        until(lambda: server.version() == "3", SOON_S)
+        assert server.trials == {}
+
+
+def test_what_this_host_cannot_serve_is_recorded_once_and_tried_again(
+    folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "RETRY_S", 0.2)
+    tried: list[str] = []
+    with following(folder) as server:
+        offered = Followed.offered
+        monkeypatch.setattr(Followed, "offered", lambda self, name: (tried.append(name), offered(self, name))[1])
+        registry.promote(f"iris:{WITHOUT_ENGINE}")
+        until(lambda: len(tried) >= 3)
+        assert server.version() == "1"
+        [event] = kinds(registry, "load-failed")
+        assert (event.version, event.details["process"] > 0) == (WITHOUT_ENGINE, True)
+        assert "does not know the engine 'tensorrt'" in event.why
+        index = server.http.post("/v2/repository/index", json={}).json()
+        assert [(one["name"], one["state"]) for one in index] == [("iris", "READY"), ("iris", "UNAVAILABLE")]
+        registry.promote("iris:2")
+        until(lambda: server.version() == "2", SOON_S)
+
+
+def test_a_damaged_file_keeps_the_old_version_until_it_is_mended(
+    made: tuple[Path, Path], folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "RETRY_S", 0.2)
+    with following(folder) as server:
+        graph = graph_of(folder, made[1])
+        whole = graph.read_bytes()
+        graph.chmod(0o600)
+        for spoilt in (whole[:-1] + bytes([whole[-1] ^ 1]), None):
+            graph.unlink() if spoilt is None else graph.write_bytes(spoilt)
+            known = len(kinds(registry, "load-failed"))
+            registry.promote(f"iris:{2 if spoilt is not None else 3}")
+            until(lambda known=known: len(kinds(registry, "load-failed")) == known + 1)
+            time.sleep(0.7)
+            assert len(kinds(registry, "load-failed")) == known + 1, "it was tried again since, and said once"
+            assert server.version() == "1"
+        graph.write_bytes(whole)
+        until(lambda: server.version() == "3")
+
+
+def test_a_failure_that_nobody_foresaw_is_not_the_last_attempt(
+    folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(room, "RETRY_S", 0.2)
+    with following(folder) as server:
+        offered, fails = Followed.offered, [OSError(28, "No space left on device")]
+
+        def full(self: Followed, name: str) -> Any:
+            if fails:
+                raise fails.pop()
+            return offered(self, name)
+
+        monkeypatch.setattr(Followed, "offered", full)
+        registry.promote("iris:2")
+        until(lambda: server.version() == "2")
+        assert "following the registry failed, and goes on" in caplog.text
+
+
+class Away:
+    """A registry that is out of reach for a while."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+
+    def cut(self, parts: Registered) -> None:
+        follower: Any = parts._follower
+        for owner, name in ((follower._registry, "newest_event"), (follower._rollouts, "merge")):
+            setattr(owner, name, self._through(getattr(owner, name)))
+
+    def _through(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*arguments: Any) -> Any:
+            if self.is_away:
+                raise RegistryError("the registry", "cannot be reached", "start it")
+            return work(*arguments)
+
+        return asked
+
+
+def test_a_registry_out_of_reach_costs_nothing_but_time(
+    folder: Path, registry: Registry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is served stays; it is said once; and what was seen meanwhile is told later."""
+    monkeypatch.setattr(room, "TELL_S", 0.2)
+    caplog.set_level(logging.INFO, "shipworthy.rollout")
+    rollouts, away = Rollouts(registry), Away()
+    with following(folder, before=away.cut) as server:
+        rollout = rollouts.start("iris", "iris:2", Spec("ab"))
+        until(lambda: server.trials)
+        asked = Counter(server.version() for _ in range(40))
+        until(lambda: sum(rollouts.get(rollout.id).tally.assigned) == 40)
+        away.is_away = True
+        until(lambda: "out of reach" in caplog.text)
+        for _ in range(30):
+            asked += Counter(server.version() for _ in range(4))
+            time.sleep(0.04)
+        assert caplog.text.count("out of reach") == 1
+        assert sum(rollouts.get(rollout.id).tally.assigned) == 40
+        waiting = server.follower._untold[rollout.id]
+        assert 3 <= len(waiting) <= UNTOLD, "it is taken also while nothing can be read"
+        away.is_away = False
+        until(lambda: sum(rollouts.get(rollout.id).tally.assigned) == 160)
+        until(lambda: "the registry is back" in caplog.text)
+        assert caplog.text.count("the registry is back") == 1
+        registry.promote("iris:3")
+        until(lambda: server.version() == "3", SOON_S)
+    tally = rollouts.get(rollout.id).tally
+    assert tally.assigned == tally.completed == [asked["1"], asked["2"]]
+
+
+def test_of_what_cannot_be_told_a_minute_is_kept(folder: Path, registry: Registry) -> None:
+    away, told = True, list[Observed]()
+
+    def merge(number: int, observed: Observed) -> Any:
+        if away:
+            raise RegistryError("the registry", "cannot be reached", "start it")
+        told.append(observed)
+        return rollout
+
+    follower = Follower(registry, SimpleNamespace(merge=merge), Router(KEY))  # type: ignore[arg-type]
+    rollout = a_rollout()
+    for turn in range(200):
+        with pytest.raises(RegistryError):
+            follower._merge(rollout, lambda turn=turn: Observed(completed=completed([True] * turn)))
+    away = False
+    follower._merge(rollout, Observed)
+    assert [len(one.completed) for one in told] == [*range(201 - UNTOLD, 200), 0]
+    assert len({one.worker for one in told}) == 1
+    assert [one.number for one in told] == [*range(202 - UNTOLD, 202)], "in their order, so that each counts once"
+    follower._thread.shutdown()
+
+
+def test_models_are_told_of_whatever_becomes_of_others(folder: Path, registry: Registry) -> None:
+    """And what was taken of all of them is kept, where none can be told."""
+    router = Router(KEY)
+    for name in ("one", "two"):
+        lanes = {"2": lane(version=2), "1": lane()}
+        router.running[name] = a_rollout(number=len(name + name) + ("one", "two").index(name))
+        router.experiment(name, lanes)
+        trial: Any = router.trials[name][1]
+        trial.assign({})
+    told = []
+
+    def merge(number: int, observed: Observed) -> Any:
+        told.append((number, len(observed.assigned)))
+        if number == 6:
+            raise RegistryError("the registry", "cannot be reached", "start it")
+
+    follower = Follower(registry, SimpleNamespace(merge=merge), router)  # type: ignore[arg-type]
+    import asyncio
+
+    with pytest.raises(RegistryError):
+        asyncio.run(follower._tell())
+    assert told == [(6, 1), (7, 1)]
+    assert {number: len(waiting) for number, waiting in follower._untold.items()} == {6: 1, 7: 0}
+    router.running.clear()
+    router.trials.clear()
+    asyncio.run(follower._tell())
+    assert follower._untold == {}, "nothing is kept of what has ended"
+    follower._thread.shutdown()
+
+
+def test_what_is_seen_is_told_while_a_version_is_loaded(
+    folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "TELL_S", 0.1)
+    rollouts, go, loading = Rollouts(registry), threading.Event(), threading.Event()
+    with following(folder) as server:
+        rollout = rollouts.start("iris", "iris:2", Spec("ab"))
+        until(lambda: server.trials)
+        offered = Followed.offered
+
+        def slowly(self: Followed, name: str) -> Any:
+            loading.set()
+            assert go.wait(20)
+            return offered(self, name)
+
+        monkeypatch.setattr(Followed, "offered", slowly)
+        registry.promote("iris:2", alias="staging")
+        assert loading.wait(5)
+        for _ in range(10):
+            server.ask()
+        until(lambda: sum(rollouts.get(rollout.id).tally.completed) == 10)
+        go.set()
+
+
+def test_a_challenger_that_cannot_be_loaded_has_lost(folder: Path, registry: Registry) -> None:
+    rollouts = Rollouts(registry)
+    with following(folder) as server, Load(server.server.url.rsplit(":", 1)[1], clients=2) as load:  # type: ignore[arg-type]
+        rollout = rollouts.start("iris", f"iris:{WITHOUT_ENGINE}", Spec("canary", auto=True))
+        until(lambda: not rollouts.get(rollout.id).running, SOON_S)
+        until(lambda: server.parts.router.running == {})
+        assert server.trials == {}
+        load.stop()
+        assert set(load.outcomes) == {200} and server.version() == "1"
+    _lost(registry, rollout.id)
+
+
+def test_a_challenger_that_cannot_be_loaded_does_not_keep_a_server_from_starting(
+    folder: Path, registry: Registry
+) -> None:
+    rollout = Rollouts(registry).start("iris", f"iris:{WITHOUT_ENGINE}", Spec("shadow", auto=True))
+    with following(folder) as server:
+        assert server.version() == "1"
+        until(lambda: server.parts.router.running == {})
+    _lost(registry, rollout.id)
+
+
+def _lost(registry: Registry, number: int) -> None:
+    after = Rollouts(registry).get(number)
+    assert (after.state, registry.aliases("iris")) == ("rollback", {"champion": 1})
+    assert f"a server refuses iris:{WITHOUT_ENGINE}" in after.reason and "tensorrt" in after.reason
+    assert len(kinds(registry, "load-failed")) == len(kinds(registry, "rollout-ended")) == 1
+
+
+def test_a_challenger_whose_files_are_out_of_reach_has_not_lost(
+    folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "RETRY_S", 0.2)
+    rollouts = Rollouts(registry)
+    with following(folder) as server:
+        pull, away = Registry.pull, True
+
+        def cut(self: Registry, name: Any, *more: Any) -> Path:
+            if away and str(name) == "iris:2":
+                raise RegistryError("s3://bucket", "cannot be reached", "check the address")
+            return pull(self, name, *more)
+
+        monkeypatch.setattr(Registry, "pull", cut)
+        rollout = rollouts.start("iris", "iris:2", Spec("ab"))
+        until(lambda: kinds(registry, "load-failed"))
+        assert server.version() == "1" and server.trials == {}
+        assert rollouts.get(rollout.id).running
+        away = False
+        until(lambda: server.trials)
+        assert len(kinds(registry, "load-failed")) == 1
+
+
+def test_a_champion_that_is_moved_by_hand_ends_its_rollout(
+    folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody tries the versions any more; it must not stay there for ever, and keep the next one from beginning."""
+    monkeypatch.setattr(room, "TELL_S", 0.2)
+    rollouts = Rollouts(registry)
+    with following(folder) as server:
+        rollout = rollouts.start("iris", "iris:2", Spec("ab"))
+        until(lambda: server.trials)
+        registry.promote("iris:3")
+        until(lambda: not rollouts.get(rollout.id).running)
+        assert rollouts.get(rollout.id).state == "hold"
+        until(lambda: server.version() == "3" and not server.trials and not server.parts.router.running)
+        again = rollouts.start("iris", "iris:2", Spec("ab"))
+        until(lambda: server.trials)
+        assert server.trials["iris"][0].id == again.id
+
+
+def test_a_rollout_whose_time_is_over_ends(
+    folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "TELL_S", 0.2)
+    rollouts = Rollouts(registry)
+    with following(folder) as server:
+        rollout = rollouts.start("iris", "iris:2", Spec("shadow", timeout_s=1.0))
+        until(lambda: server.trials)
+        until(lambda: not rollouts.get(rollout.id).running, 5)
+        until(lambda: not server.trials)
+        assert (rollouts.get(rollout.id).state, server.version()) == ("hold", "1")
+
+
+def test_a_node_that_restarts_goes_on(folder: Path, registry: Registry) -> None:
+    rollouts = Rollouts(registry)
+    rollout = rollouts.start("iris", "iris:2", Spec("ab"))
+    asked: Counter[str] = Counter()
+    seen: list[dict[str, str]] = []
+    for turn in range(2):
+        with following(folder) as server:
+            assert server.trials, "from the first request on"
+            asked += Counter(server.version() for _ in range(30))
+            seen.append({key: str(server.ask(key)["version"]) for key in map(str, range(20))})
+        # What was seen last is told at the end.
+        tally = rollouts.get(rollout.id).tally
+        assert sum(tally.assigned) == sum(tally.completed) == 50 * (turn + 1)
+    assert seen[0] == seen[1] and {"1", "2"} == set(seen[0].values())
+    tally = rollouts.get(rollout.id).tally
+    assert tally.keys == {"assigned": 20, "completed": 20}, "a caller counts once, whatever node it comes to"
+    assert tally.dropped == {"assigned": 20, "completed": 20}
+    keyed = Counter(seen[0].values())
+    assert tally.assigned == [asked[one] + 2 * keyed[one] for one in ("1", "2")]
+
+
+def test_labels_of_answers_are_taken_by_the_server(folder: Path, registry: Registry) -> None:
+    with following(folder) as server:
+        answer = server.ask()
+        item = {"prediction_id": answer["prediction_id"], "label": answer["label"]}
+        for outcome in ("accepted", "duplicate"):
+            said = server.http.post("/models/iris/feedback", json=item)
+            assert (said.status_code, said.json()["outcome"]) == (200, outcome)
+        other = server.http.post("/models/iris/feedback", json={**item, "label": "setosa"})
+        assert other.status_code == 409, other.text
+        forged = item["prediction_id"][:-1] + ("A" if item["prediction_id"][-1] != "A" else "B")
+        assert server.http.post("/models/iris/feedback", json={**item, "prediction_id": forged}).status_code == 422
+        wrong = server.http.post("/models/iris/feedback", json={**item, "label": "tulip"})
+        assert wrong.status_code == 422 and "tulip" in wrong.json()["detail"]
+
+
+def test_a_model_that_is_taken_out_comes_back_with_its_rollout(folder: Path, registry: Registry) -> None:
+    rollouts = Rollouts(registry)
+    rollouts.start("iris", "iris:2", Spec("shadow"))
+    with following(folder) as server:
+        for _ in range(20):
+            server.ask()
+        server.server.unload("iris")
+        assert server.trials == {}
+        assert server.http.post("/predict", json=FEATURES).status_code == 404
+        server.server.load("iris")
+        until(lambda: server.trials)
+        assert server.version() == "1"
+
+
+def test_a_server_that_stops_in_a_rollout_leaves_no_thread(folder: Path, registry: Registry) -> None:
+    Rollouts(registry).start("iris", "iris:2", Spec("shadow", shadow_budget=1.0))
+    before = {thread.name for thread in threading.enumerate()}
+    for _ in range(2):
+        with following(folder) as server, Load(server.server.url.rsplit(":", 1)[1], clients=2):  # type: ignore[arg-type]
+            until(lambda: server.trials)
+            time.sleep(0.1)
+        left = {thread.name for thread in threading.enumerate()} - before
+        assert not {name for name in left if name.startswith("shipworthy")}, left
+
+
+def test_names_that_cannot_be_followed_are_refused(folder: Path, registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(ServeError, match="is named twice: iris@champion and iris:2"), following(
+        folder, "iris", "iris:2"
+    ):
+        pass
+    with pytest.raises(RegistryError, match="roses"), following(folder, "roses"):
+        pass
+    with pytest.raises(RegistryError, match="is no registry yet"), following(tmp_path / "none", "iris"):
+        pass
+    registry.move("iris", "champion", None, expected=1)
+    with pytest.raises(RegistryError, match="promote"), following(folder, "iris"):
+        pass
+
+
+def test_a_refusal_that_could_not_be_told_is_told_later(folder: Path, registry: Registry) -> None:
+    notes: list[str] = []
+    away = True
+
+    def note(model: str, kind: str, **_: Any) -> None:
+        if away:
+            raise RegistryError("the registry", "cannot be reached", "start it")
+        notes.append(kind)
+
+    fake: Any = SimpleNamespace(note=note)
+    followed = Followed(fake, SimpleNamespace(), Router(KEY), ["iris"])  # type: ignore[arg-type]
+    error = EngineError("onnxruntime", "cannot open it")
+    followed.refused("iris", "2", error)
+    away = False
+    for _ in range(3):
+        followed.refused("iris", "2", error)
+    assert notes == ["load-failed"]
+    followed.refused("iris", "2", EngineError("onnxruntime", "has another reason"))
+    assert notes == ["load-failed"] * 2
+
+
+def test_every_server_of_a_registry_has_its_key(tmp_path: Path) -> None:
+    with Registry(tmp_path / "one") as one, Registry(tmp_path / "one") as again, Registry(tmp_path / "two") as two:
+        keys: list[bytes] = []
+        asking = [
+            threading.Thread(target=lambda part=part: keys.append(prediction_key(part))) for part in (one, again) * 4
+        ]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join()
+        assert len(keys) == 8 and len(set(keys)) == 1 and len(keys[0]) == 32
+        assert prediction_key(two) not in keys
+
+
+def test_labels_and_losses_on_their_way_to_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make_world(tmp_path / "world") as registry:
+        receiver = Receiver(registry, KEY)
+        ids = [signed({"predicted_class": 0}) for _ in range(4)]
+        taken = receiver.take(
+            MODEL,
+            [(ids[0], "a", None), (ids[1], None, 1.5), (ids[2], None, 0.5), ("forged", 1, None), (ids[3], "z", None)],
+        )
+        assert [one.outcome for one in taken] == ["accepted", "unusable", "accepted", "forged", "unusable"]
+        assert taken[1].reason == "loss is 1.5"
+        assert [one.outcome for one in receiver.take(MODEL, [(ids[1], None, -1.0)])] == ["unusable"]
+        assert receiver.take(MODEL, []) == []
+        # What is done now and then comes first: where it fails, none of the labels is kept, as it is said.
+        monkeypatch.setattr(receiving_room, "PRUNE_S", -1.0)
+        pruned = []
+
+        def prune() -> int:
+            pruned.append(True)
+            raise RegistryError("the registry", "cannot be reached", "start it")
+
+        monkeypatch.setattr(receiver._labels, "prune", prune)
+        with pytest.raises(RegistryError):
+            receiver.take(MODEL, [(ids[3], "a", None)])
+        monkeypatch.setattr(receiving_room, "PRUNE_S", 3600.0)
+        assert [one.outcome for one in receiver.take(MODEL, [(ids[3], "a", None)])] == ["accepted"]
+        assert pruned == [True]
+
+
+def test_the_cases_are_what_they_say(folder: Path) -> None:
+    with following(folder) as server:
+        assert isinstance(server, Following)
+        assert server.ask()["variant"] == "onnxruntime-fp32"

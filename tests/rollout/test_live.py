@@ -1,0 +1,325 @@
+"""Trials in a server process: which version a request goes to, and what is told of it."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from live_cases import KEY, lane, rollout
+
+from shipworthy.predict.ids import ALONE, CHALLENGER, CHAMPION, digest_of, read_id, tag_of
+from shipworthy.rollout import live, recorder
+from shipworthy.rollout.live import Router, Split
+from shipworthy.rollout.observed import Observed
+from shipworthy.rollout.recorder import LINGER_S, Recorder, failed
+
+HEADER = b"x-assignment-key"
+NOBODY: dict[bytes, bytes] = {}
+RAMP = (0.01, 0.05, 0.25, 0.5, 0.9)
+
+
+def split(mode: str = "canary", *, number: int = 1, seed: int = 0, **options: Any) -> Split:
+    made = rollout(mode, number=number, **options)
+    target_ms = made.spec.target_ms
+    trial = Split(made, KEY, lane(), lane(version=2), Recorder(None if target_ms is None else target_ms / 1e3))
+    trial._random = np.random.default_rng(seed).random
+    return trial
+
+
+def assigned_to_new(trial: Split, keys: list[bytes | None]) -> list[bool]:
+    return [trial.assign({} if key is None else {HEADER: key}).lane is trial.lanes[1] for key in keys]
+
+
+def within_chance(hits: int, draws: int, share: float) -> bool:
+    """Within 4 standard errors, which a fair draw leaves with a chance of 6e-5."""
+    return abs(hits / draws - share) < 4 * math.sqrt(share * (1 - share) / draws)
+
+
+@pytest.mark.parametrize("share", RAMP)
+def test_shares_by_chance_are_what_they_say(share: float) -> None:
+    hits = assigned_to_new(split(share=share, seed=3), [None] * 20_000)
+    assert within_chance(sum(hits), len(hits), share)
+
+
+@pytest.mark.parametrize("share", RAMP)
+def test_shares_by_key_are_what_they_say(share: float) -> None:
+    hits = assigned_to_new(split(share=share), [b"user-%d" % one for one in range(20_000)])
+    assert within_chance(sum(hits), len(hits), share)
+
+
+def test_who_was_in_the_share_stays_in_it_along_a_ramp() -> None:
+    keys: list[bytes | None] = [b"user-%d" % one for one in range(3000)]
+    trial = split(share=RAMP[0])
+    before = assigned_to_new(trial, keys)
+    for share in RAMP[1:]:
+        assert assigned_to_new(trial, keys) == before, "the same key has the same answer"
+        trial.follow(rollout(share=share))
+        after = assigned_to_new(trial, keys)
+        assert all(now for now, was in zip(after, before, strict=True) if was)
+        assert sum(after) > sum(before)
+        before = after
+
+
+def test_another_process_has_the_same_opinion_and_another_rollout_one_of_its_own() -> None:
+    keys: list[bytes | None] = [b"user-%d" % one for one in range(4000)]
+    first, again, other = (
+        assigned_to_new(split(share=0.5, number=number, seed=seed), keys) for number, seed in ((1, 0), (1, 9), (2, 0))
+    )
+    assert first == again
+    # Whom the last rollout had tried is in the next one by chance.
+    both = sum(one and two for one, two in zip(first, other, strict=True))
+    assert within_chance(both, len(keys), 0.25)
+
+
+def test_an_empty_key_is_none() -> None:
+    """All who send an empty header would be one caller."""
+    trial = split(share=0.5, seed=1)
+    hits = [trial.assign({HEADER: b""}).lane is trial.lanes[1] for _ in range(2000)]
+    assert within_chance(sum(hits), 2000, 0.5)
+    assert set(trial.take()().assigned.digests.tolist()) == {0}
+
+
+def test_ids_say_what_was_assigned() -> None:
+    trial = split(share=0.25, number=7)
+    seen = set()
+    for key in (None, *(b"user-%d" % one for one in range(30))):
+        part = trial.assign({} if key is None else {HEADER: key})
+        new = part.lane is trial.lanes[1]
+        [sealed] = part.naming([{}])([{"predicted_class": 2}])
+        read = read_id(KEY, sealed.decode())
+        assert (read.rollout, read.share, read.value) == (7, 0.25, 2)
+        assert (read.arm, read.version) == ((CHALLENGER, 2) if new else (CHAMPION, 1))
+        assert read.key_digest == (0 if key is None else digest_of(b"7:" + key))
+        seen.add(read.arm)
+    assert seen == {CHAMPION, CHALLENGER}
+
+
+@pytest.mark.parametrize(
+    ("status", "counts"),
+    [(200, False), (400, True), (413, True), (415, True), (422, True), (500, True), (503, True), (504, True)]
+    + [(401, False), (403, False), (404, False), (405, False), (408, False), (421, False), (499, False)],
+)
+def test_statuses_that_count_as_errors(status: int, counts: bool) -> None:
+    assert failed(status) == counts
+    for key in (None, b"user"):
+        trial = split(share=0.5)
+        trial.assign({} if key is None else {HEADER: key}).done(status, 0.1)
+        told = trial.take()()
+        assert (len(told.assigned), len(told.completed)) == (1, 1 if status == 200 or counts else 0)
+        assert told.completed.failed.tolist() == ([counts] if len(told.completed) else [])
+
+
+def account(trial: Split, requests: int, seed: int) -> tuple[list[Any], list[Any]]:
+    """Sends requests of all kinds; gives what has been assigned and completed, as rows."""
+    draw = np.random.default_rng(seed)
+    assigned, completed = [], []
+    for _ in range(requests):
+        key = b"user-%d" % draw.integers(20) if draw.random() < 0.5 else None
+        part = trial.assign({} if key is None else {HEADER: key})
+        new, share = part.lane is trial.lanes[1], trial._share
+        digest = 0 if key is None else digest_of(b"1:" + key)
+        assigned.append((digest, share, new))
+        status, seconds = int(draw.choice([200, 200, 500, 422, 401])), float(draw.random())
+        if draw.random() < 0.9:
+            part.done(status, seconds)
+            if status != 401:
+                slow = int(seconds > 0.6) if status == 200 else -1
+                completed.append((digest, share, new, status != 200, slow))
+    return assigned, completed
+
+
+def rows(told: Observed) -> tuple[list[Any], list[Any]]:
+    one, two = told.assigned, told.completed
+    return (
+        sorted(zip(one.digests.tolist(), one.shares.tolist(), one.new.tolist(), strict=True)),
+        sorted(
+            zip(
+                two.digests.tolist(),
+                two.shares.tolist(),
+                two.new.tolist(),
+                two.failed.tolist(),
+                two.slow.tolist(),
+                strict=True,
+            )
+        ),
+    )
+
+
+def test_what_is_told_is_what_was_done() -> None:
+    trial = split(share=0.25, target_ms=600)
+    for turn in range(5):
+        trial.follow(rollout(share=(0.25, 0.5, 0.5, 0.75, 0.9)[turn]))
+        assigned, completed = account(trial, 200, turn)
+        assert rows(trial.take()()) == (sorted(assigned), sorted(completed))
+    told = trial.take()()
+    assert (len(told.assigned), len(told.completed)) == (0, 0), "nothing is told twice"
+
+
+def test_what_ends_after_the_share_has_changed_is_told_with_its_own() -> None:
+    trial = split(share=0.25, target_ms=600)
+    parts = [trial.assign(NOBODY) for _ in range(40)]
+    trial.follow(rollout(share=0.5))
+    for part in parts:
+        part.done(200, 0.1)
+    told = trial.take()()
+    assert told.assigned.shares.tolist() == told.completed.shares.tolist() == [0.25] * 40
+    assert told.completed.slow.tolist() == [0] * 40
+
+
+def test_the_same_share_again_changes_nothing() -> None:
+    trial = split(share=0.25)
+    arms = trial._old, trial._new
+    trial.follow(rollout(share=0.25))
+    assert (trial._old, trial._new) == arms
+
+
+def test_arms_of_earlier_shares_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(recorder, "time", SimpleNamespace(monotonic=lambda: now))
+    trial = split(share=0.25)
+    early = trial.assign(NOBODY)
+    kept = trial._recorder._arms
+    for turn in range(400):
+        now += 1.0
+        trial.follow(rollout(share=0.3 + 0.1 * (turn % 2)))
+        trial.take()
+    kept = trial._recorder._arms
+    assert len(kept) <= 2 * (LINGER_S + 2)
+    now += LINGER_S
+    trial.take()()
+    trial.take()()
+    assert [arm for arm in trial._recorder._arms] == [trial._old, trial._new]
+    # Who comes after that is not told of, and harms nobody.
+    early.done(200, 1.0)
+    assert len(trial.take()().completed) == 0
+
+
+def test_slow_is_what_was_slow_by_a_limit_that_was_known_before() -> None:
+    trial = split(share=0.5)
+
+    def one_turn(seconds: float, requests: int = 300) -> np.ndarray:
+        for _ in range(requests):
+            trial.assign(NOBODY).done(200, seconds)
+        return trial.take()().completed.slow
+
+    assert set(one_turn(0.1).tolist()) == {-1}, "there is no limit yet"
+    for _ in range(8):
+        one_turn(0.1)
+    # A hundred times as slow, all at once: they do not raise the limit that they are judged by.
+    assert set(one_turn(10.0).tolist()) == {1}
+    for _ in range(12):
+        later = one_turn(10.0)
+    assert set(later.tolist()) == {0}, "later it is what is usual"
+
+
+def test_the_challenger_has_no_say_in_what_is_slow() -> None:
+    trial = split(share=0.5)
+    for _ in range(12):
+        for _ in range(300):
+            part = trial.assign(NOBODY)
+            part.done(200, 5.0 if part.lane is trial.lanes[1] else 0.1)
+        told = trial.take()().completed
+    assert set(told.slow[told.new].tolist()) == {1}
+    assert set(told.slow[~told.new].tolist()) == {0}
+
+
+def test_a_target_is_the_limit_from_the_first_request_on() -> None:
+    trial = split(share=0.5, target_ms=50)
+    for seconds in (0.04, 0.06):
+        trial.assign(NOBODY).done(200, seconds)
+    assert sorted(trial.take()().completed.slow.tolist()) == [0, 1]
+
+
+def test_what_was_taken_is_told_in_its_own_time() -> None:
+    """Requests that come between the taking and the telling belong to the next."""
+    trial = split(share=0.5)
+    trial.assign(NOBODY)
+    tell = trial.take()
+    trial.assign(NOBODY).done(200, 0.1)
+    assert len(tell().assigned) == 1
+    assert len(trial.take()().assigned) == 1
+
+
+def lanes(*versions: int) -> dict[str, Any]:
+    return {str(version): lane(version=version) for version in versions}
+
+
+def test_the_router_names_versions_of_its_registry_only() -> None:
+    router = Router(KEY)
+    named = router.naming("digits", "3")
+    assert named is not None
+    read = read_id(KEY, named([{"predicted_class": 1}])[0].decode())
+    assert (read.version, read.arm, read.rollout, read.model_tag) == (3, ALONE, 0, tag_of("digits"))
+    # Digests of packages that come from elsewhere, one of which happens to have no letter.
+    for version in ("0123456789ab", "123456789012", "000000000000"):
+        assert router.naming("digits", version) is None
+
+
+def test_a_trial_needs_both_its_versions() -> None:
+    router = Router(KEY)
+    served = lanes(2, 1)
+    assert router.experiment("digits", served) is None
+    router.running["digits"] = rollout()
+    assert router.experiment("digits", lanes(1)) is None
+    assert router.experiment("digits", lanes(2)) is None
+    assert router.experiment("rents", served) is None
+    assert router.trials == {}
+    trial = router.experiment("digits", served)
+    assert isinstance(trial, Split) and trial.lanes == (served["1"], served["2"])
+    assert router.trials["digits"][1] is trial
+
+
+def test_a_trial_goes_on_as_long_as_its_versions_do() -> None:
+    router = Router(KEY)
+    router.running["digits"] = rollout(share=0.01)
+    served = lanes(2, 1)
+    trial = router.experiment("digits", served)
+    assert isinstance(trial, Split)
+    trial.assign(NOBODY)
+    router.running["digits"] = rollout(share=0.5)
+    assert router.experiment("digits", served) is trial and trial._share == 0.5
+    assert router.trials["digits"][0].share == 0.5
+    # Other lanes, as of a package that was loaded anew: what was seen with those before is still told.
+    after = router.experiment("digits", lanes(2, 1))
+    assert isinstance(after, Split) and after is not trial
+    assert after.take()().assigned.shares.tolist() == [0.01]
+
+
+def test_a_rollout_that_has_ended_leaves_nothing() -> None:
+    """Its arms would keep the predictors of versions that are not served any more."""
+    router = Router(KEY)
+    for number in range(1, 4):
+        router.running["digits"] = rollout(number=number)
+        trial = router.experiment("digits", lanes(2, 1))
+        assert isinstance(trial, Split)
+        assert trial._recorder is router._recorders["digits"][1]
+    assert list(router._recorders) == ["digits"]
+    router.running.pop("digits")
+    assert router.experiment("digits", lanes(1)) is None
+    assert (router.trials, router._recorders) == ({}, {})
+
+
+def test_another_rollout_has_another_recorder() -> None:
+    router = Router(KEY)
+    router.running["digits"] = rollout(number=1)
+    served = lanes(2, 1)
+    first = router.experiment("digits", served)
+    assert isinstance(first, Split)
+    first.assign(NOBODY)
+    router.running["digits"] = rollout(number=2)
+    second = router.experiment("digits", served)
+    assert isinstance(second, Split) and second is not first
+    assert len(second.take()().assigned) == 0
+
+
+def test_a_model_that_is_taken_out_ends_its_trial() -> None:
+    router = Router(KEY)
+    router.running["digits"] = rollout("shadow")
+    trial = router.experiment("digits", lanes(2, 1))
+    assert isinstance(trial, live.Shadowed)
+    assert router.experiment("digits", {}) is None
+    trial._shadow._thread.join(10)
+    assert not trial._shadow._thread.is_alive() and router.trials == {}

@@ -1,0 +1,217 @@
+"""The route that takes labels: what becomes of them is said, counted, and described."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator
+from typing import Any, get_args
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+from routing_cases import Extras, Kept, catalog_of, version
+from server_cases import assert_problem
+
+from shipworthy.errors import RegistryError
+from shipworthy.server import Settings, create_app
+from shipworthy.server.access import Access
+from shipworthy.server.app import assemble
+from shipworthy.server.feedback import WAITING
+from shipworthy.server.routing import Outcome
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/models/prices/feedback"
+MOST = 20
+STATUS = {
+    "accepted": 200,
+    "duplicate": 200,
+    "late": 200,
+    "contradictory": 409,
+    "forged": 422,
+    "unknown-model": 422,
+    "unusable": 422,
+}
+SLUGS = {409: "conflict", 422: "invalid-input"}
+
+
+@pytest.fixture
+def extras() -> Extras:
+    return Extras()
+
+
+@pytest.fixture
+async def http(extras: Extras) -> AsyncIterator[httpx.AsyncClient]:
+    catalog = catalog_of(extras, version("1"), max_instances=MOST, max_body_bytes=10_000)
+    transport = httpx.ASGITransport(assemble(catalog, Access(None, loopback=False)), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client
+    await catalog.close()
+
+
+def label(name: str = "id", value: object = 1.5) -> dict[str, object]:
+    return {"prediction_id": name, "label": value}
+
+
+async def test_one_of_each_outcome(extras: Extras, http: httpx.AsyncClient) -> None:
+    assert set(STATUS) == set(get_args(Outcome))
+    for outcome, status in STATUS.items():
+        extras.feedback.outcomes = [Kept(outcome, f"it is {outcome}")]
+        answer = await http.post(PATH, json=label())
+        if status == 200:
+            assert (answer.status_code, answer.json()) == (200, {"outcome": outcome, "reason": f"it is {outcome}"})
+        else:
+            assert assert_problem(answer, status, SLUGS[status])["detail"] == f"it is {outcome}"
+    assert extras.feedback.told == [("prices", [("id", 1.5, None)])] * len(STATUS)
+    counted = (await http.get("/metrics")).text
+    for outcome in STATUS:
+        assert f'shipworthy_feedback_labels_total{{model="prices",outcome="{outcome}"}} 1.0' in counted, counted
+
+
+async def test_many_are_told_of_one_by_one(extras: Extras, http: httpx.AsyncClient) -> None:
+    extras.feedback.outcomes = [Kept(outcome, "why" * (outcome != "accepted")) for outcome in STATUS]
+    sent = [label(str(place)) for place in range(len(STATUS))]
+    answer = await http.post(PATH, json={"feedback": sent})
+    assert answer.status_code == 200
+    said = answer.json()
+    assert said["counts"] == dict.fromkeys(STATUS, 1)
+    assert [one["outcome"] for one in said["outcomes"]] == list(STATUS)
+    assert {one["reason"] for one in said["outcomes"][1:]} == {"why"} and said["outcomes"][0]["reason"] == ""
+    assert extras.feedback.told == [("prices", [(str(place), 1.5, None) for place in range(len(STATUS))])]
+    counted = (await http.get("/metrics")).text
+    assert 'shipworthy_feedback_labels_total{model="prices",outcome="late"} 1.0' in counted
+
+
+@pytest.mark.parametrize("value", [3, 3.5, "seven", [1, "two"], [], -(2**63), 0])
+async def test_labels_of_every_kind_come_as_they_are(value: object, extras: Extras, http: httpx.AsyncClient) -> None:
+    assert (await http.post(PATH, json=label(value=value))).status_code == 200
+    [(_, [(_, told, loss)])] = extras.feedback.told
+    assert (told, type(told), loss) == (value, type(value), None)
+
+
+async def test_a_loss_stands_for_a_label(extras: Extras, http: httpx.AsyncClient) -> None:
+    assert (await http.post(PATH, json={"prediction_id": "id", "loss": 0.25})).status_code == 200
+    assert extras.feedback.told == [("prices", [("id", None, 0.25)])]
+
+
+WRONG: dict[str, tuple[object, list[tuple[int, str]]]] = {
+    "no object": ([label()], [(0, "body")]),
+    "a number": (3, [(0, "body")]),
+    "no id": ({"label": 1}, [(0, "prediction_id")]),
+    "an id that is no text": ({"prediction_id": 3, "label": 1}, [(0, "prediction_id")]),
+    "neither": ({"prediction_id": "id"}, [(0, "label")]),
+    "both": ({**label(), "loss": 0.5}, [(0, "label")]),
+    "no label": (label(value=True), [(0, "label")]),
+    "an object as label": (label(value={"a": 1}), [(0, "label")]),
+    "another field": ({**label(), "more": 1}, [(0, "more")]),
+    "none": ({"feedback": []}, [(0, "feedback")]),
+    "no list": ({"feedback": label()}, [(0, "feedback")]),
+    "something beside": ({"feedback": [label()], "prediction_id": "id"}, [(0, "feedback")]),
+    "some of many": (
+        {"feedback": [label(), 3, {"label": 1}, label("x", None)]},
+        [(1, "body"), (2, "prediction_id"), (3, "label")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_what_does_not_fit_is_named(name: str, extras: Extras, http: httpx.AsyncClient) -> None:
+    body, faults = WRONG[name]
+    problem = assert_problem(await http.post(PATH, json=body), 422, "invalid-input")
+    assert [(one["sample_index"], one["field"]) for one in problem["errors"]] == faults
+    assert extras.feedback.told == [], "all or none"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b'{"label": NaN}', b"\xff", b"[" * 1000])
+async def test_what_is_no_json_is_refused(body: bytes, extras: Extras, http: httpx.AsyncClient) -> None:
+    assert_problem(await http.post(PATH, content=body), 400, "malformed")
+    assert extras.feedback.told == []
+
+
+@pytest.mark.parametrize("digits", [20, 400, 4000])
+async def test_numbers_beyond_all_use_are_no_failures(digits: int, extras: Extras, http: httpx.AsyncClient) -> None:
+    for field in ("label", "loss"):
+        body = f'{{"prediction_id": "id", "{field}": 1{"0" * digits}}}'.encode()
+        answer = await http.post(PATH, content=body)
+        # As 64 bits they are a number all the same, or they are none.
+        assert answer.status_code == (200 if digits == 20 else 422), answer.text
+    assert extras.feedback.told == [
+        ("prices", [("id", *given)]) for given in ((1e20, None), (None, 1e20)) if digits == 20
+    ]
+
+
+async def test_too_many_and_too_much_are_refused(extras: Extras, http: httpx.AsyncClient) -> None:
+    enough = [label(str(place)) for place in range(MOST)]
+    assert (await http.post(PATH, json={"feedback": enough})).status_code == 200
+    problem = assert_problem(await http.post(PATH, json={"feedback": [*enough, label()]}), 413, "too-large")
+    assert f"may have {MOST} labels, got {MOST + 1}" in problem["detail"]
+    assert_problem(await http.post(PATH, json=label("x" * 10_000)), 413, "too-large")
+    assert len(extras.feedback.told) == 1
+
+
+async def test_models_that_are_not_there_take_none(http: httpx.AsyncClient) -> None:
+    assert_problem(await http.post("/models/none/feedback", json=label()), 404, "not-found")
+    assert_problem(await http.get(PATH), 405, "method-not-allowed")
+
+
+async def test_a_server_without_a_registry_takes_none() -> None:
+    app = create_app({"prices": version("1")}, settings=Settings())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as http:
+        problem = assert_problem(await http.post(PATH, json=label()), 404, "not-found")
+        assert "serve the model from a registry" in problem["detail"]
+
+
+async def test_labels_that_cannot_be_kept_are_to_be_sent_again(
+    extras: Extras, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    extras.feedback.fails = RegistryError("postgresql://db.example/registry", "cannot be reached", "start it")
+    with caplog.at_level(logging.ERROR, "shipworthy.server"):
+        answer = await http.post(PATH, json=label())
+    problem = assert_problem(answer, 503, "unreachable")
+    assert answer.headers["retry-after"] == "1"
+    assert "db.example" not in problem["detail"] and "db.example" in caplog.text
+    extras.feedback.fails = None
+    assert (await http.post(PATH, json=label())).status_code == 200
+
+
+async def test_what_nobody_foresaw_is_no_secret_told(extras: Extras, http: httpx.AsyncClient) -> None:
+    extras.feedback.fails = ValueError("a secret")
+    assert "secret" not in assert_problem(await http.post(PATH, json=label()), 500, "internal")["detail"]
+
+
+async def test_a_slow_registry_keeps_neither_threads_nor_ever_more_labels(
+    extras: Extras, http: httpx.AsyncClient
+) -> None:
+    """Packages are loaded in the threads that the event loop has for everybody."""
+    go = threading.Event()
+    extras.feedback.wait = lambda: go.wait(20)
+    waiting = [asyncio.create_task(http.post(PATH, json=label(str(place)))) for place in range(WAITING)]
+    await asyncio.sleep(0.1)
+    refused = await http.post(PATH, json=label())
+    assert_problem(refused, 503, "overloaded")
+    assert refused.headers["retry-after"] == "1"
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
+    assert (await http.post("/predict", json={"row": [1.0, 2.0]})).status_code == 200
+    go.set()
+    assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
+    assert [told[0][0] for _, told in extras.feedback.told] == [str(place) for place in range(WAITING)]
+    assert (await http.post(PATH, json=label())).status_code == 200
+
+
+async def test_the_document_describes_it(extras: Extras, http: httpx.AsyncClient) -> None:
+    api: dict[str, Any] = (await http.get("/openapi.json")).json()
+    operation = api["paths"]["/models/{model}/feedback"]["post"]
+    assert {"200", "400", "404", "409", "413", "422", "503"} <= set(operation["responses"])
+    asked, answered = (
+        Draft202012Validator({**one["content"]["application/json"]["schema"], "components": api["components"]})
+        for one in (operation["requestBody"], operation["responses"]["200"])
+    )
+    for body in (label(), {"prediction_id": "id", "loss": 1.0}, {"feedback": [label(), label("x", ["a", 2])]}):
+        asked.validate(body)
+        answer = await http.post(PATH, content=json.dumps(body))
+        assert answer.status_code == 200
+        answered.validate(answer.json())
+    assert not asked.is_valid({"prediction_id": 3, "label": 1})
