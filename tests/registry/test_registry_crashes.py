@@ -81,10 +81,10 @@ class Crew:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
-    """Twelve packages of three models; they share most of their blobs."""
+    """Sixty packages of three models; most pushes need a blob or two that `gc` may just be taking."""
     work = tmp_path_factory.mktemp("packages")
-    names = [(name, card) for name in ("digits", "iris", "wine") for card in ("a", "b", "c", "d")]
-    return tuple(small_packages.make(work / f"{name}-{card}", name=name, card=card) for name, card in names)
+    names = [(name, card) for name in ("digits", "iris", "wine") for card in range(20)]
+    return tuple(small_packages.make(work / f"{name}-{card}", name=name, card=str(card)) for name, card in names)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -105,6 +105,15 @@ def test_going_back_to_before_it_was_taken_away(registry: Registry, package) -> 
         registry.rollback("digits", alias="green")
 
 
+def test_details_of_others_do_not_confuse_it(registry: Registry, package) -> None:
+    folder = package()
+    for number in (1, 2, 3):
+        registry.register(folder)
+        expected = number - 1 or None
+        registry.move("digits", "champion", number, expected=expected, details={"rollback": True})
+    assert registry.rollback("digits").version == 2
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("move"), st.sampled_from(["champion", "challenger"]), st.integers(1, 4) | st.none()),

@@ -61,6 +61,25 @@ def test_a_new_one_must_say_where_packages_are(url: str) -> None:
         Registry(url)
 
 
+def test_many_make_one_registry(url: str, tmp_path: Path) -> None:
+    together, owners = threading.Barrier(6, timeout=20), []
+
+    def open_it() -> None:
+        together.wait()
+        with Registry(url, artifacts=str(tmp_path / "blobs")) as registry, registry.database.read() as connection:
+            owners.append(connection.execute(select(settings.c.value).where(settings.c.key == "id")).scalar())
+
+    threads = [threading.Thread(target=open_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(owners) == 6 and len(set(owners)) == 1
+    with Registry(url) as registry:
+        assert registry.blobs.owner() == owners[0]
+        assert differences(registry) == []
+
+
 def test_events_are_numbered_in_the_order_of_commits(shared: Registry, package) -> None:
     """A writer that began first and commits last has the higher number: who reads never meets a lower one later."""
     shared.register(package())

@@ -65,6 +65,7 @@ class Following:
 
     def __init__(self, server: Server, parts: Registered) -> None:
         self.server, self.parts = server, parts
+        self.port = int(server.url.rsplit(":", 1)[1])
         self.http = httpx.Client(base_url=server.url, timeout=20)
 
     @property

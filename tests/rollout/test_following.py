@@ -3,6 +3,7 @@ be."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -30,6 +31,7 @@ from shipworthy.rollout.following import UNTOLD, Followed, Follower
 from shipworthy.rollout.live import Router
 from shipworthy.rollout.observed import Observed
 from shipworthy.rollout.receiving import Receiver
+from shipworthy.server import process
 
 SOON_S = 2.0
 """So soon a promotion has to be live."""
@@ -46,6 +48,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def folder(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("SHIPWORTHY_USER", "tester")
+    # A server in a test's own process has no clients that are still on their way when it ends.
+    monkeypatch.setattr(process, "PARTING_S", 0.01)
     return copied(made[0], tmp_path / "registry")
 
 
@@ -55,12 +59,16 @@ def registry(folder: Path) -> Iterator[Registry]:
         yield opened
 
 
+def states(server: Following) -> list[str]:
+    return [one["state"] for one in server.http.post("/v2/repository/index", json={}).json()]
+
+
 def kinds(registry: Registry, kind: str) -> list[Any]:
     return [event for event in registry.history("iris") if event.kind == kind]
 
 
 def test_a_promotion_is_live_soon_and_loses_no_request(folder: Path, registry: Registry) -> None:
-    with following(folder) as server, Load(server.server.url.rsplit(":", 1)[1], clients=3) as load:  # type: ignore[arg-type]
+    with following(folder) as server, Load(server.port, clients=3) as load:
         for version in (2, 3):
             registry.promote(f"iris:{version}")
             assert until(lambda version=version: server.version() == str(version), SOON_S) < SOON_S
@@ -93,6 +101,7 @@ def test_a_version_that_is_named_by_its_number_stays(folder: Path, registry: Reg
         assert server.trials == {}
 
 
+@pytest.mark.full
 def test_another_alias_is_followed_and_takes_part_in_no_rollout(folder: Path, registry: Registry) -> None:
     registry.promote("iris:2", alias="staging")
     with following(folder, "iris@staging") as server:
@@ -106,6 +115,7 @@ def test_what_this_host_cannot_serve_is_recorded_once_and_tried_again(
     folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "RETRY_S", 0.2)
+    monkeypatch.setattr(room, "POLL_S", 0.1)
     tried: list[str] = []
     with following(folder) as server:
         offered = Followed.offered
@@ -116,16 +126,17 @@ def test_what_this_host_cannot_serve_is_recorded_once_and_tried_again(
         [event] = kinds(registry, "load-failed")
         assert (event.version, event.details["process"] > 0) == (WITHOUT_ENGINE, True)
         assert "does not know the engine 'tensorrt'" in event.why
-        index = server.http.post("/v2/repository/index", json={}).json()
-        assert [(one["name"], one["state"]) for one in index] == [("iris", "READY"), ("iris", "UNAVAILABLE")]
+        until(lambda: states(server) == ["READY", "UNAVAILABLE"])
         registry.promote("iris:2")
         until(lambda: server.version() == "2", SOON_S)
 
 
+@pytest.mark.full
 def test_a_damaged_file_keeps_the_old_version_until_it_is_mended(
     made: tuple[Path, Path], folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "RETRY_S", 0.2)
+    monkeypatch.setattr(room, "POLL_S", 0.1)
     with following(folder) as server:
         graph = graph_of(folder, made[1])
         whole = graph.read_bytes()
@@ -142,10 +153,12 @@ def test_a_damaged_file_keeps_the_old_version_until_it_is_mended(
         until(lambda: server.version() == "3")
 
 
+@pytest.mark.full
 def test_a_failure_that_nobody_foresaw_is_not_the_last_attempt(
     folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(room, "RETRY_S", 0.2)
+    monkeypatch.setattr(room, "POLL_S", 0.1)
     with following(folder) as server:
         offered, fails = Followed.offered, [OSError(28, "No space left on device")]
 
@@ -185,6 +198,7 @@ def test_a_registry_out_of_reach_costs_nothing_but_time(
 ) -> None:
     """What is served stays; it is said once; and what was seen meanwhile is told later."""
     monkeypatch.setattr(room, "TELL_S", 0.2)
+    monkeypatch.setattr(room, "POLL_S", 0.1)
     caplog.set_level(logging.INFO, "shipworthy.rollout")
     rollouts, away = Rollouts(registry), Away()
     with following(folder, before=away.cut) as server:
@@ -194,21 +208,21 @@ def test_a_registry_out_of_reach_costs_nothing_but_time(
         until(lambda: sum(rollouts.get(rollout.id).tally.assigned) == 40)
         away.is_away = True
         until(lambda: "out of reach" in caplog.text)
-        for _ in range(30):
+        for _ in range(20):
             asked += Counter(server.version() for _ in range(4))
             time.sleep(0.04)
         assert caplog.text.count("out of reach") == 1
         assert sum(rollouts.get(rollout.id).tally.assigned) == 40
         waiting = server.follower._untold[rollout.id]
-        assert 3 <= len(waiting) <= UNTOLD, "it is taken also while nothing can be read"
+        assert 2 <= len(waiting) <= UNTOLD, "it is taken also while nothing can be read"
         away.is_away = False
-        until(lambda: sum(rollouts.get(rollout.id).tally.assigned) == 160)
+        until(lambda: sum(rollouts.get(rollout.id).tally.assigned) == 120)
         until(lambda: "the registry is back" in caplog.text)
         assert caplog.text.count("the registry is back") == 1
+        tally = rollouts.get(rollout.id).tally
+        assert tally.assigned == tally.completed == [asked["1"], asked["2"]]
         registry.promote("iris:3")
         until(lambda: server.version() == "3", SOON_S)
-    tally = rollouts.get(rollout.id).tally
-    assert tally.assigned == tally.completed == [asked["1"], asked["2"]]
 
 
 def test_of_what_cannot_be_told_a_minute_is_kept(folder: Path, registry: Registry) -> None:
@@ -250,8 +264,6 @@ def test_models_are_told_of_whatever_becomes_of_others(folder: Path, registry: R
             raise RegistryError("the registry", "cannot be reached", "start it")
 
     follower = Follower(registry, SimpleNamespace(merge=merge), router)  # type: ignore[arg-type]
-    import asyncio
-
     with pytest.raises(RegistryError):
         asyncio.run(follower._tell())
     assert told == [(6, 1), (7, 1)]
@@ -263,6 +275,7 @@ def test_models_are_told_of_whatever_becomes_of_others(folder: Path, registry: R
     follower._thread.shutdown()
 
 
+@pytest.mark.full
 def test_what_is_seen_is_told_while_a_version_is_loaded(
     folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +302,7 @@ def test_what_is_seen_is_told_while_a_version_is_loaded(
 
 def test_a_challenger_that_cannot_be_loaded_has_lost(folder: Path, registry: Registry) -> None:
     rollouts = Rollouts(registry)
-    with following(folder) as server, Load(server.server.url.rsplit(":", 1)[1], clients=2) as load:  # type: ignore[arg-type]
+    with following(folder) as server, Load(server.port, clients=2) as load:
         rollout = rollouts.start("iris", f"iris:{WITHOUT_ENGINE}", Spec("canary", auto=True))
         until(lambda: not rollouts.get(rollout.id).running, SOON_S)
         until(lambda: server.parts.router.running == {})
@@ -316,10 +329,12 @@ def _lost(registry: Registry, number: int) -> None:
     assert len(kinds(registry, "load-failed")) == len(kinds(registry, "rollout-ended")) == 1
 
 
+@pytest.mark.full
 def test_a_challenger_whose_files_are_out_of_reach_has_not_lost(
     folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "RETRY_S", 0.2)
+    monkeypatch.setattr(room, "POLL_S", 0.1)
     rollouts = Rollouts(registry)
     with following(folder) as server:
         pull, away = Registry.pull, True
@@ -344,6 +359,7 @@ def test_a_champion_that_is_moved_by_hand_ends_its_rollout(
 ) -> None:
     """Nobody tries the versions any more; it must not stay there for ever, and keep the next one from beginning."""
     monkeypatch.setattr(room, "TELL_S", 0.2)
+    monkeypatch.setattr(room, "POLL_S", 0.1)
     rollouts = Rollouts(registry)
     with following(folder) as server:
         rollout = rollouts.start("iris", "iris:2", Spec("ab"))
@@ -357,10 +373,10 @@ def test_a_champion_that_is_moved_by_hand_ends_its_rollout(
         assert server.trials["iris"][0].id == again.id
 
 
-def test_a_rollout_whose_time_is_over_ends(
-    folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.full
+def test_a_rollout_whose_time_is_over_ends(folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "TELL_S", 0.2)
+    monkeypatch.setattr(room, "POLL_S", 0.1)
     rollouts = Rollouts(registry)
     with following(folder) as server:
         rollout = rollouts.start("iris", "iris:2", Spec("shadow", timeout_s=1.0))
@@ -406,6 +422,7 @@ def test_labels_of_answers_are_taken_by_the_server(folder: Path, registry: Regis
         assert wrong.status_code == 422 and "tulip" in wrong.json()["detail"]
 
 
+@pytest.mark.full
 def test_a_model_that_is_taken_out_comes_back_with_its_rollout(folder: Path, registry: Registry) -> None:
     rollouts = Rollouts(registry)
     rollouts.start("iris", "iris:2", Spec("shadow"))
@@ -424,7 +441,7 @@ def test_a_server_that_stops_in_a_rollout_leaves_no_thread(folder: Path, registr
     Rollouts(registry).start("iris", "iris:2", Spec("shadow", shadow_budget=1.0))
     before = {thread.name for thread in threading.enumerate()}
     for _ in range(2):
-        with following(folder) as server, Load(server.server.url.rsplit(":", 1)[1], clients=2):  # type: ignore[arg-type]
+        with following(folder) as server, Load(server.port, clients=2):
             until(lambda: server.trials)
             time.sleep(0.1)
         left = {thread.name for thread in threading.enumerate()} - before
@@ -432,8 +449,9 @@ def test_a_server_that_stops_in_a_rollout_leaves_no_thread(folder: Path, registr
 
 
 def test_names_that_cannot_be_followed_are_refused(folder: Path, registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(ServeError, match="is named twice: iris@champion and iris:2"), following(
-        folder, "iris", "iris:2"
+    with (
+        pytest.raises(ServeError, match="is named twice: iris@champion and iris:2"),
+        following(folder, "iris", "iris:2"),
     ):
         pass
     with pytest.raises(RegistryError, match="roses"), following(folder, "roses"):
@@ -506,9 +524,3 @@ def test_labels_and_losses_on_their_way_to_the_registry(tmp_path: Path, monkeypa
         monkeypatch.setattr(receiving_room, "PRUNE_S", 3600.0)
         assert [one.outcome for one in receiver.take(MODEL, [(ids[3], "a", None)])] == ["accepted"]
         assert pruned == [True]
-
-
-def test_the_cases_are_what_they_say(folder: Path) -> None:
-    with following(folder) as server:
-        assert isinstance(server, Following)
-        assert server.ask()["variant"] == "onnxruntime-fp32"

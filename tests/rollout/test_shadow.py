@@ -265,7 +265,7 @@ def test_it_runs_at_low_priority(trial: Callable[..., Trial]) -> None:
     assert os.getpriority(os.PRIO_PROCESS, number) - os.getpriority(os.PRIO_PROCESS, 0) == shadow.NICE
 
 
-@pytest.mark.parametrize(("budget", "threads"), [(0.25, 1), (0.5, 2)])
+@pytest.mark.parametrize(("budget", "threads"), [(0.25, 1), pytest.param(0.5, 2, marks=pytest.mark.full)])
 def test_a_slow_challenger_takes_no_more_than_its_budget(
     budget: float, threads: int, trial: Callable[..., Trial]
 ) -> None:

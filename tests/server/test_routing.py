@@ -31,6 +31,8 @@ ANSWERED: dict[str, tuple[str, object, bool]] = {
     "v2": ("/v2/models/prices/infer", TENSORS, False),
 }
 """Path, body, and whether answers have ids."""
+WAYS = ["/predict", "/predict?round=9", "/v2/models/prices/infer"]
+"""The short way, the usual one, and the other protocol."""
 
 
 def pair(**options: Any) -> tuple[Any, Any]:
@@ -84,13 +86,10 @@ def test_without_a_trial_the_router_names_answers(monkeypatch: pytest.MonkeyPatc
             assert server.post(path, ROW).json()["prediction_id"] == "prices:3"
 
 
-@pytest.mark.parametrize("way", ["/predict", "/predict?round=9", "/v2/models/prices/infer"])
-def test_whom_the_short_way_leaves_to_the_usual_one_is_asked_for_once(
-    way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whom_the_short_way_leaves_to_the_usual_one_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that is too slow for the event loop is found out about after the assignment."""
     with routed(monkeypatch, version("2", quick=False), version("1")) as server:
-        for arm, tasks in (("2", True), ("1", way != "/predict")):
+        for way, arm, tasks in [(way, arm, arm == "2" or way != WAYS[0]) for way in WAYS for arm in ("2", "1")]:
             answer = server.post(way, TENSORS if "v2" in way else ROW, arm)
             assert answer.status_code == 200
             assert server.trial.assigned == [arm]
@@ -118,12 +117,11 @@ def touchy(feeds: Arrays) -> dict[str, Array]:
         return total(feeds)
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict?round=9"])
 @pytest.mark.parametrize("quick", [True, False], ids=["event loop", "threads"])
-def test_what_is_refused_is_told_once(path: str, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_refused_is_told_once(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     with routed(monkeypatch, *pair(run=touchy, quick=quick), max_body_bytes=500) as server:
         for name, (options, status) in REFUSED.items():
-            for arm in ("1", "2"):
+            for path, arm in zip(WAYS[:2] * 2, "1221", strict=True):
                 server.trial.forget()
                 headers = {"content-type": "application/json", "x-arm": arm, **options.get("headers", {})}
                 answer = server.http.post(path, **{**options, "headers": headers})
@@ -141,12 +139,12 @@ def test_what_v2_refuses_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (server.trial.assigned, told(server)) == (["2"], [("2", status)])
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict?round=9", "/v2/models/prices/infer"])
-def test_who_is_turned_away_counts_for_the_assigned_version(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_turned_away_counts_for_the_assigned_version(monkeypatch: pytest.MonkeyPatch) -> None:
     with routed(monkeypatch, *pair()) as server:
         monkeypatch.setattr(Dispatcher, "admit", lambda *_: Refusal("deadline", 2.0))
-        assert server.post(path, TENSORS if "v2" in path else ROW, "2").status_code == 503
-        assert (server.trial.assigned, told(server)) == (["2"], [("2", 503)])
+        for path in WAYS:
+            assert server.post(path, TENSORS if "v2" in path else ROW, "2").status_code == 503
+            assert (server.trial.assigned, told(server)) == (["2"], [("2", 503)])
 
 
 def test_a_deadline_that_passes_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,9 +168,8 @@ def test_a_deadline_that_passes_is_told_once(monkeypatch: pytest.MonkeyPatch) ->
             wait_until(lambda: not server.catalog.models["prices"].versions["2"].queue.running)
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict?round=9", "/v2/models/prices/infer"])
 @pytest.mark.parametrize("fails", [False, True], ids=["answered", "failing"])
-def test_of_who_has_left_only_a_failure_is_told(path: str, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_who_has_left_only_a_failure_is_told(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody was answered; but a version that fails does so whether or not somebody is there to see it."""
     leaves, exchanges = False, list[Exchange]()
     init = Exchange.__init__
@@ -191,17 +188,19 @@ def test_of_who_has_left_only_a_failure_is_told(path: str, fails: bool, monkeypa
 
     monkeypatch.setattr(Exchange, "__init__", seen)
     with routed(monkeypatch, *pair(run=run)) as server:
-        server.trial.forget()
-        leaves = True
-        body = json.dumps(TENSORS if "v2" in path else ROW).encode()
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
-            client.sendall(request("POST", path, body, b"content-type: application/json", b"x-arm: 2"))
-            wait_until(lambda: exchanges and exchanges[-1].gone)
-        leaves = False
-        wait_until(lambda: not server.catalog.models["prices"].versions["2"].queue.requests)
-        assert server.trial.assigned == ["2"]
-        time.sleep(0.05)
-        assert server.trial.done == ([("2", 500)] if fails else [])
+        for path in WAYS:
+            server.trial.forget()
+            exchanges.clear()
+            leaves = True
+            body = json.dumps(TENSORS if "v2" in path else ROW).encode()
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+                client.sendall(request("POST", path, body, b"content-type: application/json", b"x-arm: 2"))
+                wait_until(lambda: exchanges and exchanges[-1].gone)
+            leaves = False
+            wait_until(lambda: not server.catalog.models["prices"].versions["2"].queue.requests)
+            assert server.trial.assigned == ["2"]
+            time.sleep(0.05)
+            assert server.trial.done == ([("2", 500)] if fails else [])
 
 
 def test_a_client_that_leaves_while_its_batch_runs_is_told_of_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,19 +226,19 @@ def test_a_client_that_leaves_while_its_batch_runs_is_told_of_to_nobody(monkeypa
         assert (server.trial.assigned, server.trial.done) == (["1"], [])
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict?round=9", "/v2/models/prices/infer"])
-def test_access_is_judged_before_anything_is_assigned(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_access_is_judged_before_anything_is_assigned(monkeypatch: pytest.MonkeyPatch) -> None:
     token = "t" * 20
-    body = TENSORS if "v2" in path else ROW
+    right = {"authorization": f"Bearer {token}"}
     with routed(monkeypatch, *pair(), token=token) as server:
-        for headers in ({}, {"authorization": "Bearer wrong"}):
-            assert server.post(path, body, "2", headers=headers).status_code == 401
-            assert (server.trial.assigned, server.trial.done) == ([], [])
-        right = {"authorization": f"Bearer {token}"}
-        assert server.http.get(path, headers=right).status_code == 405
-        assert server.trial.assigned == []
-        assert server.post(path, body, "2", headers=right).status_code == 200
-        assert told(server) == [("2", 200)]
+        for path in WAYS:
+            body = TENSORS if "v2" in path else ROW
+            for headers in ({}, {"authorization": "Bearer wrong"}):
+                assert server.post(path, body, "2", headers=headers).status_code == 401
+                assert (server.trial.assigned, server.trial.done) == ([], [])
+            assert server.http.get(path, headers=right).status_code == 405
+            assert server.trial.assigned == []
+            assert server.post(path, body, "2", headers=right).status_code == 200
+            assert told(server) == [("2", 200)]
 
 
 def test_models_that_are_not_on_trial_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +258,7 @@ def test_requests_of_a_trial_leave_no_cycles_behind(monkeypatch: pytest.MonkeyPa
             gc.collect()
             gc.disable()
             try:
-                for place in range(150):
+                for place in range(90):
                     server.post(path, ROW if place % 3 else {}, "12"[place % 2])
                 time.sleep(0.05)
                 gc.set_debug(gc.DEBUG_SAVEALL)

@@ -6,6 +6,7 @@ at the same time one makes the tables, and the others find them; one that is kil
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -17,6 +18,8 @@ from .tables import metadata
 
 VERSION_TABLE = "registry_revision"
 """Not Alembic's own default, which another program may use in the same database."""
+_ONE_AT_A_TIME = threading.Lock()
+"""What Alembic runs finds its connection in a global, so two registries of one process take turns."""
 FOLDER = Path(__file__).with_name("migrations")
 
 
@@ -46,7 +49,8 @@ def upgrade_to(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    with _ONE_AT_A_TIME:
+        command.upgrade(config, revision)
 
 
 def _upgrade(connection: Connection, shown: str, newest: str) -> None:

@@ -38,7 +38,7 @@ def read_member(database: Database, blobs: Blobs, version: Version, path: str) -
 
 
 def parse_member(database: Database, blobs: Blobs, version: Version, path: str, kind: type[T]) -> T:
-    """One of its JSON files. Raises RegistryError where a newer version of Shipworthy wrote what this one cannot read."""
+    """One of its JSON files. Raises RegistryError where a newer Shipworthy wrote what this one cannot read."""
     text = read_member(database, blobs, version, path)
     try:
         return kind.model_validate_json(text)

@@ -41,7 +41,7 @@ def decide(rollout: Rollout, evidence: Evidence, *, champion: int | None, now: d
 
     `champion` is what the alias names now: where somebody moved it, the rollout compares with a version that is no
     longer served, and holds."""
-    judgement = judge(evidence, share=rollout.share or 0.5)
+    judgement = judge(evidence, share=rollout.share or 0.5, timed=rollout.spec.timed)
     rollout = replace(rollout, reason=judgement.reason)
     if champion != rollout.champion:
         return _end(rollout, "hold", _moved(rollout, champion), judgement, now)

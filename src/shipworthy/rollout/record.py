@@ -67,4 +67,4 @@ class Rollout:
 
     def judgement(self) -> Judgement:
         """What the evidence says, with all its figures."""
-        return judge(self.evidence, share=self.share or 0.5)
+        return judge(self.evidence, share=self.share or 0.5, timed=self.spec.timed)

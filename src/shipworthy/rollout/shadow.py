@@ -40,6 +40,8 @@ HELD = 64 * 2**20
 """So many bytes the instances that wait may hold, as far as their contract says how large they are."""
 NUMBER = 32
 """Bytes of a number in a list, with its place."""
+FIRST = 10
+"""So often the champion runs for a copy that is timed while nobody knows yet what is slow."""
 PATIENCE_S = 0.05
 """So long a copy waits for the champion to have nothing to do; then it is dropped."""
 NICE = 10
@@ -172,24 +174,38 @@ class Shadow:
             self._seen.pairs.append((unique_of(sealed), ours, theirs))
 
     def _time(self, instance: object) -> None:
-        """Both versions with one and the same instance, in random order: what else the host does meets both."""
+        """Both versions with one and the same instance, in random order: what else the host does meets both.
+
+        As long as nobody knows what is slow, the champion alone, and at once: a challenger that takes long would have
+        few copies until then, and time to be promoted."""
+        if self._threshold.seconds is None:
+            for _ in range(FIRST):
+                if (alone := self._spent(self._champion, instance)) is not None:
+                    self._threshold.slow(alone, new=False)
+            return
         spent: dict[bool, float] = {}
         runs: list[tuple[bool, Predictor]] = [(False, self._champion), (True, self._challenger)]
         self._random.shuffle(runs)
         for new, predictor in runs:
-            try:
-                feeds = {name: array[None] for name, array in predictor.codec.instance(instance).items()}
-                started = time.perf_counter()
-                predictor.run(feeds)
-            # Both have answered it before; who fails now and then, fails in what is counted too.
-            except Exception:  # noqa: BLE001
+            if (taken := self._spent(predictor, instance)) is None:
                 return
-            spent[new] = time.perf_counter() - started
+            spent[new] = taken
         slow_new = self._threshold.slow(spent[True], new=True)
         slow_old = self._threshold.slow(spent[False], new=False)
         if slow_new is not None and slow_old is not None:
             with self._guard:
                 self._seen.slow.append((slow_old, slow_new))
+
+    def _spent(self, predictor: Predictor, instance: object) -> float | None:
+        """Seconds of one run; None where it fails."""
+        try:
+            feeds = {name: array[None] for name, array in predictor.codec.instance(instance).items()}
+            started = time.perf_counter()
+            predictor.run(feeds)
+        # Both have answered it before; who fails now and then, fails in what is counted too.
+        except Exception:  # noqa: BLE001
+            return None
+        return time.perf_counter() - started
 
     def _note_failure(self, error: Exception) -> None:
         with self._guard:

@@ -17,6 +17,8 @@ from .options import PARTS, READERS, refused
 Mode: TypeAlias = Literal["shadow", "canary", "ab"]
 Guardrail: TypeAlias = Literal["errors", "latency", "ratio"]
 
+TIMED = 50
+"""Answers of a challenger: enough to see that it takes 1.5 times as long."""
 _DEFAULT_DELTA: dict[str, float] = {"shadow": 0.01, "canary": 0.02, "ab": 0.02}
 _ONLY_FOR: dict[str, tuple[Mode, ...]] = {
     "ramp": ("canary",),
@@ -91,6 +93,11 @@ class Spec:
         _whole("max_pairs", self.max_pairs, 10**6)
         if not isinstance(self.auto, bool):
             raise refused("auto", f"is {self.auto!r}", "give true or false")
+
+    @property
+    def timed(self) -> int:
+        """So many answers of the challenger are timed before it is promoted; none where nobody looks at its latency."""
+        return TIMED if "latency" in self.guardrails else 0
 
     @property
     def shares(self) -> tuple[float, ...]:

@@ -26,13 +26,14 @@ class Judgement:
     """Every process as it stands."""
 
 
-def judge(evidence: Evidence, alphas: Alphas | None = None, *, share: float = 0.5) -> Judgement:
+def judge(evidence: Evidence, alphas: Alphas | None = None, *, share: float = 0.5, timed: int = 0) -> Judgement:
     """Ask after every merge, and act on the first verdict: which of two came first is then not in doubt.
 
     Where several have passed: guardrails before a mismatch, as taking a version back is safe whatever else is wrong; a
     mismatch before quality, as then the versions did not get alike requests, and what was compared is not known;
     rollback before promotion. A mismatch is written down in `evidence.mismatch`, and there is no quality verdict ever
-    after. `share` is the present one, for the estimate of what is still needed."""
+    after. `share` is the present one, for the estimate of what is still needed. A promotion waits until so many answers
+    of the new version were `timed`, so that its latency was looked at; waiting adds nothing to the rate of errors."""
     figures = measure(evidence, alphas or Alphas())
     for name in GUARDRAILS:
         if figures[name].passed:
@@ -44,6 +45,8 @@ def judge(evidence: Evidence, alphas: Alphas | None = None, *, share: float = 0.
         return _judgement("hold", evidence.mismatch, reason, figures)
     if figures["rollback"].passed:
         return _judgement("rollback", "rollback", wording.worse(figures["rollback"], evidence), figures)
+    if figures["promote"].passed and evidence.latency.requests[1] < timed:
+        return _judgement(None, None, wording.untimed(figures["promote"], evidence, timed), figures)
     if figures["promote"].passed:
         return _judgement("promote", "promote", wording.good(figures["promote"], evidence), figures)
     return _judgement(None, None, wording.undecided(figures, evidence, share), figures)

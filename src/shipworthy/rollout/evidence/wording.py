@@ -18,6 +18,14 @@ def good(figure: Figure, evidence: Evidence) -> str:
     )
 
 
+def untimed(figure: Figure, evidence: Evidence, timed: int) -> str:
+    seen = int(evidence.latency.requests[1])
+    return (
+        f"{good(figure, evidence)} The promotion waits for its latency: {seen:,} of {timed:,} answers of the new version "
+        "were timed."
+    )
+
+
 def worse(figure: Figure, evidence: Evidence) -> str:
     return (
         f"The new version's mean loss is more than {evidence.delta:g} above the old one's: {_passed(figure)}. "
