@@ -108,8 +108,10 @@ def copies(
     agreeing: int = 0,
     worst: Sequence[float] | None = None,
     digests: Sequence[int] | None = None,
+    timed: int = 0,
 ) -> Copies:
-    """First those that agree, then pairs: the unique part of the id, and the words of both answers."""
+    """First those that agree, then pairs: the unique part of the id, and the words of both answers. `timed` of them ran
+    on both versions, and were slow on neither."""
     size = agreeing + len(pairs)
     bounds = [0.0] * agreeing + list([1.0] * len(pairs) if worst is None else worst)
     return Copies(
@@ -118,6 +120,7 @@ def copies(
         uniques=np.frombuffer(b"".join(unique for unique, _, _ in pairs), np.uint8).reshape(-1, 12),
         champion=np.array([old for _, old, _ in pairs], np.uint64),
         challenger=np.array([new for _, _, new in pairs], np.uint64),
+        slow=np.zeros((timed, 2), np.bool_),
     )
 
 

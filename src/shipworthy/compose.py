@@ -4,6 +4,8 @@ Run as a module, it is a worker process of such a server."""
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -30,6 +32,7 @@ class Registered:
         """Raises RegistryError where the registry cannot be reached, or has not what the plan names."""
         from .registry import Registry
         from .rollout import Rollouts
+        from .rollout.deaths import Trying
         from .rollout.following import Followed, Follower
         from .rollout.keys import prediction_key
         from .rollout.live import Router
@@ -38,10 +41,13 @@ class Registered:
         registry = Registry(plan.registry, create=False)
         key = prediction_key(registry)
         rollouts = Rollouts(registry)
-        self.router: Router = Router(key)
+        trying = None if plan.share is None else Trying(plan.share)
+        self.router: Router = Router(key) if trying is None else Router(key, trying.note)
         self._follower: Follower = Follower(registry, rollouts, self.router)
         self.upstream: Followed = Followed(registry, rollouts, self.router, plan.names)
         self.feedback: Receiver = Receiver(registry, key)
+        for number in trying.left() if trying is not None else ():
+            rollouts.note_death(number, f"the worker before process {os.getpid()} on {socket.gethostname()}")
 
     def begin(self, catalog: Catalog) -> None:
         self._follower.begin(catalog)

@@ -140,7 +140,7 @@ def test_watching_ends_with_the_rollout(run: Run, registry: Registry, monkeypatc
 
     def later(seconds: float) -> None:
         looks.append(seconds)
-        rollouts.merge(rollout.id, Observed(copies=copies([], agreeing=300)))
+        rollouts.merge(rollout.id, Observed(copies=copies([], agreeing=300, timed=50)))
 
     monkeypatch.setattr(rollout_show.time, "sleep", later)
     watched = run("rollout", "status", MODEL, "--watch")

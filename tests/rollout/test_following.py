@@ -80,6 +80,7 @@ def test_a_promotion_is_live_soon_and_loses_no_request(folder: Path, registry: R
         assert [*server.parts.upstream._references] == ["iris"]
 
 
+@pytest.mark.full
 def test_a_promotion_is_live_soon_on_every_worker(folder: Path, registry: Registry, tmp_path: Path) -> None:
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     with serving("iris", "--registry", folder, "--workers", 2, env=env) as server:

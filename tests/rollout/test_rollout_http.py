@@ -169,6 +169,14 @@ def _world(packages: list[Path], folder: Path, cache: Path) -> Iterator[World]:
             yield World(served, registry)
 
 
+def test_a_promotion_is_live_soon_on_every_worker(world: World) -> None:
+    with Callers(world.served.port, 0, labels=False, keys=False) as callers:
+        until(lambda: callers.versions)
+        world.registry.promote(f"digits:{EQUAL}")
+        until(lambda: world.version() == {str(EQUAL)}, 2.0)
+    assert (callers.statuses, callers.versions) == ({200}, {str(GOOD), str(EQUAL)})
+
+
 def test_shadow_rolls_back_what_is_worse(world: World) -> None:
     world.champion(GOOD)
     ended, callers = world.run("shadow", WORSE)

@@ -11,7 +11,8 @@ from rollout_world import MODEL, Clock, assigned, completed, copies, make_regist
 from shipworthy.registry import Registry
 from shipworthy.rollout import Observed, Rollout, Rollouts, Spec
 
-GOOD = Observed(copies=copies([], agreeing=700))
+GOOD = Observed(copies=copies([], agreeing=700, timed=50))
+UNTIMED = Observed(copies=copies([], agreeing=700))
 FAILING = Observed(completed=completed([True, False] * 100, failed=[True, False] * 100))
 SLOW = Observed(completed=completed([True, False] * 100, slow=[1, 0] * 100))
 ONE_SIDED = Observed(assigned([True] * 60))
@@ -54,6 +55,22 @@ def test_a_promotion_moves_the_champion(registry: Registry) -> None:
     figures = {figure["process"]: figure for figure in verdict.details["figures"]}
     assert figures["promote"]["log_e"] >= 2.995 > figures["rollback"]["log_e"]
     assert set(figures) == {"promote", "rollback", "errors", "latency", "assigned", "completed", "labelled"}
+
+
+def test_a_promotion_waits_until_its_latency_was_looked_at(registry: Registry) -> None:
+    rollouts = Rollouts(registry)
+    rollout = rollouts.start(MODEL, "digits:2", Spec("shadow", auto=True))
+    waiting = rollouts.merge(rollout.id, UNTIMED)
+    assert (waiting.state, waiting.verdict) == ("running", None)
+    assert waiting.reason.endswith("waits for its latency: 0 of 50 answers of the new version were timed.")
+    rollouts.merge(rollout.id, Observed(copies=copies([], timed=49)))
+    assert rollouts.merge(rollout.id, Observed(copies=copies([], timed=1))).state == "promote"
+
+
+def test_a_promotion_waits_for_no_guardrail_that_is_off(registry: Registry) -> None:
+    rollouts = Rollouts(registry)
+    rollout = rollouts.start(MODEL, "digits:2", Spec("shadow", auto=True, guardrails=("errors",)))
+    assert rollouts.merge(rollout.id, UNTIMED).state == "promote"
 
 
 @pytest.mark.parametrize(("seen", "by"), [(FAILING, "errors"), (SLOW, "latency")])

@@ -141,4 +141,4 @@ def agree(url: str, rollout: int) -> None:
     with Registry(url) as registry:
         rollouts = Rollouts(registry)
         for _ in range(12):
-            rollouts.merge(rollout, Observed(copies=copies([], agreeing=50)))
+            rollouts.merge(rollout, Observed(copies=copies([], agreeing=50, timed=50)))

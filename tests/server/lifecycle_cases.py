@@ -209,9 +209,11 @@ def alive(pid: int) -> bool:
 def runs_worker(pid: int) -> bool:
     """Whether it is a worker's program: for a moment a child is a copy of its parent, event loop and all."""
     try:
-        return b"shipworthy.server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        said = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    # The second is that of a server with a registry.
+    return b"shipworthy.server.worker" in said or b"shipworthy.compose" in said
 
 
 def has_event_loop(pid: int) -> bool:

@@ -142,8 +142,7 @@ class Follower:
                 await task
         if self._tasks:
             await self._careful("tell", self._tell())
-        for _, trial in self._router.trials.values():
-            trial.close()
+        self._router.close()
         await asyncio.to_thread(self._thread.shutdown)
         self._registry.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..predict.ids import ALONE, CHAMPION, Signer, digest_of
@@ -126,8 +126,9 @@ Trial = Split | Shadowed
 class Router:
     """The router of a process: its trials by model. Used on the event loop, but for `running`."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, key: bytes, trying: Callable[[Iterable[int]], None] = lambda rollouts: None) -> None:
+        """`trying` is told which rollouts are tried, whenever that changes, and before the first request is."""
+        self._key, self._trying = key, trying
         self.running: dict[str, Rollout] = {}
         """By model; set by whoever reads them, in whatever thread."""
         self.trials: dict[str, tuple[Rollout, Trial]] = {}
@@ -139,6 +140,18 @@ class Router:
         return Signer(self._key, model, int(version), arm=ALONE).ids if numbered else None
 
     def experiment(self, model: str, lanes: Mapping[str, Lane]) -> Trial | None:
+        trial = self._trial(model, lanes)
+        self._trying(rollout.id for rollout, _ in self.trials.values())
+        return trial
+
+    def close(self) -> None:
+        """Try nothing more."""
+        for _, trial in self.trials.values():
+            trial.close()
+        self.trials.clear()
+        self._trying(())
+
+    def _trial(self, model: str, lanes: Mapping[str, Lane]) -> Trial | None:
         rollout = self.running.get(model)
         before = self.trials.pop(model, None)
         wanted = None if rollout is None else (lanes.get(str(rollout.champion)), lanes.get(str(rollout.challenger)))

@@ -23,6 +23,7 @@ from . import pairs, rows
 from .acting import CHALLENGER, MustBeAlone, conclude, end
 from .controller import details_of
 from .counting import KeyFilters, KeyLog
+from .deaths import MOST
 from .evidence import Evidence
 from .judging import settle_early
 from .merging import absorb, requests_at
@@ -66,6 +67,10 @@ class Rollouts:
     def fail(self, number: int, why: str) -> Rollout:
         """End a rollout as lost, because its challenger cannot be served; one that has ended stays as it is."""
         return self._database.transact(lambda connection: self._fail(connection, number, why))
+
+    def note_death(self, number: int, why: str) -> Rollout:
+        """A worker died while it tried the challenger: the history gets an event; after `MOST` of them it has lost."""
+        return self._database.transact(lambda connection: self._note_death(connection, number, why))
 
     def get(self, number: int) -> Rollout:
         """Raises RolloutError where there is no such rollout."""
@@ -180,6 +185,23 @@ class Rollouts:
         if rollout is None:
             raise _unknown(number)
         return self._end(connection, rollout, "rollback", why) if rollout.running else rollout
+
+    def _note_death(self, connection: Connection, number: int, why: str) -> Rollout:
+        rollout = rows.lock(connection, number)
+        if rollout is None:
+            raise _unknown(number)
+        if not rollout.running:
+            return rollout
+        tally = rollout.tally
+        tally.deaths += 1
+        rollout = replace(rollout, tally_json=tally.to_json(), revision=rollout.revision + 1)
+        rows.write(connection, rollout)
+        kind, tried, details = "worker-died", rollout.challenger, {"rollout": number}
+        log.append(connection, rollout.model, kind, version=tried, who=self._who, why=why, details=details)
+        if tally.deaths < MOST:
+            return rollout
+        reason = f"{tally.deaths} worker processes died while they tried the challenger; the last one: {why}"
+        return self._end(connection, rollout, "rollback", reason)
 
     def _end(self, connection: Connection, rollout: Rollout, state: Ended, reason: str) -> Rollout:
         """Without a verdict of the evidence, which is kept as it is."""

@@ -37,6 +37,8 @@ class Tally:
     """Pairs that gave way without a label: the worst case for good."""
     labels: int = 0
     """Labels that gave evidence."""
+    deaths: int = 0
+    """Worker processes that died while they tried the challenger."""
     unjudged: int = 0
     """Labels of pairs that gave none, as they do not say what the challenger's loss is."""
 

@@ -21,8 +21,8 @@ def good(figure: Figure, evidence: Evidence) -> str:
 def untimed(figure: Figure, evidence: Evidence, timed: int) -> str:
     seen = int(evidence.latency.requests[1])
     return (
-        f"{good(figure, evidence)} The promotion waits for its latency: {seen:,} of {timed:,} answers of the new version "
-        "were timed."
+        f"{good(figure, evidence)} The promotion waits for its latency: {seen:,} of {timed:,} answers of the new "
+        "version were timed."
     )
 
 
