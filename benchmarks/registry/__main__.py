@@ -18,7 +18,7 @@ from tests.registry import postgres_server
 from shipworthy.registry import Registry
 
 from .filling import MODELS, Packages, fill
-from .timing import Timing, measure
+from .timing import OPENING, Timing, measure
 
 TARGET_MS = 20
 RESULTS = Path(__file__).with_name("results.md")
@@ -91,9 +91,11 @@ def _page(tables: dict[str, list[Timing]], notes: list[str], versions: int, roun
     for row in zip(*tables.values(), strict=True):
         cells = " | ".join(f"{timing.median:.1f} | {timing.p95:.1f}" for timing in row)
         lines.append(f"| {row[0].operation} | {cells} |")
-    worst = max(timing.median for timings in tables.values() for timing in timings)
-    verdict = "kept" if worst <= TARGET_MS else "missed"
-    lines += ["", f"Aim: a median of at most {TARGET_MS} ms for each. The slowest has {worst:.1f} ms: {verdict}.", ""]
+    every = [timing for timings in tables.values() for timing in timings if timing.operation != OPENING]
+    worst = max(every, key=lambda timing: timing.median)
+    verdict = "kept" if worst.median <= TARGET_MS else "missed"
+    slowest = f"the slowest, {worst.operation!r}, has {worst.median:.1f} ms"
+    lines += ["", f"Aim: a median of at most {TARGET_MS} ms for each but opening; {slowest}: {verdict}.", ""]
     lines += [f"- {note}" for note in notes]
     host = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     lines += [f"- {host}; load of the last minute at the end {os.getloadavg()[0]:.1f}", ""]

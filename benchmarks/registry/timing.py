@@ -14,6 +14,8 @@ from shipworthy.registry import Registry
 from .filling import MODELS, Packages, model_named
 
 WARM_UP = 5
+OPENING = "open, and one question"
+"""What a process does once; it makes a connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def _operations(
     other = champion % newest + 1
     moment = _some_time(registry, model, chance)
     package = packages.new(model)
-    yield "open, and one question", lambda: _open(registry.url)
+    yield OPENING, lambda: _open(registry.url)
     yield "register a package (8 files, 2 of them new)", lambda: registry.register(package, git_commit="")
     yield "version by number", lambda: registry.version(f"{model}:{number}")
     yield "version by alias", lambda: registry.version(model)

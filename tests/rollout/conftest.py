@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,25 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
 
 import postgres_server
+
+
+@pytest.fixture(scope="session")
+def iris(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A registry whose versions can be served, to be copied, and the folder in which its packages were made."""
+    from following_cases import make_registry
+
+    folder, work = tmp_path_factory.mktemp("iris") / "registry", tmp_path_factory.mktemp("packages")
+    make_registry(folder, work)
+    return folder, work
+
+
+@pytest.fixture
+def folder(iris: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that registry."""
+    from following_cases import be_private
+
+    be_private(monkeypatch, tmp_path / "cache")
+    return shutil.copytree(iris[0], tmp_path / "registry")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 
@@ -19,7 +19,7 @@ from lifecycle_cases import version_of
 
 from shipworthy.compose import Registered, parts_of
 from shipworthy.registry import Registry
-from shipworthy.server import Server
+from shipworthy.server import Server, process
 from shipworthy.server.plan import Plan
 
 STORED = Path(__file__).parents[1] / "package" / "stored" / "format1.ship"
@@ -29,16 +29,15 @@ WITHOUT_ENGINE = 4
 """The version that no host can serve."""
 
 
-def make_registry(folder: Path, work: Path) -> Path:
+def make_registry(url: str | Path, work: Path, *, artifacts: Path | None = None) -> None:
     """Versions 1 to 4 of iris, of which the last needs an engine that is not there; 1 is the champion."""
-    with Registry(folder, who="tester") as registry:
+    with Registry(url, who="tester", artifacts=None if artifacts is None else str(artifacts)) as registry:
         for second in range(1, VERSIONS + 1):
             package = version_of(STORED, work / f"v{second}", second)
             if second == WITHOUT_ENGINE:
                 _need(package, "tensorrt")
             registry.register(package, git_commit="")
         registry.promote("iris:1")
-    return folder
 
 
 def _need(package: Path, engine: str) -> None:
@@ -50,6 +49,10 @@ def _need(package: Path, engine: str) -> None:
     text = json.dumps(manifest).encode()
     file.write_bytes(text)
     (package / "DIGEST").write_text(hashlib.sha256(text).hexdigest() + "\n")
+
+
+def kinds(registry: Registry, kind: str) -> list[Any]:
+    return [event for event in registry.history("iris") if event.kind == kind]
 
 
 def graph_of(folder: Path, work: Path) -> Path:
@@ -88,7 +91,7 @@ class Following:
 
 
 @contextmanager
-def following(folder: Path, *names: str, before: Callable[[Registered], None] | None = None) -> Iterator[Following]:
+def following(url: str | Path, *names: str, before: Callable[[Registered], None] | None = None) -> Iterator[Following]:
     """Serve these names; `before` sees what the registry puts in, before anything is served."""
     made: list[Registered] = []
 
@@ -100,13 +103,15 @@ def following(folder: Path, *names: str, before: Callable[[Registered], None] | 
         made.append(parts)
         return parts
 
-    with Server(names=names or ["iris@champion"], registry=str(folder), compose=compose, port=0) as server:
+    with Server(names=names or ["iris@champion"], registry=str(url), compose=compose, port=0) as server:
         one = Following(server, made[0])
         with one.http:
             yield one
 
 
-def copied(made: Path, folder: Path) -> Path:
-    """A registry's folder can be copied as a whole."""
-    shutil.copytree(made, folder)
-    return folder
+def be_private(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Nothing of the user's own, and no more patience at the end than a test needs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("SHIPWORTHY_USER", "tester")
+    # A server in a test's own process has no clients that are still on their way when it ends.
+    monkeypatch.setattr(process, "PARTING_S", 0.01)

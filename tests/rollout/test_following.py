@@ -1,56 +1,27 @@
-"""Servers that follow a registry: what it says is served soon, without a lost request; and what happens where it cannot
-be."""
+"""Servers that follow a registry: what it says is served soon, without a lost request; and what becomes of versions
+that cannot be served."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from following_cases import FEATURES, WITHOUT_ENGINE, Following, copied, following, graph_of, make_registry
+from following_cases import FEATURES, WITHOUT_ENGINE, Following, following, graph_of, kinds
 from lifecycle_cases import Load, serving, until
-from live_cases import KEY, lane
-from live_cases import rollout as a_rollout
 
-from rollout_world import MODEL, completed, signed
-from rollout_world import make_registry as make_world
-from shipworthy.compose import Registered
-from shipworthy.errors import EngineError, RegistryError, ServeError
+from shipworthy.errors import RegistryError, ServeError
 from shipworthy.registry import Registry
-from shipworthy.rollout import Rollouts, Spec, prediction_key
+from shipworthy.rollout import Rollouts, Spec
 from shipworthy.rollout import following as room
-from shipworthy.rollout import receiving as receiving_room
-from shipworthy.rollout.following import UNTOLD, Followed, Follower
-from shipworthy.rollout.live import Router
-from shipworthy.rollout.observed import Observed
-from shipworthy.rollout.receiving import Receiver
-from shipworthy.server import process
+from shipworthy.rollout.following import Followed
 
 SOON_S = 2.0
 """So soon a promotion has to be live."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A registry, and the folder in which its packages were made."""
-    work = tmp_path_factory.mktemp("packages")
-    return make_registry(tmp_path_factory.mktemp("made") / "registry", work), work
-
-
-@pytest.fixture
-def folder(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("SHIPWORTHY_USER", "tester")
-    # A server in a test's own process has no clients that are still on their way when it ends.
-    monkeypatch.setattr(process, "PARTING_S", 0.01)
-    return copied(made[0], tmp_path / "registry")
 
 
 @pytest.fixture
@@ -61,10 +32,6 @@ def registry(folder: Path) -> Iterator[Registry]:
 
 def states(server: Following) -> list[str]:
     return [one["state"] for one in server.http.post("/v2/repository/index", json={}).json()]
-
-
-def kinds(registry: Registry, kind: str) -> list[Any]:
-    return [event for event in registry.history("iris") if event.kind == kind]
 
 
 def test_a_promotion_is_live_soon_and_loses_no_request(folder: Path, registry: Registry) -> None:
@@ -134,12 +101,12 @@ def test_what_this_host_cannot_serve_is_recorded_once_and_tried_again(
 
 @pytest.mark.full
 def test_a_damaged_file_keeps_the_old_version_until_it_is_mended(
-    made: tuple[Path, Path], folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    iris: tuple[Path, Path], folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "RETRY_S", 0.2)
     monkeypatch.setattr(room, "POLL_S", 0.1)
     with following(folder) as server:
-        graph = graph_of(folder, made[1])
+        graph = graph_of(folder, iris[1])
         whole = graph.read_bytes()
         graph.chmod(0o600)
         for spoilt in (whole[:-1] + bytes([whole[-1] ^ 1]), None):
@@ -174,133 +141,6 @@ def test_a_failure_that_nobody_foresaw_is_not_the_last_attempt(
         assert "following the registry failed, and goes on" in caplog.text
 
 
-class Away:
-    """A registry that is out of reach for a while."""
-
-    def __init__(self) -> None:
-        self.is_away = False
-
-    def cut(self, parts: Registered) -> None:
-        follower: Any = parts._follower
-        for owner, name in ((follower._registry, "newest_event"), (follower._rollouts, "merge")):
-            setattr(owner, name, self._through(getattr(owner, name)))
-
-    def _through(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        def asked(*arguments: Any) -> Any:
-            if self.is_away:
-                raise RegistryError("the registry", "cannot be reached", "start it")
-            return work(*arguments)
-
-        return asked
-
-
-def test_a_registry_out_of_reach_costs_nothing_but_time(
-    folder: Path, registry: Registry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is served stays; it is said once; and what was seen meanwhile is told later."""
-    monkeypatch.setattr(room, "TELL_S", 0.2)
-    monkeypatch.setattr(room, "POLL_S", 0.1)
-    caplog.set_level(logging.INFO, "shipworthy.rollout")
-    rollouts, away = Rollouts(registry), Away()
-    with following(folder, before=away.cut) as server:
-        rollout = rollouts.start("iris", "iris:2", Spec("ab"))
-        until(lambda: server.trials)
-        asked = Counter(server.version() for _ in range(40))
-        until(lambda: sum(rollouts.get(rollout.id).tally.assigned) == 40)
-        away.is_away = True
-        until(lambda: "out of reach" in caplog.text)
-        for _ in range(20):
-            asked += Counter(server.version() for _ in range(4))
-            time.sleep(0.04)
-        assert caplog.text.count("out of reach") == 1
-        assert sum(rollouts.get(rollout.id).tally.assigned) == 40
-        waiting = server.follower._untold[rollout.id]
-        assert 2 <= len(waiting) <= UNTOLD, "it is taken also while nothing can be read"
-        away.is_away = False
-        until(lambda: sum(rollouts.get(rollout.id).tally.assigned) == 120)
-        until(lambda: "the registry is back" in caplog.text)
-        assert caplog.text.count("the registry is back") == 1
-        tally = rollouts.get(rollout.id).tally
-        assert tally.assigned == tally.completed == [asked["1"], asked["2"]]
-        registry.promote("iris:3")
-        until(lambda: server.version() == "3", SOON_S)
-
-
-def test_of_what_cannot_be_told_a_minute_is_kept(folder: Path, registry: Registry) -> None:
-    away, told = True, list[Observed]()
-
-    def merge(number: int, observed: Observed) -> Any:
-        if away:
-            raise RegistryError("the registry", "cannot be reached", "start it")
-        told.append(observed)
-        return rollout
-
-    follower = Follower(registry, SimpleNamespace(merge=merge), Router(KEY))  # type: ignore[arg-type]
-    rollout = a_rollout()
-    for turn in range(200):
-        with pytest.raises(RegistryError):
-            follower._merge(rollout, lambda turn=turn: Observed(completed=completed([True] * turn)))
-    away = False
-    follower._merge(rollout, Observed)
-    assert [len(one.completed) for one in told] == [*range(201 - UNTOLD, 200), 0]
-    assert len({one.worker for one in told}) == 1
-    assert [one.number for one in told] == [*range(202 - UNTOLD, 202)], "in their order, so that each counts once"
-    follower._thread.shutdown()
-
-
-def test_models_are_told_of_whatever_becomes_of_others(folder: Path, registry: Registry) -> None:
-    """And what was taken of all of them is kept, where none can be told."""
-    router = Router(KEY)
-    for name in ("one", "two"):
-        lanes = {"2": lane(version=2), "1": lane()}
-        router.running[name] = a_rollout(number=len(name + name) + ("one", "two").index(name))
-        router.experiment(name, lanes)
-        trial: Any = router.trials[name][1]
-        trial.assign({})
-    told = []
-
-    def merge(number: int, observed: Observed) -> Any:
-        told.append((number, len(observed.assigned)))
-        if number == 6:
-            raise RegistryError("the registry", "cannot be reached", "start it")
-
-    follower = Follower(registry, SimpleNamespace(merge=merge), router)  # type: ignore[arg-type]
-    with pytest.raises(RegistryError):
-        asyncio.run(follower._tell())
-    assert told == [(6, 1), (7, 1)]
-    assert {number: len(waiting) for number, waiting in follower._untold.items()} == {6: 1, 7: 0}
-    router.running.clear()
-    router.trials.clear()
-    asyncio.run(follower._tell())
-    assert follower._untold == {}, "nothing is kept of what has ended"
-    follower._thread.shutdown()
-
-
-@pytest.mark.full
-def test_what_is_seen_is_told_while_a_version_is_loaded(
-    folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "TELL_S", 0.1)
-    rollouts, go, loading = Rollouts(registry), threading.Event(), threading.Event()
-    with following(folder) as server:
-        rollout = rollouts.start("iris", "iris:2", Spec("ab"))
-        until(lambda: server.trials)
-        offered = Followed.offered
-
-        def slowly(self: Followed, name: str) -> Any:
-            loading.set()
-            assert go.wait(20)
-            return offered(self, name)
-
-        monkeypatch.setattr(Followed, "offered", slowly)
-        registry.promote("iris:2", alias="staging")
-        assert loading.wait(5)
-        for _ in range(10):
-            server.ask()
-        until(lambda: sum(rollouts.get(rollout.id).tally.completed) == 10)
-        go.set()
-
-
 def test_a_challenger_that_cannot_be_loaded_has_lost(folder: Path, registry: Registry) -> None:
     rollouts = Rollouts(registry)
     with following(folder) as server, Load(server.port, clients=2) as load:
@@ -328,31 +168,6 @@ def _lost(registry: Registry, number: int) -> None:
     assert (after.state, registry.aliases("iris")) == ("rollback", {"champion": 1})
     assert f"a server refuses iris:{WITHOUT_ENGINE}" in after.reason and "tensorrt" in after.reason
     assert len(kinds(registry, "load-failed")) == len(kinds(registry, "rollout-ended")) == 1
-
-
-@pytest.mark.full
-def test_a_challenger_whose_files_are_out_of_reach_has_not_lost(
-    folder: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "RETRY_S", 0.2)
-    monkeypatch.setattr(room, "POLL_S", 0.1)
-    rollouts = Rollouts(registry)
-    with following(folder) as server:
-        pull, away = Registry.pull, True
-
-        def cut(self: Registry, name: Any, *more: Any) -> Path:
-            if away and str(name) == "iris:2":
-                raise RegistryError("s3://bucket", "cannot be reached", "check the address")
-            return pull(self, name, *more)
-
-        monkeypatch.setattr(Registry, "pull", cut)
-        rollout = rollouts.start("iris", "iris:2", Spec("ab"))
-        until(lambda: kinds(registry, "load-failed"))
-        assert server.version() == "1" and server.trials == {}
-        assert rollouts.get(rollout.id).running
-        away = False
-        until(lambda: server.trials)
-        assert len(kinds(registry, "load-failed")) == 1
 
 
 def test_a_champion_that_is_moved_by_hand_ends_its_rollout(
@@ -462,66 +277,3 @@ def test_names_that_cannot_be_followed_are_refused(folder: Path, registry: Regis
     registry.move("iris", "champion", None, expected=1)
     with pytest.raises(RegistryError, match="promote"), following(folder, "iris"):
         pass
-
-
-def test_a_refusal_that_could_not_be_told_is_told_later(folder: Path, registry: Registry) -> None:
-    notes: list[str] = []
-    away = True
-
-    def note(model: str, kind: str, **_: Any) -> None:
-        if away:
-            raise RegistryError("the registry", "cannot be reached", "start it")
-        notes.append(kind)
-
-    fake: Any = SimpleNamespace(note=note)
-    followed = Followed(fake, SimpleNamespace(), Router(KEY), ["iris"])  # type: ignore[arg-type]
-    error = EngineError("onnxruntime", "cannot open it")
-    followed.refused("iris", "2", error)
-    away = False
-    for _ in range(3):
-        followed.refused("iris", "2", error)
-    assert notes == ["load-failed"]
-    followed.refused("iris", "2", EngineError("onnxruntime", "has another reason"))
-    assert notes == ["load-failed"] * 2
-
-
-def test_every_server_of_a_registry_has_its_key(tmp_path: Path) -> None:
-    with Registry(tmp_path / "one") as one, Registry(tmp_path / "one") as again, Registry(tmp_path / "two") as two:
-        keys: list[bytes] = []
-        asking = [
-            threading.Thread(target=lambda part=part: keys.append(prediction_key(part))) for part in (one, again) * 4
-        ]
-        for thread in asking:
-            thread.start()
-        for thread in asking:
-            thread.join()
-        assert len(keys) == 8 and len(set(keys)) == 1 and len(keys[0]) == 32
-        assert prediction_key(two) not in keys
-
-
-def test_labels_and_losses_on_their_way_to_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with make_world(tmp_path / "world") as registry:
-        receiver = Receiver(registry, KEY)
-        ids = [signed({"predicted_class": 0}) for _ in range(4)]
-        taken = receiver.take(
-            MODEL,
-            [(ids[0], "a", None), (ids[1], None, 1.5), (ids[2], None, 0.5), ("forged", 1, None), (ids[3], "z", None)],
-        )
-        assert [one.outcome for one in taken] == ["accepted", "unusable", "accepted", "forged", "unusable"]
-        assert taken[1].reason == "loss is 1.5"
-        assert [one.outcome for one in receiver.take(MODEL, [(ids[1], None, -1.0)])] == ["unusable"]
-        assert receiver.take(MODEL, []) == []
-        # What is done now and then comes first: where it fails, none of the labels is kept, as it is said.
-        monkeypatch.setattr(receiving_room, "PRUNE_S", -1.0)
-        pruned = []
-
-        def prune() -> int:
-            pruned.append(True)
-            raise RegistryError("the registry", "cannot be reached", "start it")
-
-        monkeypatch.setattr(receiver._labels, "prune", prune)
-        with pytest.raises(RegistryError):
-            receiver.take(MODEL, [(ids[3], "a", None)])
-        monkeypatch.setattr(receiving_room, "PRUNE_S", 3600.0)
-        assert [one.outcome for one in receiver.take(MODEL, [(ids[3], "a", None)])] == ["accepted"]
-        assert pruned == [True]

@@ -142,6 +142,15 @@ def test_nothing_in_time_holds_and_never_promotes(registry: Registry, clock: Clo
     assert registry.aliases(MODEL) == {"champion": 1, "challenger": 2}
 
 
+def test_whoever_looks_ends_a_rollout_whose_time_is_over(registry: Registry, clock: Clock) -> None:
+    rollouts = Rollouts(registry, clock=clock)
+    rollout = rollouts.start(MODEL, "digits:2", Spec("ab", timeout_s=60))
+    clock.go(59)
+    assert rollouts.look(rollout.id) == rollout
+    clock.go(1)
+    assert rollouts.look(rollout.id).state == rollouts.get(rollout.id).state == "hold"
+
+
 def test_a_champion_that_was_moved_by_hand_stays(registry: Registry) -> None:
     rollouts = Rollouts(registry)
     rollout = rollouts.start(MODEL, "digits:2", Spec("shadow", auto=True))

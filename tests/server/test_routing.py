@@ -308,6 +308,25 @@ def test_a_lane_is_not_freed_while_another_thread_runs_its_predictor() -> None:
     asyncio.run(served())
 
 
+def test_a_catalog_ends_without_a_version_that_cannot_be_freed() -> None:
+    """As where the copies of a challenger are stuck in its engine, long after its rollout has ended."""
+
+    async def served() -> list[str]:
+        catalog = catalog_of(Extras(), *pair(quick=False))
+        ended = threading.Event()
+        borrower = threading.Thread(target=ended.wait, daemon=True)
+        borrower.start()
+        catalog.lane("prices", "2").borrowers.append(borrower)
+        unloading = asyncio.create_task(catalog.unload("prices"))
+        await asyncio.sleep(0.02)
+        hung = await catalog.close(0.05)
+        ended.set()
+        await unloading
+        return [*hung, *await catalog.close()]
+
+    assert asyncio.run(served()) == ["versions that were replaced"]
+
+
 grpc = pytest.importorskip("grpc")
 
 

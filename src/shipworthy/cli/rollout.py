@@ -99,7 +99,7 @@ def status(
         if as_json:
             typer.echo(json.dumps(rollout_data(rollout), indent=2))
         elif watch:
-            watch_rollout(lambda: rollouts.get(rollout.id), lambda: opened_registry.history(model, limit=EVENTS))
+            watch_rollout(lambda: rollouts.look(rollout.id), lambda: opened_registry.history(model, limit=EVENTS))
         else:
             show_rollout(rollout, opened_registry.history(model, limit=EVENTS))
 
@@ -152,4 +152,4 @@ def _latest(registry: Registry, rollouts: Rollouts, model: str) -> Rollout:
         # An unknown name is said to be one.
         registry.list_versions(model, limit=1)
         raise RolloutError(model, "has had no rollout", f"begin: shipworthy rollout start {model} --challenger NUMBER")
-    return found[0]
+    return rollouts.look(found[0].id)

@@ -88,6 +88,7 @@ versions = Table(
     Column("why", Text, nullable=False),
     Column("deleted", Instant),
     Index("versions_digest", "digest"),
+    Index("versions_present", "model", "deleted", "number"),
 )
 
 aliases = Table(

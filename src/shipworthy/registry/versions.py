@@ -63,7 +63,9 @@ def unknown_blobs(connection: Connection, facts: Facts) -> list[Blob]:
 def add_package(connection: Connection, facts: Facts) -> None:
     connection.execute(packages.insert(), {"digest": facts.digest, "manifest": facts.manifest})
     rows = [{"digest": facts.digest, "path": b.path, "sha256": b.sha256, "size": b.size} for b in facts.blobs]
-    connection.execute(package_blobs.insert(), rows)
+    for start in range(0, len(rows), _AT_ONCE):
+        # One statement for many rows: a driver that sends each by itself waits for each.
+        connection.execute(package_blobs.insert().values(rows[start : start + _AT_ONCE]))
 
 
 def add(connection: Connection, facts: Facts, *, who: str, token: str) -> Version:

@@ -8,19 +8,19 @@ import math
 import os
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..errors import RegistryError, ServeError, ShipworthyError
 from ..registry import Reference, parse
 from ..registry.names import CHAMPION
+from ..server.asking import Asking
 from ..server.problems import ProblemError
 from ..server.routing import Offered
 from .observed import Observed
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from ..registry import Registry
     from ..server.catalog import Catalog
     from .live import Router
-    from .record import Rollout
     from .store import Rollouts
-
-T = TypeVar("T")
 
 POLL_S = 0.4
 """So often a server looks whether the registry has changed: one query of the newest event's number."""
 TELL_S = 1.0
 """So often it tells what it saw of a rollout."""
 RETRY_S = 15.0
-"""So long after a failed load the next one is tried."""
+"""So long after a failed load the next one is tried; twice as long after each further one, but no longer than:"""
+LONGEST_S = 600.0
 UNTOLD = 60
 """Of what could not be told, as while the registry is out of reach, so many seconds are kept."""
+LAST_S = 5.0
+"""So long a server that ends waits for the registry to hear what it saw last."""
 CHANGES = frozenset(("alias-moved", "rollout-started", "rollout-stage", "rollout-ended"))
 """Kinds of events after which a server may have to serve something else."""
 
@@ -92,9 +92,10 @@ class Followed:
             raise
 
     def refused(self, name: str, version: str, error: ShipworthyError) -> None:
-        """Recorded once for each reason; a challenger that cannot be served has lost. One whose files are only out of
-        reach has not."""
-        said = name, version, str(error)
+        """Recorded once for each kind of failure; a challenger that cannot be served has lost, but not one whose files
+        are only out of reach."""
+        # Not by its words: they may tell of measurements, which are others each time.
+        said = name, version, f"{type(error).__name__} {getattr(error, 'culprit', '')}"
         if said in self._told:
             return
         self._told.add(said)
@@ -110,17 +111,30 @@ class Followed:
             _LOG.error("the registry was not told that %s:%s is refused: %s", name, version, lost)
 
 
+@dataclass(slots=True)
+class Telling:
+    """What was seen of a rollout in a second."""
+
+    number: int
+    observe: Callable[[], Observed]
+    observed: Observed | None = None
+    """Once it was put into arrays."""
+
+
 class Follower:
     """Keeps a server's models and trials as the registry says. Used on the event loop; asks in a thread of its own."""
 
     def __init__(self, registry: Registry, rollouts: Rollouts, router: Router) -> None:
         """What changes from now on will be seen. RegistryError where the registry cannot be reached."""
         self._registry, self._rollouts, self._router = registry, rollouts, router
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shipworthy-registry")
+        self._asking = Asking("shipworthy-registry")
         self._newest = registry.newest_event()
         self._again: dict[str, float] = {}
         """Models that were not loaded, and when that is tried again."""
-        self._untold: dict[int, deque[Observed]] = {}
+        self._failures: Counter[str] = Counter()
+        """So often in a row."""
+        self._untold: dict[int, deque[Telling]] = {}
+        """By rollout."""
         self._name, self._numbers = uuid4().hex, count(1)
         """With them, a telling whose answer was lost counts once."""
         self._lost: set[str] = set()
@@ -128,10 +142,14 @@ class Follower:
         self._tasks: list[asyncio.Task[None]] = []
 
     def begin(self, catalog: Catalog) -> None:
-        """Two tasks: what is seen is told also while a version is being loaded, or the registry cannot be read."""
+        """Several tasks: what is seen is told also while a version is loaded, and does not gather where it was seen
+        while the registry does not answer."""
         loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._repeat("follow", POLL_S, lambda: self._turn(catalog))))
-        self._tasks.append(loop.create_task(self._repeat("tell", TELL_S, self._tell)))
+        self._tasks = [
+            loop.create_task(self._repeat("follow", POLL_S, lambda: self._turn(catalog))),
+            loop.create_task(self._collect_on()),
+            loop.create_task(self._repeat("tell", TELL_S, self._tell)),
+        ]
 
     async def end(self) -> None:
         """Tell what was seen last, and let go of the registry."""
@@ -141,9 +159,12 @@ class Follower:
             with suppress(asyncio.CancelledError):
                 await task
         if self._tasks:
-            await self._careful("tell", self._tell())
+            self._collect()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_S):
+                    await self._careful("tell", self._tell())
         self._router.close()
-        await asyncio.to_thread(self._thread.shutdown)
+        self._asking.close()
         self._registry.close()
 
     async def _repeat(self, what: str, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -152,8 +173,9 @@ class Follower:
             await self._careful(what, work())
 
     async def _turn(self, catalog: Catalog) -> None:
-        for name in await self._ask(self._look):
+        for name in await self._asking.ask(self._look):
             self._again[name] = -math.inf
+            self._failures[name] = 0
         for name in [name for name, at in self._again.items() if time.monotonic() > at]:
             await self._load(catalog, name)
 
@@ -173,9 +195,6 @@ class Follower:
                 _LOG.info("the registry is back")
             self._lost.discard(what)
 
-    async def _ask(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
     def _look(self) -> list[str]:
         """Models that something has happened to since the last look."""
         if self._registry.newest_event() == self._newest:
@@ -190,7 +209,8 @@ class Follower:
             self._again.pop(name, None)
             return
         # Whatever ends the attempt, there is another one.
-        self._again[name] = time.monotonic() + RETRY_S
+        self._again[name] = time.monotonic() + min(LONGEST_S, RETRY_S * 2 ** min(self._failures[name], 30))
+        self._failures[name] += 1
         before = catalog.models[name].current.version
         try:
             lane = await catalog.load(name)
@@ -199,31 +219,53 @@ class Follower:
         else:
             if (name in self._router.running) == (name in self._router.trials):
                 self._again.pop(name, None)
+                self._failures.pop(name, None)
             if lane.version != before:
                 _LOG.info("model %r: version %s is current", name, lane.version)
 
-    async def _tell(self) -> None:
-        """Merge what was seen of each rollout; what was decided is followed as other events are."""
+    async def _collect_on(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_S)
+            self._collect()
+
+    def _collect(self) -> None:
+        """Take what was seen of each rollout."""
         trials = self._router.trials
         taken = [(rollout, trial.take()) for rollout, trial in trials.values()]
         # One that nobody can try here, as its champion has changed, is to notice that, and when its time is over.
         taken += [(rollout, Observed) for name, rollout in [*self._router.running.items()] if name not in trials]
         for number in self._untold.keys() - {rollout.id for rollout, _ in taken}:
             del self._untold[number]
-        lost: RegistryError | None = None
         for rollout, observe in taken:
+            waiting = self._untold.setdefault(rollout.id, deque(maxlen=UNTOLD))
+            waiting.append(Telling(next(self._numbers), observe))
+
+    async def _tell(self) -> None:
+        """Merge what was taken; what is decided then is followed as other events are."""
+        lost: RegistryError | None = None
+        for number, waiting in list(self._untold.items()):
             try:
-                await self._ask(partial(self._merge, rollout, observe))
+                while waiting:
+                    await self._tell_of(number, waiting)
             except RegistryError as error:
                 lost = error
         if lost is not None:
             raise lost
 
-    def _merge(self, rollout: Rollout, observe: Callable[[], Observed]) -> Rollout:
-        waiting = self._untold.setdefault(rollout.id, deque(maxlen=UNTOLD))
-        waiting.append(replace(observe(), worker=self._name, number=next(self._numbers)))
-        merged = rollout
-        while waiting:
-            merged = self._rollouts.merge(rollout.id, waiting[0])
+    async def _tell_of(self, number: int, waiting: deque[Telling]) -> None:
+        first = waiting[0]
+        try:
+            await self._asking.ask(partial(self._merge, number, first))
+        except RegistryError:
+            raise
+        # What cannot be told now will never be; it must not stand before all that comes later.
+        except Exception:  # noqa: BLE001
+            _LOG.exception("rollout %d: what was seen in a second is lost", number)
+        # It may have given way to later ones meanwhile.
+        if waiting and waiting[0] is first:
             waiting.popleft()
-        return merged
+
+    def _merge(self, number: int, telling: Telling) -> None:
+        if telling.observed is None:
+            telling.observed = replace(telling.observe(), worker=self._name, number=telling.number)
+        self._rollouts.merge(number, telling.observed)

@@ -80,6 +80,13 @@ class Rollouts:
             raise _unknown(number)
         return rows.rollout_of(row)
 
+    def look(self, number: int) -> Rollout:
+        """The same, but one whose time is over ends now: where no server runs, nobody else would notice."""
+        rollout = self.get(number)
+        with self._database.read() as connection:
+            over = (self._clock(connection) - rollout.started).total_seconds() >= rollout.spec.timeout_s
+        return self.merge(number, Observed()) if rollout.running and over else rollout
+
     def active(self, model: str) -> Rollout | None:
         """The one that is running; a model has one at most."""
         with self._database.read() as connection:

@@ -186,10 +186,13 @@ class Catalog:
     async def close(self, within_s: float = math.inf) -> list[str]:
         """Give up what waits, finish what runs, and take no more. The predictors stay open.
 
-        The models whose engine has not come back `within_s` seconds, in which nothing can be freed."""
+        The models whose engine, or the registry that was asked for them, has not come back `within_s` seconds, in
+        which nothing can be freed."""
         self.state = "draining"
         while self._tasks:
-            await asyncio.wait(self._tasks)
+            _, hung_tasks = await asyncio.wait(self._tasks, timeout=None if math.isinf(within_s) else within_s)
+            if hung_tasks:
+                return [self._loading or "versions that were replaced"]
         lanes = [lane for model in self.models.values() for lane in model.versions.values()]
         ended = await asyncio.gather(*(lane.close(within_s) for lane in lanes))
         hung = [lane.model for lane, has in zip(lanes, ended, strict=True) if not has]

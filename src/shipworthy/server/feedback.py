@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal, TypeAlias
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError, Problem, RegistryError
+from .asking import Asking
 from .bodies import read_body, read_json
 from .catalog import Catalog
 from .problems import (
@@ -133,7 +132,7 @@ class _Keeping:
     same, and not ever more labels wait."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shipworthy-labels")
+        self._asking = Asking("shipworthy-labels")
         self._waiting = 0
 
     async def take(self, keeper: Feedback, model: str, items: Sequence[Item]) -> Sequence[Taken]:
@@ -143,7 +142,7 @@ class _Keeping:
         told = [(item.prediction_id, item.label, item.loss) for item in items]
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, keeper.take, model, told)
+            return await self._asking.ask(lambda: keeper.take(model, told))
         except RegistryError as error:
             _LOG.error("labels of model %r were not kept: %s", model, error)
             reason = "the registry is out of reach, and none of these labels was kept; send them again"

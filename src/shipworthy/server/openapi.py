@@ -12,7 +12,7 @@ from .access import OPEN_PATHS
 from .bodies import FORM, IMAGES, JSON
 from .catalog import Catalog
 from .lane import Lane
-from .problems import MEDIA_TYPE, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEM_TYPES
+from .problems import MEDIA_TYPE, METHOD_NOT_ALLOWED, NOT_FOUND, PROBLEM_TYPES, UNREACHABLE
 from .schemas import (
     TIMEOUT_PARAMETER,
     VERSION_PARAMETER,
@@ -206,7 +206,7 @@ def _refusals() -> dict[str, str]:
     """What each status says, of those that a route may have which is there."""
     words: dict[str, str] = {}
     for problem in PROBLEM_TYPES:
-        if problem not in (NOT_FOUND, METHOD_NOT_ALLOWED):
+        if problem not in (NOT_FOUND, METHOD_NOT_ALLOWED, UNREACHABLE):
             status = str(problem.status)
             words[status] = f"{words[status]}. {problem.title}" if status in words else problem.title
     return words

@@ -55,6 +55,7 @@ def _versions() -> None:
         sa.Column("deleted", sa.BigInteger),
     )
     op.create_index("versions_digest", "versions", ["digest"])
+    op.create_index("versions_present", "versions", ["model", "deleted", "number"])
     op.create_table(
         "aliases",
         sa.Column("model", sa.String(63), primary_key=True),
