@@ -1,4 +1,4 @@
-"""A PostgreSQL server where the host has one."""
+"""A registry to be served from, and a PostgreSQL server where the host has one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 
 import postgres_server
 

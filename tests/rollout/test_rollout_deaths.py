@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from following_cases import copied, make_registry
 from lifecycle_cases import serving, until
 
 from shipworthy.registry import Registry
@@ -44,10 +43,8 @@ def test_a_file_that_was_cut_off_says_nothing(share: Share, tmp_path: Path) -> N
 
 
 @pytest.mark.full
-def test_a_challenger_that_ends_its_workers_has_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_challenger_that_ends_its_workers_has_lost(folder: Path) -> None:
     """Native code that ends its process looks from outside like a SIGKILL."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = copied(make_registry(tmp_path / "made", tmp_path / "packages"), tmp_path / "registry")
     with Registry(folder) as registry:
         (model,) = registry.models()
         champion = registry.aliases(model.name)["champion"]

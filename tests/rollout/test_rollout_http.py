@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import digit_packages
-import following_cases  # noqa: F401 - it knows where the cases of servers are
 import httpx
 import pytest
 from lifecycle_cases import Served, serving, until

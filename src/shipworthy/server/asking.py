@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Question: TypeAlias = tuple[Callable[[], Any], Future[Any]]
 
 
 class Asking:
     """Questions are asked one after the other. Where one is never answered, as when a network swallows it, the process
-    ends all the same."""
+    ends all the same. The thread ends with whoever asks."""
 
     def __init__(self, name: str) -> None:
         """`name` is that of the thread, which is begun with the first question."""
-        self._questions: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._questions: SimpleQueue[Question | None] = SimpleQueue()
+        self._thread = Thread(target=_answer, args=(self._questions,), name=name, daemon=True)
+        weakref.finalize(self, self._questions.put, None)
 
     async def ask(self, work: Callable[[], T]) -> T:
         """What `work` gives or raises. Who stops waiting for it does not stop it, once it has begun."""
@@ -33,15 +36,15 @@ class Asking:
         """Ask nothing more. The thread ends with what it has begun."""
         self._questions.put(None)
 
-    def _run(self) -> None:
-        while (question := self._questions.get()) is not None:
-            work, future = question
-            if not future.set_running_or_notify_cancel():
-                continue
+
+def _answer(questions: SimpleQueue[Question | None]) -> None:
+    while (question := questions.get()) is not None:
+        work, future = question
+        if future.set_running_or_notify_cancel():
             try:
                 future.set_result(work())
             # Whatever it is, it is raised again where the answer is awaited.
             except BaseException as error:  # noqa: BLE001
                 future.set_exception(error)
-            # Else they would be kept until the next question.
-            del question, work, future
+        # Else they would be kept until the next question.
+        del question, work, future
