@@ -11,6 +11,7 @@
     * EngineError: an engine cannot load or run a graph
         * MissingExtra: a package that this use needs is not installed
     * InputError: what a caller sent does not fit the inputs; has one `Problem` per fault
+        * UnansweredError: it fits, and the model's answer to it is not finite
     * MeasureError: a measurement ended without a result (crash, hang, memory)
     * PackageError: a package is refused
         * TamperedPackage: a byte, a file or a path is not what the manifest says
@@ -104,6 +105,10 @@ class InputError(ShipworthyError):
         first = self.problems[0]
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
         super().__init__(f"sample {first.sample_index}, {first.field}", first.reason + more)
+
+
+class UnansweredError(InputError):
+    """What a caller sent fits, and the model's answer to it is not finite."""
 
 
 class MeasureError(ShipworthyError):

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from ..contract import BATCH, Array, Arrays, Contract, Dim, OutputSpec
 from ..contract.spec import TaskKind
-from ..errors import ContractError, InputError, Problem
+from ..errors import ContractError, Problem, UnansweredError
 from .ids import new_id
 from .scores import class_probabilities, predicted_classes, sigmoid
 
@@ -47,7 +47,8 @@ class Answers:
     def of(self, rows: Sequence[Row], *, round: int | None = None) -> list[Answer]:  # noqa: A002 - the word of the wire
         """The answers of one request's rows, each with an id of its own.
 
-        `round` rounds every float to so many decimal digits. Raises InputError that names every row without one."""
+        `round` rounds every float to so many decimal digits. Raises UnansweredError that names every row without
+        one."""
         return [{**body, "prediction_id": new_id(), **self._stamp} for body in _bodies(rows, round)]
 
     def encode(
@@ -75,7 +76,7 @@ class Answers:
 
 
 def _bodies(rows: Sequence[Row], digits: int | None) -> Sequence[Answer]:
-    """All of them, rounded; InputError, with the place among `rows`, where one is a problem."""
+    """All of them, rounded; UnansweredError, with the place among `rows`, where one is a problem."""
     bodies: list[Answer] = []
     problems: list[Problem] = []
     for index, row in enumerate(rows):
@@ -84,7 +85,7 @@ def _bodies(rows: Sequence[Row], digits: int | None) -> Sequence[Answer]:
         else:
             bodies.append(row)
     if problems:
-        raise InputError(problems)
+        raise UnansweredError(problems)
     return bodies if digits is None else [_rounded(body, digits) for body in bodies]
 
 

@@ -149,9 +149,12 @@ def tag_of(model: str) -> bytes:
     return blake2b(model.encode(), digest_size=4, person=b"model").digest()
 
 
-def digest_of(key: bytes) -> int:
-    """64 bits that stand for a caller's key; never 0, which stands for none."""
-    return int.from_bytes(blake2b(key, digest_size=8, person=b"caller").digest()) or 1
+def digest_of(caller: bytes, key: bytes) -> int:
+    """64 bits that stand for a caller's own key; never 0, which stands for none.
+
+    Made with the registry's `key`: who has not that can neither choose an arm by choosing a key, nor guess from an id
+    who asked."""
+    return int.from_bytes(blake2b(caller, key=key, digest_size=8, person=b"caller").digest()) or 1
 
 
 def forged(reason: str) -> FeedbackError:
@@ -168,7 +171,7 @@ def worded(row: Mapping[str, Any]) -> tuple[int, int]:
     if "predicted_class" in row:
         return 1, row["predicted_class"]
     value = row.get("value")
-    if type(value) is float:
+    if isinstance(value, float | int):
         return 2, _WORD.unpack(_FLOAT.pack(value))[0]
     classes = row.get("predicted_classes")
     if classes is not None and len(row["probabilities"] or ()) <= MAX_CLASSES and max(classes, default=0) < MAX_CLASSES:

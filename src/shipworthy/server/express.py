@@ -16,6 +16,7 @@ from .engine import Ran
 from .head import HEAD, TIMEOUT, Head
 from .place import Place
 from .replies import JSON_TYPE, send_lines
+from .reporting import LEFT
 
 if TYPE_CHECKING:
     from .front import Front, Hot
@@ -75,9 +76,11 @@ class Express:
         )
 
     def _answer(self, ran: Ran) -> None:
-        if self._exchange.gone:
-            return
         head, (lane, _, route, _) = self._head, self._hot
+        if self._exchange.gone:
+            if head.assigned is not None:
+                head.assigned.done(LEFT, clock() - self._started)
+            return
         body = answer(lane, head, ran, None)
         lines, close = self._front.lines(JSON_TYPE, body, head, None, (), ran)
         if not self._exchange.answer(200, lines, body, close=close):

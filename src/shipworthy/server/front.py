@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..errors import UnansweredError
 from .access import Access
 from .answering import predict
 from .bodies import ClientGone
@@ -66,10 +67,12 @@ class Front:
                 raise ProblemError(METHOD_NOT_ALLOWED, "this route takes POST", headers={"allow": "POST"})
             hot = route or self._found(path)
             lane, handler, name, experiment = hot
-            if experiment is not None:
-                # The short way may have asked already, and left the request to this one.
-                assigned = head.assigned = head.assigned or experiment.assign(head.headers)
-                lane = assigned.lane
+            if experiment is None:
+                # It may have ended since the short way asked it.
+                head.assigned = None
+            else:
+                assigned = head.assigned or experiment.assign(head.headers, named=name == "predict")
+                head.assigned, lane = assigned, assigned.lane
                 hot = (lane, handler, name, experiment)
             reply = await handler(lane, head, receive)
             head.stay()
@@ -155,6 +158,8 @@ class Front:
 
     def _left(self, head: Head, hot: Hot | None, trace: Trace | None, started: float) -> None:
         """The client has left; there is nobody to answer."""
+        if head.assigned is not None:
+            head.assigned.done(LEFT, clock() - started)
         if self._reporter is not None:
             lane, _, route, _ = hot or (None, None, None, None)
             self._reporter.answered(head, trace, LEFT, clock() - started, route=route, lane=lane)
@@ -176,7 +181,7 @@ class Front:
         else:
             lane.metrics.failed(words.status, route, total_s)
         if head.assigned is not None:
-            head.assigned.done(words.status, total_s)
+            head.assigned.done(words.status, total_s, unanswered=isinstance(error, UnansweredError))
         if self._reporter is not None:
             self._reporter.answered(head, trace, words.status, total_s, route=route, lane=lane)
         # The frames of the request would hold it, and it them, until the next collection of garbage.

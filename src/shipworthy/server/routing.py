@@ -51,15 +51,19 @@ class Assigned(Protocol):
     def naming(self, instances: Sequence[object]) -> Naming:
         """Gives the ids of its answers. `instances` are what it asked, as the codec takes them; from any thread."""
 
-    def done(self, status: int, total_s: float) -> None:
-        """It was answered, with this status of HTTP, `total_s` after it came."""
+    def done(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
+        """It was answered, with this status of HTTP, `total_s` after it came; or its client left, with 499.
+
+        `unanswered`: the input is valid, and the model has no answer to it."""
 
 
 class Experiment(Protocol):
     """Several versions that share the requests of a model."""
 
-    def assign(self, headers: Mapping[bytes, bytes]) -> Assigned:
-        """The version for a request, from its headers by name in lower case. Must return at once."""
+    def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Assigned:
+        """The version for a request, from its headers by name in lower case. Must return at once.
+
+        `named`: its answers will have ids."""
 
 
 class Router(Protocol):

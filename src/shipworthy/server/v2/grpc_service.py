@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 
 from ..dispatch import clock
 from ..problems import NOT_FOUND, ProblemError
+from ..reporting import LEFT
 from .datatypes import malformed
 from .descriptions import model_config, model_metadata, repository_index, server_metadata, statistics_of
 from .errors import as_error
@@ -56,10 +58,14 @@ async def infer(catalog: Catalog, asked: Any, size: int, timeout_s: float | None
     Raises ProblemError, InputError, TimeoutError, and what the lane raises."""
     lane = catalog.lane(asked.model_name, asked.model_version or None)
     experiment = None if asked.model_version else catalog.experiment(lane.model)
-    assigned = None if experiment is None else experiment.assign(call.head.headers)
+    assigned = None if experiment is None else experiment.assign(call.head.headers, named=False)
     lane = call.lane = lane if assigned is None else assigned.lane
     try:
         response = await _infer(lane, asked, size, timeout_s, call)
+    except asyncio.CancelledError:
+        if assigned is not None:
+            assigned.done(LEFT, clock() - call.started)
+        raise
     except Exception as error:
         status, total_s = as_error(error)[0], clock() - call.started
         lane.metrics.failed(status, "grpc", total_s)
