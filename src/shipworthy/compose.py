@@ -7,13 +7,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from .server.plan import Plan
 
 if TYPE_CHECKING:
-    from .rollout.following import Followed, Follower
+    from .registry import Registry
+    from .rollout.followed import Followed
+    from .rollout.following import Follower
     from .rollout.live import Router
     from .rollout.receiving import Receiver
     from .server.binding import Options
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from .server.hosting import Serving
     from .server.routing import Parts
 
-IMPORTS = ("shipworthy.rollout.following", "shipworthy.rollout.live", "shipworthy.rollout.receiving")
+IMPORTS = ("shipworthy.rollout.followed", "shipworthy.rollout.following", "shipworthy.rollout.live", "shipworthy.rollout.receiving")
 """What a worker of a server with a registry imports before it is needed."""
 
 
@@ -31,29 +34,39 @@ class Registered:
     def __init__(self, plan: Plan) -> None:
         """Raises RegistryError where the registry cannot be reached, or has not what the plan names."""
         from .registry import Registry
-        from .rollout import Rollouts
-        from .rollout.deaths import Trying
-        from .rollout.following import Followed, Follower
-        from .rollout.keys import prediction_key
+        from .rollout.deaths import Trying, state_folder
+
+        with ExitStack() as opened:
+            registry = opened.enter_context(Registry(plan.registry, create=False))
+            self._trying = opened.enter_context(closing(Trying(state_folder(), registry.url, plan.names)))
+            self._compose(registry, plan.names)
+            # From now on it is the follower that closes the registry.
+            opened.pop_all()
+
+    def _compose(self, registry: Registry, names: Sequence[str]) -> None:
+        from .rollout import Rollouts, prediction_key
+        from .rollout.followed import Followed
+        from .rollout.following import Follower
         from .rollout.live import Router
         from .rollout.receiving import Receiver
 
-        registry = Registry(plan.registry, create=False)
-        key = prediction_key(registry)
-        rollouts = Rollouts(registry)
-        trying = None if plan.share is None else Trying(plan.share)
-        self.router: Router = Router(key) if trying is None else Router(key, trying.note)
-        self._follower: Follower = Follower(registry, rollouts, self.router)
-        self.upstream: Followed = Followed(registry, rollouts, self.router, plan.names)
+        key, rollouts = prediction_key(registry), Rollouts(registry)
+        self.router: Router = Router(key, self._trying.note)
+        self.upstream: Followed = Followed(registry, rollouts, self.router, names)
+        self._follower: Follower = Follower(registry, rollouts, self.router, self.upstream.fetch)
         self.feedback: Receiver = Receiver(registry, key)
-        for number in trying.left() if trying is not None else ():
-            rollouts.note_death(number, f"the worker before process {os.getpid()} on {socket.gethostname()}")
+        left = self._trying.left()
+        while left:
+            rollouts.note_death(left.pop(0), f"the one before process {os.getpid()} on {socket.gethostname()}")
+            # Also where this process ends before it tries anything: each death counts once.
+            self._trying.note(left)
 
     def begin(self, catalog: Catalog) -> None:
         self._follower.begin(catalog)
 
     async def end(self) -> None:
         await self._follower.end()
+        self._trying.close()
 
 
 def parts_of(plan: Plan) -> Parts | None:

@@ -210,8 +210,9 @@ def test_no_two_sealed_ids_are_equal_whoever_makes_them() -> None:
 
 
 def test_digests_of_keys_are_spread_and_never_nothing() -> None:
-    digests = [digest_of(b"1:user-%d" % number) for number in range(4000)]
+    digests = [digest_of(b"1:user-%d" % number, KEY) for number in range(4000)]
     assert len(set(digests)) == 4000 and 0 not in digests
     # Of 4,000 fair draws, a share that is 4 standard errors off has a chance of 6e-5.
     assert abs(sum(one < 2**63 for one in digests) / 4000 - 0.5) < 4 * 0.5 / math.sqrt(4000)
-    assert digest_of(b"1:a") != digest_of(b"2:a")
+    assert digest_of(b"1:a", KEY) != digest_of(b"2:a", KEY)
+    assert digest_of(b"1:a", KEY) != digest_of(b"1:a", bytes(KEY_BYTES))

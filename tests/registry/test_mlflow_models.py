@@ -384,6 +384,7 @@ def test_json_says_what_was_done(server, here, tmp_path) -> None:
     options = ["--registry", str(tmp_path / "here"), "--json"]
     pushed = json.loads(CliRunner().invoke(app, ["mlflow", "push", "said", "--to", server, *options]).stdout)
     assert pushed.pop("run_id")
+    assert pushed.pop("skipped") == []
     assert pushed == {"name": "said:1", "uri": "models:/said/1", "created": True, "aliases": ["champion"]}
     result = CliRunner().invoke(app, ["mlflow", "pull", "models:/said/1", "--from", server, *options])
     pulled = json.loads(result.stdout)

@@ -6,6 +6,7 @@ import builtins
 import hashlib
 import importlib
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 
 from shipworthy.errors import MissingExtra, RegistryError, TamperedPackage
 from shipworthy.registry import Registry
+from shipworthy.registry import blobs as module
 from shipworthy.registry.blobs import CHUNK, Blobs
 
 
@@ -95,6 +97,11 @@ def test_what_was_changed_in_the_store_is_noticed(blobs: Blobs, tmp_path: Path) 
         blobs._files.pipe_file(blobs.path(sha256), content)
         with pytest.raises(TamperedPackage, match=sha256):
             list(blobs.chunks(sha256, size))
+        if not (blobs.url.startswith("memory:") and len(content) == size):
+            assert blobs.put(sha256, size, file) is True, "another content is seen, and replaced"
+            assert b"".join(blobs.chunks(sha256, size)) == b"as it was"
+            assert blobs.put(sha256, size, file) is False
+    blobs._files.pipe_file(blobs.path(sha256), b"as")
     assert blobs.put(sha256, size, file) is True, "another size is seen, and stored again"
     assert b"".join(blobs.chunks(sha256, size)) == b"as it was"
     blobs.remove(blobs.path(sha256))
@@ -111,6 +118,141 @@ def test_one_store_has_one_registry(blobs: Blobs) -> None:
     with pytest.raises(RegistryError, match="the packages of another registry"):
         blobs.claim("other")
     assert list(blobs.listing()) == []
+
+
+def test_what_is_not_a_registrys_is_not_listed(blobs: Blobs, tmp_path: Path) -> None:
+    sha256, size, file = written(tmp_path, b"mine")
+    blobs.put(sha256, size, file)
+    part = uuid4().hex
+    place = blobs.path(sha256).removesuffix(f"/{sha256[:2]}/{sha256}")
+    others = [
+        f"inner/{sha256[:2]}/{sha256}",
+        f"inner/parts/{part}",
+        f"parts/{sha256[:2]}/{sha256}",
+        f"parts/{part}.csv",
+        f"parts/{part.upper()}X",
+        f"parts/{part}{part}",
+        f"parts/sub/{part}",
+        f"{sha256[1:3]}x/{sha256}",
+        f"{sha256[:2]}/{sha256}.bak",
+        f"{sha256[:2]}/{sha256.upper()}x",
+        f"{sha256[:2]}/{'g' * 64}",
+        f"zz/{'z' * 64}",
+        f"00/{'11' * 32}",
+        sha256,
+        part,
+    ]
+    for name in (*others, f"parts/{part}"):
+        blobs._files.makedirs(f"{place}/{name}".rpartition("/")[0], exist_ok=True)
+        blobs._files.pipe_file(f"{place}/{name}", b"")
+    assert {(stored.sha256, stored.path) for stored in blobs.listing()} == {
+        (sha256, blobs.path(sha256)),
+        ("", f"{place}/parts/{part}"),
+    }
+
+
+def test_a_registry_within_anothers_place(tmp_path: Path, package) -> None:
+    place = tmp_path / "ships"
+    (place / "parts").mkdir(parents=True)
+    own = place / "parts" / "catalogue.csv"
+    own.write_text("precious")
+    os.utime(own, (1, 1))
+    with (
+        Registry(tmp_path / "outer", artifacts=str(place)) as outer,
+        Registry(tmp_path / "inner", artifacts=str(place / "team")) as inner,
+    ):
+        inner.register(package(), aliases=["champion"])
+        freed = outer.gc(older_than=timedelta(0))
+        assert (freed.blobs, freed.size) == ((), 0)
+        assert own.read_text() == "precious"
+        assert inner.pull("digits").is_file()
+
+
+def test_many_claim_one_place(blobs: Blobs) -> None:
+    """All of them have seen that nobody has it."""
+    blobs.try_writing()
+    together, told = threading.Barrier(6, timeout=20), {}
+
+    def claim(name: str) -> None:
+        mine = Blobs(blobs.url)
+        owner = mine.owner
+
+        def seen() -> str | None:
+            mine.owner = owner  # type: ignore[method-assign]
+            found = owner()
+            together.wait()
+            return found
+
+        mine.owner = seen  # type: ignore[method-assign]
+        try:
+            mine.claim(name)
+            told[name] = True
+        except RegistryError as refusal:
+            assert "the packages of another registry" in str(refusal)
+            told[name] = False
+
+    threads = [threading.Thread(target=claim, args=(f"registry {number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [name for name, won in told.items() if won] == [blobs.owner()] and len(told) == 6
+    assert list(blobs.listing()) == []
+
+
+def test_a_store_without_exclusive_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a folder without links and a bucket without conditions, the later claim shows who has it."""
+    folder = Blobs(str(tmp_path / "blobs"))
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
+    folder.claim("one")
+    assert folder.owner() == "one"
+    with pytest.raises(RegistryError, match="the packages of another registry"):
+        folder.claim("other")
+    bucket = Blobs(f"memory://{uuid4().hex}")
+    pipe = type(bucket._files).pipe_file
+
+    def unconditional(self: object, path: str, value: bytes, mode: str = "overwrite") -> None:
+        if mode != "overwrite":
+            raise NotImplementedError("A header you provided implies functionality that is not implemented.")
+        pipe(self, path, value)
+
+    monkeypatch.setattr(type(bucket._files), "pipe_file", unconditional)
+    bucket.claim("one")
+    assert bucket.owner() == "one" and not bucket.is_claimed, "another may have written at the same moment"
+    bucket.claim("one")
+    assert bucket.is_claimed
+
+
+def test_a_bucket_that_does_not_answer(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    blobs = Blobs(f"s3://{bucket}/packages")
+    sha256, size, file = written(tmp_path, b"content")
+    blobs.put(sha256, size, file)
+    ended = threading.Event()
+
+    async def hang(path: str) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+
+    monkeypatch.setattr(module, "REMOVAL_S", 0.1)
+    monkeypatch.setattr(blobs._files, "_rm_file", hang)
+    with pytest.raises(RegistryError, match=r"was not removed within 0\.1 s"):
+        blobs.remove(blobs.path(sha256))
+    assert ended.wait(5), "what was asked for is not done later"
+    assert blobs.has(sha256, size)
+
+
+def test_a_registry_in_a_folder_that_is_moved(tmp_path: Path, package) -> None:
+    with Registry(tmp_path / "here") as registry:
+        registry.register(package(), aliases=["champion"])
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    with Registry(tmp_path / "there") as moved:
+        assert moved.register(package()).name == "digits:2"
+        assert moved.gc(older_than=timedelta(0)).blobs == ()
 
 
 def test_many_threads_put_the_same(blobs: Blobs, tmp_path: Path) -> None:
@@ -142,12 +284,8 @@ def test_a_folder_has_no_half_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(blobs.listing()) == [] and not blobs.has(sha256, size)
 
 
-@pytest.mark.parametrize("place", ["memory", "s3"])
-def test_a_registry_elsewhere(place: str, request: pytest.FixtureRequest, tmp_path: Path, package) -> None:
-    if place == "memory":
-        artifacts = f"memory://{uuid4().hex}"
-    else:
-        artifacts = f"s3://{request.getfixturevalue('bucket')}/some/prefix/"
+def test_a_registry_elsewhere(bucket: str, tmp_path: Path, package) -> None:
+    artifacts = f"s3://{bucket}/some/prefix/"
     folder = package()
     with Registry(tmp_path / "registry", artifacts=artifacts) as registry:
         registry.register(folder, aliases=["champion"])
@@ -163,7 +301,7 @@ def test_a_registry_elsewhere(place: str, request: pytest.FixtureRequest, tmp_pa
         assert len(freed.packages) == 1 and len(freed.blobs) == 8
         assert list(again.blobs.listing()) == []
     with pytest.raises(RegistryError, match="keeps its packages in"):
-        Registry(tmp_path / "registry", artifacts="memory://other")
+        Registry(tmp_path / "registry", artifacts="s3://other/prefix")
     with pytest.raises(RegistryError, match="the packages of another registry"):
         Registry(tmp_path / "other", artifacts=artifacts)
 
@@ -181,7 +319,7 @@ def test_a_bucket_that_is_not_there(bucket: str, package, tmp_path: Path) -> Non
         ("", "artifacts: is empty"),
         ("https://example.org/models", "is no place for packages"),
         ("simplecache::s3://bucket", "is no place for packages"),
-        ("memory://a::s3://bucket", "is no place for packages"),
+        ("s3://a::memory://b", "is no place for packages"),
         ("nothing://bucket", "Protocol not known: nothing"),
     ],
 )

@@ -6,8 +6,10 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import small_packages
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Table, text
 
 from shipworthy.errors import RegistryError
-from shipworthy.registry import Registry
+from shipworthy.registry import Registry, database
 from shipworthy.registry.rollout_tables import rollouts
 from shipworthy.registry.tables import Instant
 
@@ -83,7 +85,7 @@ def test_what_is_young_stays(registry: Registry, package) -> None:
 def test_parts_that_were_left(registry: Registry, package) -> None:
     registry.register(package())
     parts = Path(registry.blobs.url) / "parts"
-    (parts / "half").write_bytes(b"half a blob")
+    (parts / uuid4().hex).write_bytes(b"half a blob")
     assert registry.gc(older_than=NOW).size == 0, "someone may be writing it"
     age(registry, 2)
     freed = registry.gc()
@@ -198,6 +200,59 @@ def test_whatever_is_needed_stays(five: tuple[Path, list[Path]], steps: list[tup
         present = [v for model in registry.models() for v in registry.list_versions(model.name)]
         for version in present:
             assert registry.pull(version.name, Path(work) / "out.ship").is_file()
+
+
+END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}' AND state LIKE 'idle in%'"
+
+
+def test_a_slow_store_does_not_lose_the_lock(postgres, package, tmp_path: Path, monkeypatch) -> None:
+    """The server ends what says nothing for a second; a removal takes two, and a push waits for it."""
+    monkeypatch.setattr(database, "BUSY_S", 0.5)
+    url, folder = postgres.new_database(), package()
+    with Registry(url, artifacts=str(tmp_path / "blobs")) as slow:
+        monkeypatch.setattr(database, "BUSY_S", 30.0)
+        slow.register(folder, git_commit="")
+        slow.delete("digits:1")
+        remove, began, pushed = slow.blobs.remove, threading.Event(), []
+        meanwhile: list[int] = []
+
+        def late(path: str) -> None:
+            if not began.is_set():
+                began.set()
+                time.sleep(2)
+                meanwhile.append(len(pushed))
+            remove(path)
+
+        monkeypatch.setattr(slow.blobs, "remove", late)
+        collector = threading.Thread(target=lambda: slow.gc(older_than=NOW))
+        collector.start()
+        began.wait(10)
+        with Registry(url) as other:
+            pushed.append(other.register(folder, git_commit="", aliases=["champion"]))
+            collector.join()
+            assert meanwhile == [0], "the push waited"
+            assert other.pull("digits").is_file()
+
+
+def test_nothing_is_removed_without_the_lock(postgres, package, tmp_path: Path, monkeypatch) -> None:
+    """The connection is ended within a removal; a push that no longer waits then needs all the others."""
+    url, folder = postgres.new_database(), package()
+    with Registry(url, artifacts=str(tmp_path / "blobs")) as collecting, Registry(url) as other:
+        collecting.register(folder, git_commit="")
+        collecting.delete("digits:1")
+        remove, removed = collecting.blobs.remove, []
+
+        def ended(path: str) -> None:
+            remove(path)
+            removed.append(path)
+            if len(removed) == 1:
+                assert postgres.execute(END.format(url.rpartition("/")[2])) == [[True]]
+                other.register(folder, git_commit="", aliases=["champion"])
+
+        monkeypatch.setattr(collecting.blobs, "remove", ended)
+        assert collecting.gc(older_than=NOW).blobs == (), "a new look finds that all is needed"
+        assert len(removed) == 1
+        assert other.pull("digits").is_file()
 
 
 def test_pushes_and_gc_at_the_same_time(registry: Registry, package) -> None:

@@ -13,9 +13,12 @@ import pytest
 import small_packages
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.event import listen, remove
 
-from shipworthy.errors import RegistryError
-from shipworthy.registry import Event, Registry, log
+from shipworthy.errors import Conflict, RegistryError
+from shipworthy.registry import Event, Registry, log, moving
+from shipworthy.registry.tables import events
+from shipworthy.registry.versions import aliases_of
 
 
 def replayed(events: Iterable[Event]) -> dict[str, dict[str, int]]:
@@ -66,13 +69,40 @@ def test_a_clock_that_is_set_back(registry: Registry, package, monkeypatch: pyte
     class Earlier(datetime):
         @classmethod
         def now(cls, tz=None):
-            return datetime.now(tz) - timedelta(days=1)
+            return datetime.now(tz) - timedelta(minutes=4)
 
     monkeypatch.setattr(log, "datetime", Earlier)
     moved = registry.promote("digits:2")
     assert moved.at >= ahead.at, "the log never goes back"
     live = registry.live("digits", ahead.at)
     assert live is not None and live.version in (1, 2)
+
+
+def test_a_clock_far_from_the_others_is_refused(registry: Registry, package, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of a host whose clock is years ahead would hide for years what was live since."""
+    folder = package()
+    registry.register(folder)
+    ahead = timedelta(days=3650)
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + ahead
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "datetime", Ahead)
+        wrong = registry.note("digits", "checked")
+    for change in (lambda: registry.register(folder), lambda: registry.promote("digits:1")):
+        with pytest.raises(RegistryError, match=r"the clock of this host: says .* UTC, and event 2 .checked of digits,"):
+            change()
+    assert registry.newest_event() == 2 and registry.aliases("digits") == {}, "what is refused leaves nothing"
+    with registry.database.write() as connection:  # as the guide says
+        connection.execute(
+            events.update().where(events.c.at > datetime.now(UTC)).values(at=wrong.at - ahead)
+        )  # fmt: skip
+    assert registry.promote("digits:1").number == 3
+    live = registry.live("digits", datetime.now(UTC))
+    assert live is not None and live.version == 1
 
 
 def test_going_back_is_undoing(registry: Registry, package) -> None:
@@ -82,7 +112,7 @@ def test_going_back_is_undoing(registry: Registry, package) -> None:
     for number in (1, 2, 3):
         registry.promote(f"digits:{number}")
     back = registry.rollback("digits", why="worse than before")
-    assert (back.version, back.previous, back.why, back.details) == (2, 3, "worse than before", {"rollback": True})
+    assert (back.version, back.previous, back.why, back.details) == (2, 3, "worse than before", {"rollback": 7})
     assert registry.rollback("digits").version == 1
     with pytest.raises(RegistryError, match=r"named no other version before; choose one: shipworthy promote digits:5"):
         registry.rollback("digits")
@@ -94,6 +124,59 @@ def test_going_back_is_undoing(registry: Registry, package) -> None:
     registry.promote("digits:5")
     registry.delete("digits:2")
     assert registry.rollback("digits").version == 4, "a deleted version is passed over"
+
+
+def test_going_back_reads_only_what_it_needs(registry: Registry, package) -> None:
+    """Forwards and back a thousand times, then thousands of moves and deleted versions: a few reads in any case."""
+    folder = package()
+    for _ in range(5):
+        registry.register(folder, git_commit="", aliases=["champion"])
+    with registry.database.write() as connection:
+        for _ in range(600):
+            named = aliases_of(connection, "digits")["champion"]
+            moving.move(connection, "digits", "champion", 3 if named == 5 else 5, previous=named, who="x")
+    for _ in range(3):
+        registry.promote("digits:1")
+        assert registry.rollback("digits").version == 5
+    statements: list[str] = []
+    listener = lambda *given: statements.append(given[2])  # noqa: E731
+    listen(registry.database._engine, "before_cursor_execute", listener)
+    assert registry.rollback("digits").version == 3
+    remove(registry.database._engine, "before_cursor_execute", listener)
+    assert len([one for one in statements if one.startswith("SELECT")]) < 20
+    assert all("LIMIT" in one or "number = " in one for one in statements if "alias = " in one and "SELECT" in one)
+    registry.delete("digits:4")
+    for number in (2, 1, 2, 1):
+        registry.promote(f"digits:{number}")
+    assert [registry.rollback("digits").version for _ in range(4)] == [2, 1, 2, 3]
+
+
+def test_going_back_only_from_what_one_has_seen(registry: Registry, package) -> None:
+    folder = package()
+    for _ in range(3):
+        registry.register(folder, aliases=["champion"])
+    assert registry.rollback("digits", expected=3).version == 2
+    with pytest.raises(Conflict, match=r"digits@champion: names version 2, not version 3"):
+        registry.rollback("digits", expected=3)
+    with pytest.raises(Conflict, match="names version 2, not nothing"):
+        registry.rollback("digits", expected=None)
+    assert registry.aliases("digits") == {"champion": 2}
+    assert registry.rollback("digits").version == 1
+
+
+def test_history_of_one_alias_and_of_one_version(registry: Registry, package) -> None:
+    folder = package()
+    for _ in range(3):
+        registry.register(folder, aliases=["champion", "blue"])
+    registry.register(package("iris"), aliases=["blue"])
+    assert [event.version for event in registry.history("digits", alias="blue")] == [3, 2, 1]
+    assert [event.version for event in registry.history("digits", alias="blue", limit=2)] == [3, 2]
+    assert [event.model for event in registry.history(alias="blue", limit=2)] == ["iris", "digits"]
+    assert registry.history("digits", alias="green") == []
+    of_two = registry.events_of(registry.version("digits:2"))
+    every = [event for event in registry.history("digits") if 2 in (event.version, event.previous)]
+    assert of_two == every and len(every) == 5
+    assert registry.events_of(registry.version("digits:2"), limit=2) == every[:2]
 
 
 def test_going_back_to_before_it_was_taken_away(registry: Registry, package) -> None:

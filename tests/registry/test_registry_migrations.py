@@ -16,7 +16,8 @@ from shipworthy.errors import RegistryError
 from shipworthy.registry import Registry, rollout_tables, tables
 from shipworthy.registry.database import Database
 from shipworthy.registry.location import locate_registry
-from shipworthy.registry.migrating import FOLDER, VERSION_TABLE, newest_revision, upgrade_to
+from shipworthy.registry.migrating import FOLDER, newest_revision, upgrade_to
+from shipworthy.registry.tables import VERSION_TABLE
 
 
 def differences(registry: Registry) -> list[object]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import small_packages
+from typer.testing import CliRunner
 
+from shipworthy.cli.app import app
 from shipworthy.errors import RegistryError, TamperedPackage
 from shipworthy.package import read_package, write_ship
 from shipworthy.registry import Registry, reading
@@ -88,6 +90,72 @@ def test_a_blob_that_was_changed_is_found(filled: Registry, path: str, damage: s
     if path == "evidence.json":
         with pytest.raises(TamperedPackage, match=blob.name):
             filled.evidence("digits")
+
+
+def test_what_was_damaged_is_mended_by_another_push(filled: Registry, package) -> None:
+    """Of the same size, so that only its bytes tell."""
+    for blob in filled.blobs.listing():
+        content = Path(blob.path).read_bytes()
+        Path(blob.path).write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if content else content)
+    with pytest.raises(TamperedPackage):
+        filled.pull("digits:1")
+    filled.register(package(card="another"), aliases=["champion"])
+    assert filled.pull("digits").is_file(), "what both have in common is whole again"
+    with pytest.raises(TamperedPackage):
+        filled.pull("digits:1")
+    filled.register(package())
+    assert filled.pull("digits:1").is_file()
+    assert list((Path(filled.blobs.url) / "parts").iterdir()) == []
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["pull", *map(str, arguments)])
+    return result.exit_code, result.output if result.exception is None else str(result.exception)
+
+
+def test_a_file_that_is_there_is_not_overwritten(filled: Registry, tmp_path: Path, monkeypatch, package) -> None:
+    filled.register(package(card="another"))
+    option, notes = ("--registry", filled.url), tmp_path / "notes.txt"
+    notes.write_text("mine")
+    code, told = run("digits:1", notes, *option)
+    assert code != 0 and "is there already, and is not digits:1; give another name, or write over it: --force" in told
+    assert notes.read_text() == "mine"
+    assert run("digits:1", notes, "--force", *option) == (0, f"wrote {notes}, which is digits:1\n")
+    whole, written = notes.read_bytes(), notes.stat().st_mtime_ns
+    assert run("digits:1", notes, *option) == (0, f"{notes} is digits:1 already\n")
+    assert notes.stat().st_mtime_ns == written
+    assert "is not digits:2" in run("digits:2", notes, *option)[1]
+    assert notes.read_bytes() == whole
+    nowhere = tmp_path / "link"
+    nowhere.symlink_to(tmp_path / "missing")
+    assert "is there already" in run("digits:1", nowhere, *option)[1]
+    assert nowhere.is_symlink()
+    monkeypatch.chdir(tmp_path)
+    Path("digits-1.ship").write_text("mine")
+    assert "digits-1.ship: is there already" in run("digits:1", *option)[1]
+    assert "digits-1.ship: is there already" in run("digits:1", ".", *option)[1]
+
+
+def test_what_is_no_file_is_not_replaced(filled: Registry, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for forced in ((), ("--force",)):
+        code, told = run("digits", pipe, *forced, "--registry", filled.url)
+        assert code != 0 and "is no plain file; give the name of a file" in told
+    with pytest.raises(RegistryError, match="is no plain file"):
+        filled.pull("digits", pipe)
+    assert pipe.is_fifo()
+
+
+def test_a_slash_means_a_folder(filled: Registry, tmp_path: Path) -> None:
+    option = ("--registry", filled.url)
+    code, told = run("digits", f"{tmp_path}/new/", *option)
+    assert code != 0 and "new/: is no folder; make it first: mkdir -p" in told
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "new").mkdir()
+    assert run("digits", f"{tmp_path}/new/", *option)[0] == 0
+    assert (tmp_path / "new" / "digits-1.ship").is_file()
+    assert "cannot be written: File name too long" in run("digits", tmp_path / ("x" * 300), *option)[1]
 
 
 def test_rows_that_were_changed_are_found(filled: Registry) -> None:

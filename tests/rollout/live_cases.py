@@ -129,9 +129,8 @@ def predictor(given: Mapping[str, Any], run: Run = same, *, version: str = "1", 
 def lane(given: Mapping[str, Any] = CLASSES, run: Run = same, *, version: int = 1, threads: int = 1) -> Any:
     """What a trial needs of a lane."""
     made = predictor(given, run, version=str(version), threads=threads)
-    return SimpleNamespace(
-        predictor=made, version=str(version), queue=SimpleNamespace(rows=0), borrowers=list[threading.Thread]()
-    )
+    queue = SimpleNamespace(rows=0, running=[], streams=1)
+    return SimpleNamespace(predictor=made, version=str(version), queue=queue, borrowers=list[threading.Thread]())
 
 
 def scores(best: int) -> list[float]:

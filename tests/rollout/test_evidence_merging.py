@@ -1,4 +1,4 @@
-"""What workers saw adds up, and the text that is stored is the evidence to the last bit."""
+"""However it is cut into parts, evidence is the same, and the text that is stored is the evidence to the last bit."""
 
 from __future__ import annotations
 
@@ -90,79 +90,6 @@ def test_batches_of_a_canary_are_its_stream(piece: int) -> None:
     np.testing.assert_allclose(in_pieces.promote, at_once.promote, rtol=0, atol=1e-9)
     np.testing.assert_allclose(in_pieces.rollback, at_once.rollback, rtol=0, atol=1e-9)
     assert in_pieces.counts.tolist() == at_once.counts.tolist()
-
-
-def test_merged_workers_of_a_shadow_agree_with_one() -> None:
-    """Also where the label of a pair comes to another worker, or in another flush, than the pair did."""
-    rng = np.random.default_rng(5)
-    one = Evidence("shadow", DELTA)
-    stored = Evidence("shadow", DELTA)
-    increments = [Evidence("shadow", DELTA) for _ in range(4)]
-    for step in range(1_500):
-        z = float(rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1]))
-        slow, fails = rng.random(2) < [0.05, 0.1], rng.random(2) < 0.02
-        for who in (one, increments[rng.integers(4)]):
-            who.errors.pairs(*fails)
-            who.latency.pairs(*slow)
-            if z == 0:
-                who.paired.add(z)
-            else:
-                who.paired.add_open()
-        if z and rng.random() < 0.7:
-            for who in (one, increments[rng.integers(4)]):
-                who.paired.settle(1.0, z)
-        if step % 100 == 99:
-            at = rng.integers(4)
-            stored.merge(Evidence.from_json(increments[at].to_json()))
-            increments[at] = Evidence("shadow", DELTA)
-    for increment in increments:
-        stored.merge(increment)
-    alike(stored, one)
-    for name in ("pairs", "disagreeing", "open", "worse", "better"):
-        assert getattr(stored.paired, name) == getattr(one.paired, name)
-    assert one.paired.open > 0
-
-
-def alike(merged: Evidence, one: Evidence) -> None:
-    np.testing.assert_allclose(merged.quality.promote, one.quality.promote, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(merged.quality.rollback, one.quality.rollback, rtol=0, atol=1e-9)
-    for name in ("errors", "latency", "assigned", "completed", "labelled"):
-        ratio, other = getattr(merged, name), getattr(one, name)
-        np.testing.assert_allclose(ratio.log_wealth, other.log_wealth, rtol=0, atol=1e-9)
-        assert (ratio.events.tolist(), ratio.requests.tolist()) == (other.events.tolist(), other.requests.tolist())
-
-
-def test_merged_workers_of_a_canary_agree_with_one() -> None:
-    """Events add up, and quality is one process where its requests go to the stored one in order."""
-    new, share, y = stream(6, 8_000)
-    one, stored = Evidence("canary", DELTA), Evidence("canary", DELTA)
-    increments = [Evidence("canary", DELTA) for _ in range(3)]
-    worker = np.random.default_rng(7).integers(3, size=len(y))
-    for who, mine in ((one, worker >= 0), *((increments[at], worker == at) for at in range(3))):
-        who.assigned.observe(new[mine], share[mine])
-        who.completed.observe(new[mine], share[mine])
-        who.labelled.observe(new[mine], share[mine])
-        who.errors.observe(new[mine], share[mine], y[mine] > 0.9)
-        who.latency.observe(new[mine], share[mine], y[mine] > 0.7)
-    one.unpaired.observe(new, share, y)
-    for increment in increments:
-        stored.merge(increment)
-    stored.unpaired.observe(new[:3_000], share[:3_000], y[:3_000])
-    stored.unpaired.observe(new[3_000:], share[3_000:], y[3_000:])
-    alike(stored, one)
-
-
-def test_increments_of_a_canary_multiply() -> None:
-    """Each with its own guess of the loss: not one process, but the product of two, which is evidence as well."""
-    parts = [Unpaired(DELTA), Unpaired(DELTA)]
-    for seed, part in enumerate(parts):
-        part.observe(*stream(seed))
-    merged = Unpaired(DELTA)
-    for part in parts:
-        merged.merge(part)
-    np.testing.assert_array_equal(merged.promote, parts[0].promote + parts[1].promote)
-    np.testing.assert_array_equal(merged.counts, parts[0].counts + parts[1].counts)
-    np.testing.assert_allclose(merged.losses.sum(), parts[0].losses.sum() + parts[1].losses.sum())
 
 
 @pytest.mark.parametrize("mode", ["shadow", "canary", "ab"])

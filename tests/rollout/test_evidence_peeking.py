@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from benchmarks.rollout.streams import (
 
 from shipworthy.rollout.evidence import Paired, Unpaired, judge, state
 from shipworthy.rollout.evidence.bets import bar
+from shipworthy.rollout.seen import first_in_batch
 
 ALPHA = 0.05
 EXPERIMENTS = 2_000
@@ -159,20 +161,54 @@ def test_requests_of_sticky_callers_are_no_samples(side: int, experiments: int) 
     keeps(share_passed(once, Requests(0.02), side, experiments=runs, limit=20_000, seed=20), runs)
 
 
+def rows_alike(rows: int, stream: Stream) -> Stream:
+    """Requests of so many instances each, all of them alike: what the stream gives, so many times in a row."""
+
+    def repeated(rng: np.random.Generator, experiments: int, at: np.ndarray) -> Any:
+        requests = stream(rng, experiments, np.arange(-(-len(at) // rows)))
+        parts = requests if isinstance(requests, tuple) else (requests,)
+        many = tuple(np.repeat(part, rows, axis=-1)[..., : len(at)] for part in parts)
+        return many if isinstance(requests, tuple) else many[0]
+
+    return repeated
+
+
+def one_row_drawn(rows: int, stream: Stream) -> Stream:
+    """What a shadow copies of them."""
+    many = rows_alike(rows, stream)
+
+    def drawn(rng: np.random.Generator, experiments: int, at: np.ndarray) -> Any:
+        every = many(rng, experiments, np.arange(len(at) * rows)).reshape(experiments, len(at), rows)
+        return np.take_along_axis(every, rng.integers(rows, size=(experiments, len(at), 1)), axis=2)[..., 0]
+
+    return drawn
+
+
+def first_label_counts(rows: int, stream: Stream) -> Stream:
+    """What a canary counts of them, whose ids have a digest for each request: the others as if their share were 0."""
+    many = rows_alike(rows, stream)
+
+    def counted(rng: np.random.Generator, experiments: int, at: np.ndarray) -> Any:
+        new, share, y = many(rng, experiments, at)
+        digests = np.repeat(rng.integers(1, 2**63, -(-len(at) // rows)).astype(np.uint64), rows)[: len(at)]
+        counts = first_in_batch(digests)
+        return new & counts, np.where(counts, share, 0.0), y
+
+    return counted
+
+
 @SIDES
-def test_merged_workers_of_a_canary_keep_alpha(side: int, experiments: int) -> None:
-    """Four increments, each with its own guess of the loss; looked at whenever each has one request more."""
-    runs = experiments // 2
-    rng = np.random.default_rng(21)
-    wrong = 0
-    for _ in range(0, runs, 50):
-        paths = np.zeros((50, 5_000, Requests.bets))
-        for _worker in range(4):
-            process = Requests(0.02)
-            process.begin(50)
-            paths += np.cumsum(process.terms(CANARIES["half"](rng, 50, np.arange(5_000)))[side], axis=1)
-        wrong += int((first(paths, ALPHA) < 5_000).sum())
-    keeps(wrong, runs)
+@pytest.mark.parametrize("rows", [4, 16])
+def test_rows_of_one_request_are_no_samples(rows: int, side: int, experiments: int) -> None:
+    """A request is one draw of whatever its rows have in common, however many they are."""
+    runs = max(40, experiments // 4)
+    pairs, requests = PAIRED["5 % disagree"], CANARIES["half"]
+    every, once = rows_alike(rows, pairs), one_row_drawn(rows, pairs)
+    breaks(share_passed(every, Pairs(0.01), side, experiments=runs, limit=4_000, seed=24), runs, 0.2)
+    keeps(share_passed(once, Pairs(0.01), side, experiments=runs, limit=1_500, seed=24), runs)
+    every, once = rows_alike(rows, requests), first_label_counts(rows, requests)
+    breaks(share_passed(every, Requests(0.02), side, experiments=runs, limit=4_000, seed=24), runs, 0.2)
+    keeps(share_passed(once, Requests(0.02), side, experiments=runs, limit=4_000, seed=24), runs)
 
 
 @pytest.mark.parametrize("mode", ["shadow", "canary"])

@@ -130,9 +130,6 @@ def test_a_mismatch_holds_for_good(stream: str, loss_new: float) -> None:
     assert ratio.log_e < math.log(3000)
     assert verdict(judge(after)) == ("hold", stream)
     assert "it was past its bar; now e = " in judge(after).reason
-    merged = Evidence("canary", 0.02)
-    merged.merge(after)
-    assert verdict(judge(merged)) == ("hold", stream)
     after.errors.count(0.5, (0, 50), (1_000, 1_000))
     assert verdict(judge(after)) == ("rollback", "errors")
 

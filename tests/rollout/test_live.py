@@ -92,7 +92,7 @@ def test_ids_say_what_was_assigned() -> None:
         read = read_id(KEY, sealed.decode())
         assert (read.rollout, read.share, read.value) == (7, 0.25, 2)
         assert (read.arm, read.version) == ((CHALLENGER, 2) if new else (CHAMPION, 1))
-        assert read.key_digest == (0 if key is None else digest_of(b"7:" + key))
+        assert read.key_digest == (0 if key is None else digest_of(b"7:" + key, KEY))
         seen.add(read.arm)
     assert seen == {CHAMPION, CHALLENGER}
 
@@ -101,7 +101,7 @@ def test_ids_say_what_was_assigned() -> None:
     ("status", "counts"),
     [
         *((status, True) for status in (400, 413, 415, 422, 500, 503, 504)),
-        *((status, False) for status in (200, 401, 403, 404, 405, 408, 421, 499)),
+        *((status, False) for status in (200, 401, 403, 404, 405, 408, 421)),
     ],
 )
 def test_statuses_that_count_as_errors(status: int, counts: bool) -> None:
@@ -114,6 +114,50 @@ def test_statuses_that_count_as_errors(status: int, counts: bool) -> None:
         assert told.completed.failed.tolist() == ([counts] if len(told.completed) else [])
 
 
+def test_a_client_that_has_left_was_kept_waiting_or_says_nothing() -> None:
+    for key in (None, b"user"):
+        trial = split(share=0.5, target_ms=50)
+        for seconds in (0.04, 0.06):
+            trial.assign({} if key is None else {HEADER: key}).done(499, seconds)
+        told = trial.take()().completed
+        assert (told.failed.tolist(), told.slow.tolist()) == ([False, False], [-1, 1])
+        # It has no say in what is usual, and without a limit nothing is slow.
+        trial = split(share=0.5)
+        for _ in range(3):
+            for _ in range(300):
+                trial.assign({} if key is None else {HEADER: key}).done(499, 9.0)
+            told = trial.take()().completed
+            assert set(told.slow.tolist()) == {-1}
+        assert trial._recorder._threshold.seconds is None
+
+
+def test_the_answers_of_one_request_are_one_piece_of_evidence() -> None:
+    """They had one draw together, so the labels of all of them count as one."""
+    trial = split(share=0.5)
+    digests = set()
+    for turn in range(20):
+        part = trial.assign(NOBODY)
+        sealed = part.naming([{}] * 3)([{"predicted_class": 1}] * 3)
+        found = {read_id(KEY, one.decode()).key_digest for one in sealed}
+        assert len(found) == 1 and 0 not in found
+        digests |= found
+        [single] = part.naming([{}])([{"predicted_class": 1}])
+        assert read_id(KEY, single.decode()).key_digest == 0, turn
+    assert len(digests) == 20
+    keyed = trial.assign({HEADER: b"me"}).naming([{}] * 3)([{"predicted_class": 1}] * 3)
+    assert {read_id(KEY, one.decode()).key_digest for one in keyed} == {digest_of(b"1:me", KEY)}
+    told = trial.take()()
+    assert told.assigned.digests.tolist().count(0) == 20, "assignments without a key all count"
+
+
+def test_only_who_has_the_key_knows_which_callers_the_challenger_gets() -> None:
+    made = rollout(share=0.5)
+    other = Split(made, bytes(32), lane(), lane(version=2), Recorder(None))
+    keys: list[bytes | None] = [b"user-%d" % one for one in range(2000)]
+    both = zip(assigned_to_new(split(share=0.5), keys), assigned_to_new(other, keys), strict=True)
+    assert within_chance(sum(one == two for one, two in both), 2000, 0.5)
+
+
 def account(trial: Split, requests: int, seed: int) -> tuple[list[Any], list[Any]]:
     """Sends requests of all kinds; gives what has been assigned and completed, as rows."""
     draw = np.random.default_rng(seed)
@@ -122,7 +166,7 @@ def account(trial: Split, requests: int, seed: int) -> tuple[list[Any], list[Any
         key = b"user-%d" % draw.integers(20) if draw.random() < 0.5 else None
         part = trial.assign({} if key is None else {HEADER: key})
         new, share = part.lane is trial.lanes[1], trial._share
-        digest = 0 if key is None else digest_of(b"1:" + key)
+        digest = 0 if key is None else digest_of(b"1:" + key, KEY)
         assigned.append((digest, share, new))
         status, seconds = int(draw.choice([200, 200, 500, 422, 401])), float(draw.random())
         if draw.random() < 0.9:

@@ -20,6 +20,7 @@ from lifecycle_cases import Served, serving, until
 
 from shipworthy.predict.ids import digest_of
 from shipworthy.registry import Registry
+from shipworthy.rollout.keys import prediction_key
 from shipworthy.rollout import Rollout, Rollouts, Spec
 
 GOOD, WORSE, EQUAL, FAILS, SLOW, WEAK = range(1, 7)
@@ -33,8 +34,11 @@ KEYS = 300
 class Callers:
     """Threads that ask for images that no version was trained with, and say later what was to be seen there."""
 
-    def __init__(self, port: int, rollout: int, *, clients: int = 3, labels: bool, keys: bool) -> None:
-        self._url, self._salt = f"http://127.0.0.1:{port}", b"%d:" % rollout
+    def __init__(
+        self, port: int, rollout: int, secret: bytes = bytes(32), *, clients: int = 3, labels: bool, keys: bool
+    ) -> None:
+        """`secret` is the registry's key."""
+        self._url, self._salt, self._secret = f"http://127.0.0.1:{port}", b"%d:" % rollout, secret
         self._labels, self._keys = labels, keys
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._ask_on, args=(seed,)) for seed in range(clients)]
@@ -85,7 +89,8 @@ class Callers:
             said: dict[str, Any] = answer.json()
             self.outcomes[answer.status_code, str(said.get("version"))] += 1
             if answer.status_code != 200:
-                self.refused.append((key, answer.status_code, digest_of(self._salt + key.encode()) / 2**64))
+                digest = digest_of(self._salt + key.encode(), self._secret)
+                self.refused.append((key, answer.status_code, digest / 2**64))
                 continue
             known.append({"prediction_id": said["prediction_id"], "label": int(classes[place])})
             if self._labels and len(known) >= BATCH:
@@ -124,7 +129,8 @@ class World:
         spec = Spec.from_options(mode, {"auto": True, "timeout_s": within_s, **options})
         rollout = self.rollouts.start("digits", f"digits:{challenger}", spec)
         try:
-            with Callers(self.served.port, rollout.id, labels=labels, keys=keys) as callers:
+            secret = prediction_key(self.registry)
+            with Callers(self.served.port, rollout.id, secret, labels=labels, keys=keys) as callers:
                 until(lambda: not self.rollouts.get(rollout.id).running, within_s + 10)
                 time.sleep(0.5)
         finally:

@@ -29,7 +29,8 @@ class Account:
 
     def __init__(self, mode: str, delta: float) -> None:
         self.evidence = Evidence(mode, delta)  # type: ignore[arg-type]
-        self.seen: dict[str, set[int]] = {"assigned": set(), "completed": set(), "copied": set()}
+        streams = ("assigned", "completed", "settled", "copied")
+        self.seen: dict[str, set[int]] = {stream: set() for stream in streams}
 
     def counts(self, stream: str, digest: int) -> bool:
         if digest and digest in self.seen[stream]:
@@ -47,10 +48,13 @@ class Account:
             done.digests, done.shares, done.new, done.failed, done.slow, strict=True
         ):
             if self.counts("completed", int(digest)):
-                self.evidence.completed.observe(new, share)
                 self.evidence.errors.observe(new, share, bad)
                 if slow != -1:
                     self.evidence.latency.observe(new, share, slow == 1)
+        over = observed.settled
+        for digest, share, new in zip(over.digests, over.shares, over.new, strict=True):
+            if self.counts("settled", int(digest)):
+                self.evidence.completed.observe(new, share)
         for digest, worst in zip(observed.copies.digests, observed.copies.worst, strict=True):
             if self.counts("copied", int(digest)):
                 if worst:
@@ -73,13 +77,19 @@ def same(ours: Evidence, theirs: Evidence) -> None:
     np.testing.assert_allclose(ours.quality.rollback, theirs.quality.rollback, atol=1e-9)
 
 
+def callers(draw: np.random.Generator, size: int, keys: int) -> np.ndarray:
+    return draw.integers(1, keys, size).astype(np.uint64) * draw.integers(0, 2, size).astype(np.uint64)
+
+
 def traffic(draw: np.random.Generator, size: int, share: float, keys: int) -> Observed:
     """Half of the requests without a key, the others of few callers, who come again and again."""
-    digests = draw.integers(1, keys, size).astype(np.uint64) * draw.integers(0, 2, size).astype(np.uint64)
+    digests = callers(draw, size, keys)
     new = draw.random(size) < share
     shares = np.full(size, share)
     done = Completions(digests, shares, new, draw.random(size) < 0.05, draw.integers(-1, 2, size).astype(np.int8))
-    return Observed(Assignments(digests, shares, new), done)
+    before = callers(draw, size, keys)
+    over = Assignments(before, shares, draw.random(size) < share)
+    return Observed(Assignments(digests, shares, new), done, over)
 
 
 def shadowed(draw: np.random.Generator, size: int, keys: int) -> Observed:
@@ -126,6 +136,19 @@ def test_a_shadow_adds_up(registry: Registry) -> None:
     assert rollout.evidence.paired.open == rollout.tally.pairs == account.evidence.paired.open > 50
 
 
+def test_answers_of_a_slower_version_do_not_look_lost(registry: Registry) -> None:
+    """What has ended by now says nothing of who loses answers; what has of the seconds that are over does."""
+    rollouts = Rollouts(registry)
+    rollout = rollouts.start(MODEL, "digits:2", Spec("ab"))
+    seen = Observed(assigned([True, False] * 100), completed([False] * 100 + [True] * 20))
+    rollout = rollouts.merge(rollout.id, seen)
+    assert (rollout.running, rollout.evidence.completed.log_e) == (True, 0.0)
+    assert rollout.tally.completed == [100, 20]
+    rollout = rollouts.merge(rollout.id, Observed(settled=assigned([False] * 100 + [True] * 20)))
+    assert rollout.evidence.mismatch == "completed"
+    assert rollout.evidence.completed.events.tolist() == [100, 20]
+
+
 def test_a_restart_in_the_middle_changes_nothing(registry: Registry) -> None:
     tellings = [traffic(np.random.default_rng(seed), 200, 0.5, 100) for seed in range(6)]
     rollout = Rollouts(registry).start(MODEL, "digits:2", Spec("ab", timeout_s=1e6))
@@ -153,7 +176,8 @@ def test_guardrails_that_are_off_see_nothing(registry: Registry) -> None:
     rollouts = Rollouts(registry)
     rollout = rollouts.start(MODEL, "digits:2", Spec("ab", guardrails=()))
     done = completed([True] * 200, failed=[True] * 200, slow=[1] * 200)
-    rollout = rollouts.merge(rollout.id, Observed(assigned([True] * 200), done))
+    seen = assigned([True] * 200)
+    rollout = rollouts.merge(rollout.id, Observed(seen, done, seen))
     assert rollout.running
     assert rollout.tally.failed == rollout.tally.slow == [0, 200]
     assert all(getattr(rollout.evidence, name).log_e == 0 for name in RATIOS)

@@ -21,7 +21,7 @@ from shipworthy.predict.ids import CHAMPION, digest_of, read_id
 from shipworthy.rollout import shadow
 from shipworthy.rollout.live import Copied, Router, Shadowed
 from shipworthy.rollout.observed import Copies
-from shipworthy.rollout.shadow import ROWS, WAITING
+from shipworthy.rollout.shadow import HELD, NUMBER, WAITING, Shadow
 from shipworthy.server import Settings
 from shipworthy.server.catalog import Catalog
 
@@ -55,9 +55,9 @@ class Trial:
         part.done(200, 0.001)
         return isinstance(part, Copied)
 
-    def fail(self, status: int) -> None:
+    def fail(self, status: int, *, unanswered: bool = False) -> None:
         """A request that the champion does not answer."""
-        self.shadowed.assign({}).done(status, 0.001)
+        self.shadowed.assign({}).done(status, 0.001, unanswered=unanswered)
 
     def seen(self, *, copies: int = 0, failed: int = 0, slow: int = 0) -> Copies:
         """All that was told, when it is so much."""
@@ -109,7 +109,7 @@ def test_same_and_other_answers(trial: Callable[..., Trial]) -> None:
             uniques.append(read_id(KEY, one.ids[0].decode()).unique)
     seen = one.seen(copies=4)
     assert seen.worst.tolist() == [1, 0, 0, 1]
-    assert seen.digests.tolist() == [digest_of(b"1:user-%d" % best) for best in (0, 1, 2, 0)]
+    assert seen.digests.tolist() == [digest_of(b"1:user-%d" % best, KEY) for best in (0, 1, 2, 0)]
     assert [bytes(unique) for unique in seen.uniques] == uniques
     assert (seen.champion.tolist(), seen.challenger.tolist()) == ([0, 0], [2, 2])
     assert seen.failed.tolist() == [[False, False]] * 4
@@ -121,16 +121,25 @@ def test_ids_are_the_champions_and_name_the_rollout(trial: Callable[..., Trial])
     for place, sealed in enumerate(one.ids):
         read = read_id(KEY, sealed.decode())
         assert (read.rollout, read.arm, read.version, read.value) == (1, CHAMPION, 1, place + 1)
-        assert (read.share, read.key_digest) == (0.0, digest_of(b"1:me"))
+        assert (read.share, read.key_digest) == (0.0, digest_of(b"1:me", KEY))
 
 
-def test_rows_of_many_are_compared_one_by_one_and_bounded(trial: Callable[..., Trial]) -> None:
+@pytest.mark.parametrize("key", [None, b"me"])
+def test_of_many_rows_one_is_compared_whichever_it_is(key: bytes | None, trial: Callable[..., Trial]) -> None:
+    """They came together, so that they are one piece of evidence; and the caller does not choose which."""
     one = trial(run=other_than_0)
-    one.ask(*(x(place % 3) for place in range(40)))
-    seen = one.seen(failed=1)
-    assert seen.worst.tolist() == [float(place % 3 == 0) for place in range(ROWS)]
-    assert seen.failed.tolist() == [[False, False]], "one request"
-    assert len(one.ids) == 40, "all have their id"
+    one.shadowed._shadow._random.seed(4)
+    places = []
+    for turn in range(60):
+        assert one.ask(x(0), x(1), x(1), x(1), key=key)
+        seen = one.seen(copies=turn + 1)
+        assert (len(seen), len(seen.failed)) == (turn + 1, turn + 1)
+        places.append(int(seen.worst[-1]))
+        if places[-1]:
+            assert bytes(seen.uniques[-1]) == read_id(KEY, one.ids[0].decode()).unique
+    # A fair draw of the first of four; 4 standard errors.
+    assert abs(sum(places) / 60 - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 60)
+    assert len(one.ids) == 4, "all have their id"
 
 
 def test_a_scalar_differs_by_as_much_as_it_does(trial: Callable[..., Trial]) -> None:
@@ -187,16 +196,23 @@ def test_failures_of_the_challenger_are_evidence_and_nothing_else(
 
 def test_an_answer_that_is_none_is_a_failure(trial: Callable[..., Trial]) -> None:
     one = trial(run=lambda feeds: {"y": np.where(feeds["x"][:, :1] > 0, np.float32(np.nan), feeds["x"])})
-    one.ask(x(1), x(0), x(0), x(2))
-    seen = one.seen(failed=1)
-    assert seen.failed.tolist() == [[False, True]], "one request, whatever the number of its rows"
+    for best in (1, 0, 2):
+        one.ask(x(best))
+    seen = one.seen(failed=3)
+    assert seen.failed.tolist() == [[False, False], [False, True], [False, False]]
     assert seen.worst.tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize(("status", "counts"), [(500, True), (503, False), (504, False), (422, False), (400, False)])
-def test_failures_of_the_champion_count_too(status: int, counts: bool, trial: Callable[..., Trial]) -> None:
+@pytest.mark.parametrize(
+    ("status", "unanswered", "counts"),
+    [*((status, False, status == 500) for status in (500, 503, 504, 422, 400, 499)), (422, True, True)],
+)
+def test_failures_of_the_champion_count_too(
+    status: int, unanswered: bool, counts: bool, trial: Callable[..., Trial]
+) -> None:
+    """By the rule that the challenger has: an answer that is not finite is none."""
     one = trial()
-    one.fail(status)
+    one.fail(status, unanswered=unanswered)
     one.ask(x(0))
     seen = one.seen(copies=1, failed=1 + counts)
     assert seen.failed.tolist() == [[True, False]] * counts + [[False, False]]
@@ -303,17 +319,74 @@ def test_what_it_has_no_time_for_is_not_copied(trial: Callable[..., Trial]) -> N
     # One has been taken out, or is about to be.
     assert copied.count(True) in (WAITING, WAITING + 1) and not copied[-1]
     # Who is not copied has an id of the rollout all the same, and leaves nothing behind.
-    assert read_id(KEY, one.ids[0].decode()).key_digest == digest_of(b"1:me")
+    assert read_id(KEY, one.ids[0].decode()).key_digest == digest_of(b"1:me", KEY)
     one.shadowed.take()
     assert one.shadowed._plain.take().empty
     go.set()
     assert len(one.seen(copies=copied.count(True))) == copied.count(True)
 
 
-def test_copies_of_large_instances_are_fewer(trial: Callable[..., Trial]) -> None:
-    for width, rows, most in ((3, ROWS, WAITING), (100_000, ROWS, 1), (500_000, 4, 1), (10**8, 1, 1)):
-        shape = {"x": {"dtype": "float32", "shape": ("batch", width)}}
-        assert shadow._bounds(predictor({**CLASSES, "inputs": shape})) == (rows, most)
+def held(one: Trial) -> Shadow:
+    """Its shadow, whose thread waits for its turn for as long as the test takes."""
+    made = one.shadowed._shadow
+    one.champion.queue.rows = 1
+    made.champion_failed()
+    until(lambda: not made._waiting)
+    return made
+
+
+def test_many_that_came_together_do_not_pass_the_bound(
+    trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them were to be copied when they came, and are answered later."""
+    monkeypatch.setattr(shadow, "PATIENCE_S", 10.0)
+    one = trial()
+    made = held(one)
+    parts = [one.shadowed.assign({}) for _ in range(1000)]
+    assert all(isinstance(part, Copied) for part in parts)
+    for part in parts:
+        part.naming([x(0)])([{"predicted_class": 0}])
+    assert (len(made._waiting), made.lost) == (WAITING, 1000 - WAITING)
+    parts[0].done(500, 0.1)
+    assert len(made._waiting) == WAITING
+
+
+def test_copies_of_large_instances_are_fewer(trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what they hold, whatever their contract leaves open."""
+    monkeypatch.setattr(shadow, "PATIENCE_S", 10.0)
+    one = trial()
+    made = held(one)
+    large: dict[str, Any] = {"x": [[0.0] * 1000] * 700}
+    parts = [one.shadowed.assign({}) for _ in range(WAITING)]
+    for part in parts:
+        part.naming([large])([{"predicted_class": 0}])
+    assert len(made._waiting) == HELD // (700_000 * NUMBER) == 2
+    assert made._held == 2 * 700_000 * NUMBER
+    one.champion.queue.rows = 0
+    until(lambda: not made._waiting)
+    assert made._held == 0
+    # One that is larger than all that may wait is copied when nothing does.
+    one.champion.queue.rows = 1
+    held(one)
+    huge: dict[str, Any] = {"x": bytes(HELD + 1)}
+    for _ in range(2):
+        made.offer([huge], [{"predicted_class": 0}], [b""], 0)
+    assert (len(made._waiting), made._held) == (1, HELD + 1)
+    assert not made.wants()
+
+
+def test_instances_are_measured_by_what_they_hold() -> None:
+    array = np.zeros((4, 5), np.float32)
+    for value, size in (
+        ({"text": "a" * 50, "data": b"1234", "one": 1.0}, 54 + NUMBER),
+        ({"x": [[0.0] * 5] * 4}, 20 * NUMBER),
+        (["a" * 9, "bc"], 11),
+        ([], 0),
+        (array, 80),
+        (array[0], 80),
+        ({"x": [array, array]}, 160),
+    ):
+        assert shadow._size(value) == size, value
 
 
 def test_nothing_is_copied_while_the_champion_is_busy(trial: Callable[..., Trial]) -> None:
@@ -333,22 +406,41 @@ def test_nothing_is_copied_while_the_champion_is_busy(trial: Callable[..., Trial
     assert len(one.seen(copies=1)) == 1
 
 
-def test_a_part_of_the_requests_is_copied(trial: Callable[..., Trial]) -> None:
+def test_a_part_of_the_requests_is_copied(trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch) -> None:
     one = trial(shadow_rate=0.3)
     one.shadowed._shadow._random.seed(5)
-    one.shadowed._shadow._most = 10**6
+    monkeypatch.setattr(shadow, "WAITING", 10**6)
     copied = sum(one.ask(x(0)) for _ in range(3000))
     assert abs(copied / 3000 - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 3000)
     assert len(one.seen(copies=copied)) == copied
 
 
-def test_requests_without_instances_are_not_copied(trial: Callable[..., Trial]) -> None:
-    """As those of the Open Inference Protocol, which ask for no id."""
+@pytest.mark.parametrize("status", [200, 500])
+def test_requests_without_ids_are_neither_copied_nor_counted(status: int, trial: Callable[..., Trial]) -> None:
+    """Those of the Open Inference Protocol."""
     one = trial()
-    for _ in range(5):
-        one.shadowed.assign({}).done(200, 0.01)
+    for key in (None, b"me"):
+        part = one.shadowed.assign({} if key is None else {HEADER: key}, named=False)
+        assert part.lane is one.champion and not isinstance(part, Copied)
+        part.done(status, 0.01, unanswered=status == 500)
     one.ask(x(0))
-    assert len(one.seen(copies=1)) == 1
+    assert one.seen(copies=1, failed=1).failed.tolist() == [[False, False]]
+
+
+def test_what_is_told_is_taken_at_once(trial: Callable[..., Trial]) -> None:
+    """The registry may be away for long; what comes meanwhile is not of that telling, and what is held is bounded by
+    whoever gives up old tellings."""
+    one = trial(run=other_than_0)
+    made = one.shadowed._shadow
+    one.ask(x(0))
+    until(lambda: made._seen.failed)
+    first = one.shadowed.take()
+    one.ask(x(0))
+    one.ask(x(1))
+    until(lambda: len(made._seen.failed) == 2)
+    second = one.shadowed.take()
+    assert (made._seen.failed, made._seen.pairs, made._seen.slow, made._seen.digests) == ([], [], [], [])
+    assert (second().copies.worst.tolist(), first().copies.worst.tolist()) == ([1.0, 0.0], [1.0])
 
 
 def test_it_ends_whenever_it_is_told_to() -> None:

@@ -35,6 +35,7 @@ from . import (
     serve,
     verify,
 )
+from .tables import visible
 
 app = typer.Typer(
     name="shipworthy",
@@ -73,10 +74,12 @@ def complain(error: ShipworthyError) -> None:
         for problem in error.problems:
             console.print(
                 Text.assemble(
-                    ("error: ", "bold red"), f"sample {problem.sample_index}, {problem.field}: {problem.reason}"
+                    ("error: ", "bold red"),
+                    visible(f"sample {problem.sample_index}, {problem.field}: {problem.reason}"),
                 )
             )
         return
-    console.print(Text.assemble(("error: ", "bold red"), (error.culprit, "bold"), f": {error.reason}"))
+    reason = "\n".join(map(visible, error.reason.splitlines()))  # some have several lines, such as those of a parser
+    console.print(Text.assemble(("error: ", "bold red"), (visible(error.culprit), "bold"), f": {reason}"))
     if error.remedy:
-        console.print(Text.assemble(("remedy: ", "bold green"), error.remedy))
+        console.print(Text.assemble(("remedy: ", "bold green"), visible(error.remedy)))

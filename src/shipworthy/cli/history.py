@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import RegistryError
 from .registry_option import AsJson, RegistryUrl, a_model, opened
-
-if TYPE_CHECKING:
-    from ..registry import Event, Registry
 
 NAME = "history"
 
@@ -40,7 +37,7 @@ def command(
     moment = None if at is None else parse_moment("--at", at)
     with opened(registry) as opened_registry:
         if moment is None:
-            events = _events(opened_registry, model, alias, limit)
+            events = opened_registry.history(model, alias=alias, limit=limit)
             if as_json:
                 typer.echo(json.dumps([event_data(one) for one in events], indent=2))
             else:
@@ -53,9 +50,3 @@ def command(
         typer.echo(json.dumps(live_data(live), indent=2))
     else:
         print_live(model, alias or "champion", moment, live)
-
-
-def _events(registry: Registry, model: str | None, alias: str | None, limit: int) -> list[Event]:
-    if alias is None:
-        return registry.history(model, limit=limit)
-    return [event for event in registry.history(model) if event.alias == alias][:limit]

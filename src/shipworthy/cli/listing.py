@@ -28,7 +28,7 @@ def command(
             if as_json:
                 typer.echo(json.dumps([model_data(one) for one in models], indent=2))
             else:
-                print_models(models, opened_registry.url)
+                print_models(models, opened_registry.database.shown)
             return
         versions = opened_registry.list_versions(a_model(model), deleted=deleted, limit=limit)
     if as_json:

@@ -48,14 +48,18 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Register a package that lies on an MLflow server. Pickles are refused, and never opened."""
-    from ..registry.mlflow_models import pull
+    from ..registry.mlflow_models import enter, fetch
 
-    with opened(registry, create=True) as opened_registry:
-        pulled = pull(opened_registry, uri, source=source, aliases=aliases)
+    # A registry that is not there is made for a package, and not for a mistyped name.
+    with fetch(uri, source=source, aliases=aliases) as fetched, opened(registry, create=True) as opened_registry:
+        pulled = enter(opened_registry, fetched)
     _print_pulled(pulled, as_json)
 
 
 def _print_pushed(pushed: Pushed, as_json: bool) -> None:
+    if pushed.skipped:
+        skipped = " and ".join(pushed.skipped)
+        typer.echo(f"left out, because MLflow cannot have such an alias: {skipped}", err=True)
     if as_json:
         out = {
             "name": pushed.version.name,
@@ -63,6 +67,7 @@ def _print_pushed(pushed: Pushed, as_json: bool) -> None:
             "run_id": pushed.run_id,
             "created": pushed.created,
             "aliases": pushed.aliases,
+            "skipped": pushed.skipped,
         }
         typer.echo(json.dumps(out, indent=2))
         return

@@ -18,7 +18,10 @@ def command(
     package: Annotated[Path, typer.Argument(help="A package: a folder or a .ship file.")],
     alias: Annotated[
         list[str] | None,
-        typer.Option(help="Let this alias name the new version, such as champion (may be given again)."),
+        typer.Option(
+            help="Let this alias, such as champion, name the new version, whatever it named before: "
+            "where that matters, promote it afterwards (may be given again)."
+        ),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="key=value to keep with it (may be given again).")] = None,
     why: Why = "",
@@ -31,15 +34,33 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Audit a package and register it as the next version of the model that its manifest names."""
+    from ..package import read_package
+    from ..registry.names import check_alias
+    from ..registry.words import check_tags, check_text
     from .registry_show import print_pushed, version_data
 
-    tags = dict(map(_pair, tag or []))
-    with opened(registry, create=True, artifacts=artifacts) as opened_registry:
-        version = opened_registry.register(package, aliases=alias or [], tags=tags, parent=parent, why=why)
+    # What is wrong with the package or with the words must not leave a registry behind, with its place settled.
+    tags = check_tags(_tags(tag or []))
+    said = check_text("why", why)
+    aliases = [check_alias(name) for name in alias or []]
+    with (
+        read_package(package) as audited,
+        opened(registry, create=True, artifacts=artifacts) as opened_registry,
+    ):
+        version = opened_registry.register(audited, aliases=aliases, tags=tags, parent=parent, why=said)
     if as_json:
         typer.echo(json.dumps(version_data(version), indent=2))
     else:
         print_pushed(version)
+
+
+def _tags(texts: list[str]) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    for key, value in map(_pair, texts):
+        if key in tags:
+            raise RegistryError(f"--tag {key}", "is given twice", "leave one of them out")
+        tags[key] = value
+    return tags
 
 
 def _pair(text: str) -> tuple[str, str]:

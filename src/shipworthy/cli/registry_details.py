@@ -38,12 +38,14 @@ class VersionDetails:
     manifest: Manifest | None
     """None for a deleted version, whose package may have been freed."""
     record: BuildRecord | None
-    ancestors: tuple[Version, ...]
-    """What it was made from, what that was made from, and so on."""
-    descendants: tuple[Version, ...]
-    """What was made from it directly."""
+    ancestors: tuple[str, ...]
+    """What it was made from, what that was made from, and so on: the nearest."""
+    descendants: tuple[str, ...]
+    """What was made from it directly, the newest first."""
     events: tuple[Event, ...]
     """The newest first."""
+    more: tuple[str, ...]
+    """Which of these three go on behind the first `_MOST`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +53,30 @@ class ModelDetails:
     model: str
     live: tuple[Live, ...]
     """What each alias names, and since when."""
+    count: int
+    deleted: int
+    """How many of its versions are."""
     versions: tuple[Version, ...]
-    """The newest first, also deleted ones."""
+    """The newest `_MOST`, also deleted ones, newest first."""
     events: tuple[Event, ...]
 
 
 def collect_version(registry: Registry, name: str) -> VersionDetails:
     version = registry.version(name)
-    family = registry.list_versions(version.model, deleted=True)
-    events = registry.history(version.model)
+    ancestors = registry.ancestors(version, limit=_MOST + 1)
+    descendants = registry.children(version, limit=_MOST + 1)
+    events = registry.events_of(version, limit=_MOST + 1)
+    parts = {"ancestors": ancestors, "descendants": descendants, "events": events}
     present = version.deleted is None
     return VersionDetails(
         version,
         registry.manifest(version.name) if present else None,
         registry.evidence(version.name) if present else None,
-        tuple(_ancestors(version, {one.number: one for one in family})),
-        tuple(one for one in family if one.parent == version.number),
-        tuple(event for event in events if version.number in (event.version, event.previous)),
+        tuple(f"{version.model}:{number}" for number in ancestors[:_MOST]),
+        tuple(f"{version.model}:{number}" for number in descendants[:_MOST]),
+        tuple(events[:_MOST]),
+        tuple(name for name, part in parts.items() if len(part) > _MOST),
     )
-
-
-def _ancestors(version: Version, family: dict[int, Version]) -> list[Version]:
-    line: list[Version] = []
-    parent = version.parent
-    # A parent is older than its child, so this ends.
-    while parent is not None and parent in family:
-        line.append(family[parent])
-        parent = family[parent].parent
-    return line
 
 
 def collect_model(registry: Registry, model: str) -> ModelDetails:
@@ -86,7 +84,8 @@ def collect_model(registry: Registry, model: str) -> ModelDetails:
     return ModelDetails(
         model,
         tuple(live for live in lives if live is not None),
-        tuple(registry.list_versions(model, deleted=True)),
+        *registry.counted(model),
+        tuple(registry.list_versions(model, deleted=True, limit=_MOST)),
         tuple(registry.history(model, limit=_MOST)),
     )
 
@@ -95,9 +94,10 @@ def version_details_data(details: VersionDetails) -> dict[str, Any]:
     manifest, record = details.manifest, details.record
     return {
         **version_data(details.version),
-        "ancestors": [one.name for one in details.ancestors],
-        "descendants": [one.name for one in details.descendants],
+        "ancestors": list(details.ancestors),
+        "descendants": list(details.descendants),
         "events": [event_data(event) for event in details.events],
+        "more": list(details.more),
         "variants": [] if manifest is None else [one.model_dump(mode="json") for one in manifest.variants],
         "evidence": None if record is None else record.model_dump(mode="json"),
     }
@@ -106,6 +106,8 @@ def version_details_data(details: VersionDetails) -> dict[str, Any]:
 def model_details_data(details: ModelDetails) -> dict[str, Any]:
     return {
         "model": details.model,
+        "count": details.count,
+        "deleted": details.deleted,
         "live": [live_data(live) for live in details.live],
         "versions": [version_data(version) for version in details.versions],
         "events": [event_data(event) for event in details.events],
@@ -119,8 +121,8 @@ def print_version_details(details: VersionDetails) -> None:
     say(Text.assemble((version.name, "bold"), aliases, (state, "red")))
     about = {key: value for key, value in about_version(version).items() if value}
     about["measured"] = figures_line(version)
-    about["made from"] = " ← ".join(one.name for one in details.ancestors)
-    about["made of it"] = ", ".join(one.name for one in reversed(details.descendants))
+    about["made from"] = " ← ".join((*details.ancestors, *["…"] * ("ancestors" in details.more)))
+    about["made of it"] = ", ".join((*["…"] * ("descendants" in details.more), *reversed(details.descendants)))
     print_pairs({key: value for key, value in about.items() if value})
     typer.echo()
     if details.manifest is not None:
@@ -129,12 +131,13 @@ def print_version_details(details: VersionDetails) -> None:
         print_evidence(details.record)
         typer.echo()
     print_table(events_table(details.events, "what happened"))
+    if "events" in details.more:
+        typer.echo(f"and before: shipworthy history {version.model}")
 
 
 def print_model_details(details: ModelDetails) -> None:
-    deleted = sum(version.deleted is not None for version in details.versions)
-    dead = f", {deleted} of them deleted" if deleted else ""
-    say(Text.assemble((details.model, "bold"), f", {count(len(details.versions), 'version')}{dead}"))
+    dead = f", {details.deleted} of them deleted" if details.deleted else ""
+    say(Text.assemble((details.model, "bold"), f", {count(details.count, 'version')}{dead}"))
     if details.live:
         made = table(
             "aliases", "alias", "version", "since (UTC)", "by", "why", whole=("alias", "version", "since (UTC)")
@@ -142,8 +145,8 @@ def print_model_details(details: ModelDetails) -> None:
         for live in details.live:
             made.add_row(*map(Text, (live.alias, live.name, show_moment(live.since), live.who, live.why)))
         print_table(made)
-    print_versions(details.model, details.versions[:_MOST], title="versions")
-    _more(len(details.versions), f"shipworthy list {details.model}")
+    print_versions(details.model, details.versions, title="versions")
+    _more(details.count, f"shipworthy list {details.model}")
     print_table(events_table(details.events, "what happened"))
 
 

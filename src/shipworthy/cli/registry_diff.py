@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from .comparison import Change, Comparison, Figure, Side, Unit, Value, Verdict
@@ -109,15 +110,17 @@ def _print_figures(figures: Iterable[Figure], heads: list[str]) -> None:
     print_table(made)
 
 
-def _number(value: Value | None, unit: Unit) -> Text:
+def _number(value: Value | None, unit: Unit) -> RenderableType:
     from ..select.report.figures import MISSING
 
     if value is None:
         return Text(MISSING)
     text = Text(written(value.number, unit))
-    if value.note:
-        text.append(f" ({value.note})" if screen_width() >= _WIDE else f"\n{value.note}", style="dim")
-    return text
+    if not value.note:
+        return text
+    if screen_width() >= _WIDE:
+        return text.append(f" ({value.note})", style="dim")
+    return Group(text, Text(value.note, style="dim"))
 
 
 def written(number: float, unit: Unit) -> str:

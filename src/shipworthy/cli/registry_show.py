@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .moments import show_moment
-from .tables import fitting, print_table, table
+from .tables import fitting, print_table, table, visible, visible_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,9 +65,10 @@ def figures_line(version: Version) -> str:
     return ", ".join(f"{head} {cell}" for head, cell in _cells(version).items())
 
 
-def print_models(models: Sequence[Model], url: str) -> None:
+def print_models(models: Sequence[Model], where: str) -> None:
+    """`where` is the registry as it may be shown, without a password."""
     if not models:
-        typer.echo(f"{url} has no model yet; next: shipworthy push PACKAGE")
+        typer.echo(f"{visible(where)} has no model yet; next: shipworthy push PACKAGE")
         return
     made = table("", "model", "versions", "newest", "champion", "other aliases", right=("versions",))
     for model in models:
@@ -98,8 +99,8 @@ def _row(version: Version) -> dict[str, str]:
         "version": version.name,
         "aliases": "deleted" if version.deleted else ", ".join(version.aliases),
         WHEN: show_moment(version.created)[: -len(":00")],
-        "who": version.who,
-        "why": version.why,
+        "who": visible(version.who),
+        "why": visible(version.why),
     }
 
 
@@ -190,7 +191,7 @@ def count(number: int, what: str) -> str:
 def say(text: Text) -> None:
     """A line that a pipe gets unfolded."""
     console = Console()
-    console.print(text, soft_wrap=not console.is_terminal)
+    console.print(visible_text(text), soft_wrap=not console.is_terminal)
 
 
 def _number(number: int | None) -> str:

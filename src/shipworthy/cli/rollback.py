@@ -15,15 +15,22 @@ NAME = "rollback"
 def command(
     model: Annotated[str, typer.Argument(help="The model.")],
     alias: Annotated[str, typer.Option(help="The alias to set back.")] = "champion",
+    replaces: Annotated[
+        int | None, typer.Option(help="Refuse unless the alias names this version now (0: none).", min=0)
+    ] = None,
     why: Why = "",
     registry: RegistryUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let an alias name what it named before the version that it names now."""
+    """Let an alias name what it named before the version that it names now.
+
+    Refused where somebody else moved the alias meanwhile."""
     from .registry_show import event_data, print_moved
 
     with opened(registry) as opened_registry:
-        event = opened_registry.rollback(a_model(model), alias=alias, why=why)
+        named = opened_registry.aliases(a_model(model)).get(alias)
+        expected = named if replaces is None else (replaces or None)
+        event = opened_registry.rollback(model, alias=alias, expected=expected, why=why)
     if as_json:
         typer.echo(json.dumps(event_data(event), indent=2))
     else:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from .tables import print_table, table
+from .tables import print_table, table, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ def print_package(package: Package, *, graph: bool, as_json: bool) -> None:
         out = manifest.model_dump(mode="json", exclude={"files"})
         typer.echo(json.dumps({**out, "graphs": _graphs(package)} if graph else out, indent=2))
         return
-    typer.echo(f"{manifest.name}: package format {manifest.format}, made {manifest.created}")
+    typer.echo(visible(f"{manifest.name}: package format {manifest.format}, made {manifest.created}"))
     print_tensors("inputs", manifest.signature.inputs)
     print_tensors("outputs", manifest.signature.outputs)
     print_variants(manifest)
@@ -105,7 +105,7 @@ def print_evidence(record: BuildRecord) -> None:
         made.add_row(result.candidate.id, result.verdict, speed, drop, size)
     print_table(made)
     if record.why:
-        typer.echo(record.why)
+        typer.echo(visible(record.why))
 
 
 def _graphs(package: Package) -> dict[str, str]:

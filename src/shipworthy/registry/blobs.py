@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ from ..errors import MissingExtra, RegistryError, ShipworthyError, TamperedPacka
 CHUNK = 1 << 20
 _PARTS = "parts"
 _OWNER = "registry-id"
+_NAME = re.compile(rf"([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})|{_PARTS}/[0-9a-f]{{32}}")
+"""What a registry calls its files: whatever has another name, or lies deeper, is somebody else's."""
+_MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+REMOVAL_S = 20.0
+"""How long a bucket may take to remove a file."""
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
 
 
@@ -52,6 +58,7 @@ class Blobs:
         self._opened: Any = None
         self._process = 0
         self._root = ""
+        self._claimed = 0
 
     def path(self, sha256: str) -> str:
         return f"{self._place()}/{sha256[:2]}/{sha256}"
@@ -65,8 +72,13 @@ class Blobs:
                 return False
 
     def put(self, sha256: str, size: int, source: Path) -> bool:
-        """Store a file, and say whether that was needed. Raises TamperedPackage where it is not what its hash says."""
-        if self.has(sha256, size):
+        """Store a file, and say whether that was needed. Raises TamperedPackage where it is not what its hash says.
+
+        What is there already is looked at, and replaced where it is damaged. In a folder it is hashed. S3 tells the
+        MD5 of what was uploaded in one piece, which is compared with the file's; where a key of KMS encrypts it, it
+        tells something else, and the file is uploaded again. What was uploaded in several pieces (100 MB and more),
+        and what other stores keep, is compared by its size alone: remove such a file where it is damaged."""
+        if self._is_whole(sha256, size, source):
             return False
         with self._told(sha256):
             if self.local:
@@ -105,25 +117,31 @@ class Blobs:
             )
 
     def remove(self, path: str) -> None:
-        """Remove a file of `listing`; one that is gone already is no error."""
+        """Remove a file of `listing`; one that is gone already is no error. Raises RegistryError where a bucket takes
+        longer than `REMOVAL_S`, and does not go on with it."""
         with self._told(path):
             try:
-                self._files.rm_file(path)
+                if getattr(self._files, "async_impl", False):
+                    _remove_in_time(self._files, path)
+                else:
+                    self._files.rm_file(path)
             except FileNotFoundError:
                 return
 
     def listing(self) -> Iterator[Stored]:
-        """Every blob, and every part that was never finished."""
+        """Every blob, and every part that was never finished; nothing else that lies there."""
+        # A folder is not walked further down than blobs lie; a bucket gives all of its names at once.
+        depth = 2 if self.local else None
         with self._told(self.url):
             try:
-                found = self._files.find(self._place(), detail=True)
+                found = self._files.find(self._place(), maxdepth=depth, detail=True)
             except FileNotFoundError:
                 return
+        start = f"{self._place()}/"
         for path, info in found.items():
-            folder, _, name = path.rpartition("/")
-            part = folder.endswith(f"/{_PARTS}")
-            if part or (len(name) == 64 and folder.endswith(f"/{name[:2]}")):
-                yield Stored("" if part else name, path, int(info["size"]), _modified(info))
+            named = _NAME.fullmatch(path.removeprefix(start)) if path.startswith(start) else None
+            if named:
+                yield Stored(named[2] or "", path, int(info["size"]), _modified(info))
 
     def owner(self) -> str | None:
         """The id of the registry whose blobs these are; None for a place that none has claimed."""
@@ -132,31 +150,80 @@ class Blobs:
                 text: bytes = self._files.cat_file(f"{self._place()}/{_OWNER}")
             except FileNotFoundError:
                 return None
-            return text.decode("utf-8", "replace").strip()
+            return text.decode("utf-8", "replace").strip() or None
 
     def try_writing(self) -> None:
         """Raises RegistryError where nothing can be stored; a folder is made, a bucket is not."""
         with self._told(self.url):
-            if self.local:
-                self._files.makedirs(self._place(), exist_ok=True)
-            probe = f"{self._place()}/{_PARTS}-{uuid4().hex}"
+            probe = self._new_part()
             self._files.pipe_file(probe, b"")
             self._files.rm_file(probe)
 
+    @property
+    def is_claimed(self) -> bool:
+        """Whether this process has read that the place is its registry's."""
+        return self._claimed == os.getpid()
+
     def claim(self, registry: str) -> None:
-        """Write down whose blobs these are. Raises RegistryError where they are another registry's: `gc` of the one
-        would free what the other needs."""
+        """Write down whose blobs these are, where nobody has. Raises RegistryError where they are another registry's:
+        `gc` of the one would free what the other needs.
+
+        Of two that claim at the same time one is refused. In a bucket that writes over a file even when it is told
+        not to, the last one has it; the other is refused at its next claim."""
         owner = self.owner()
-        if owner is not None and owner != registry:
-            raise RegistryError(self.url, "keeps the packages of another registry", "give a place of its own")
+        found = owner == registry
         if owner is None:
             with self._told(self.url):
-                self._files.pipe_file(f"{self._place()}/{_OWNER}", f"{registry}\n".encode())
+                self._sign(f"{registry}\n".encode())
+            owner = self.owner()
+        if owner != registry:
+            raise RegistryError(self.url, "keeps the packages of another registry", "give a place of its own")
+        if found:
+            self._claimed = os.getpid()
+
+    def _sign(self, text: bytes) -> None:
+        target = f"{self._place()}/{_OWNER}"
+        if not self.local:
+            try:
+                self._files.pipe_file(target, text, mode="create")
+            except FileExistsError:
+                return
+            except Exception:  # noqa: BLE001 - not every store knows the condition; what else is wrong comes again
+                self._files.pipe_file(target, text)
+            return
+        part = Path(self._new_part())
+        try:
+            with part.open("xb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            _name_once(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+        _sync_folder(Path(target).parent)
+
+    def _is_whole(self, sha256: str, size: int, source: Path) -> bool:
+        with self._told(sha256):
+            try:
+                info = self._files.info(self.path(sha256))
+            except FileNotFoundError:
+                return False
+            if info["size"] != size:
+                return False
+            if self.local:
+                return _hash(Path(self.path(sha256)), "sha256") == sha256
+            told = _MD5.fullmatch(str(info.get("ETag", ""))) if self.url.startswith(("s3://", "s3a://")) else None
+            return told is None or told[1] == _hash(source, "md5")
+
+    def _new_part(self) -> str:
+        folder = f"{self._place()}/{_PARTS}"
+        if self.local:
+            self._files.makedirs(folder, exist_ok=True)
+        return f"{folder}/{uuid4().hex}"
 
     def _put_local(self, sha256: str, source: Path) -> None:
         target = Path(self.path(sha256))
-        part = Path(self._place()) / _PARTS / uuid4().hex
-        part.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(self._new_part())
         target.parent.mkdir(exist_ok=True)
         try:
             with self._files.open(str(part), "xb") as file:
@@ -202,7 +269,8 @@ def _open(url: str) -> tuple[Any, str]:
     if protocol == url:
         from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
-        return LocalFileSystem(), url.rstrip("/")
+        files = LocalFileSystem()
+        return files, files._strip_protocol(url)  # as it writes the paths that it lists
     from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
     try:
@@ -226,6 +294,36 @@ def _copy(source: Path, file: Any, sha256: str) -> None:
             file.write(chunk)
     if hasher.hexdigest() != sha256:
         raise TamperedPackage(str(source), "has changed while it was read", "build the package again")
+
+
+def _hash(file: Path, kind: str) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+
+
+def _name_once(part: Path, target: str) -> None:
+    """Give a whole file its name, unless there is one of that name."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without links: the name is taken first, and for a moment the file is empty
+        try:
+            handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            return
+        os.close(handle)
+        part.replace(target)
+
+
+def _remove_in_time(files: Any, path: str) -> None:
+    from fsspec.asyn import FSTimeoutError, sync  # type: ignore[import-untyped]
+
+    try:
+        sync(files.loop, files._rm_file, path, timeout=REMOVAL_S)
+    except FSTimeoutError:
+        remedy = "see whether the store can be reached, and free again"
+        raise RegistryError(path, f"was not removed within {REMOVAL_S:g} s", remedy) from None
 
 
 def _sync_folder(folder: Path) -> None:

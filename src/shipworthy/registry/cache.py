@@ -47,8 +47,10 @@ def check(file: Path, digest: str) -> None:
 def assemble(blobs: Blobs, members: tuple[Blob, ...], digest: str, file: Path) -> Path:
     """Put a package together, byte for byte as `write_ship` does, audit it, and give it its name.
 
-    Raises TamperedPackage naming the blob that is not what it was."""
-    with _writing(file):
+    A file of that name is written over. Raises TamperedPackage naming the blob that is not what it was, RegistryError
+    where nothing can be written, and where what has that name is no plain file."""
+    with writing(file):
+        check_plain(file)
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f".{file.name}.{uuid4().hex[:12]}.part")
         try:
@@ -64,16 +66,23 @@ def assemble(blobs: Blobs, members: tuple[Blob, ...], digest: str, file: Path) -
     return file
 
 
-def _members(blobs: Blobs, members: tuple[Blob, ...], digest: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
-    label = f"{digest}\n".encode("ascii")
-    found = [(member.path, member.size, blobs.chunks(member.sha256, member.size)) for member in members]
-    yield from sorted([*found, (DIGEST, len(label), iter((label,)))], key=lambda entry: entry[0])
-
-
 @contextmanager
-def _writing(file: Path) -> Iterator[None]:
+def writing(file: Path) -> Iterator[None]:
+    """Whatever the system says against writing there becomes a RegistryError."""
     try:
         yield
     except OSError as error:
         remedy = "make room, check the permissions, or name another place"
         raise RegistryError(str(file), f"cannot be written: {error.strerror or error}", remedy) from None
+
+
+def check_plain(file: Path) -> None:
+    """Raises RegistryError where a device, a pipe or a folder would be replaced by a file."""
+    if file.exists() and not file.is_file():
+        raise RegistryError(str(file), "is no plain file", "give the name of a file")
+
+
+def _members(blobs: Blobs, members: tuple[Blob, ...], digest: str) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+    label = f"{digest}\n".encode("ascii")
+    found = [(member.path, member.size, blobs.chunks(member.sha256, member.size)) for member in members]
+    yield from sorted([*found, (DIGEST, len(label), iter((label,)))], key=lambda entry: entry[0])

@@ -23,13 +23,22 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import RegistryError
-from .faults import is_lost, is_passing, told
-from .location import Location
+from .faults import is_lost, is_passing, is_silent, is_starting, is_unreachable, told
+from .location import Location, tls_of
+from .tables import VERSION_TABLE
 
 T = TypeVar("T")
 
 BUSY_S = 30.0
 """How long a transaction waits for another one's lock."""
+STATEMENT_S = 45.0
+"""What PostgreSQL gives one statement: more than any wait for a lock."""
+CONNECT_S = 5.0
+"""How long a server may take to take a connection up."""
+SILENT_S = 60.0
+"""After how long a server that says nothing, not even that a time is over, is given up."""
+PATIENCE_S = 5.0
+"""How long one that was there a moment ago is waited for: a restart takes a few seconds."""
 ATTEMPTS = 6
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
@@ -50,6 +59,7 @@ class Database:
         self._engine = _engine(location)
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self._process = os.getpid()
+        self._reached = False
 
     @property
     def is_sqlite(self) -> bool:
@@ -60,6 +70,10 @@ class Database:
         """A transaction that changes nothing: on SQLite one snapshot, on PostgreSQL what is committed at each query."""
         with self._told(), self._begin(self._engine) as connection:
             yield connection
+
+    def ask(self, work: Callable[[Connection], T]) -> T:
+        """Do `work`, which only asks, in a `read`; and again where the connection broke, as often as `transact`."""
+        return self._repeat(self._engine, work, alone=False, repeatable=True)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -81,18 +95,27 @@ class Database:
 
         Again at most five times, after pauses: when another transaction was in the way, and for work that says to be
         `repeatable` also when the connection broke, where nobody knows whether it was committed. Such work looks first
-        whether it has been done. Raises RegistryError in the end."""
+        whether it has been done. A server that does not answer in time is not asked again. Raises RegistryError in the
+        end."""
+        return self._repeat(self._writer, work, alone=alone, repeatable=repeatable)
+
+    def _repeat(self, engine: Engine, work: Callable[[Connection], T], *, alone: bool, repeatable: bool) -> T:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self._begin(self._writer, alone=alone) as connection:
+                with self._begin(engine, alone=alone) as connection:
                     return work(connection)
             except (DBAPIError, PoolTimeout) as error:
-                again = is_passing(error) or (repeatable and is_lost(error))
+                again = is_passing(error) or (repeatable and is_lost(error) and not is_silent(error))
                 if attempt == ATTEMPTS or not again:
                     raise told(error, self.shown) from error
-            pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            _pause(attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    def keep_log(self) -> None:
+        """Let SQLite write to a log (WAL), which is part of its file from then on. For a new registry."""
+        if self.is_sqlite:
+            with self._told(), self._engine.connect() as connection:
+                _keep_log(connection.connection.driver_connection)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -103,10 +126,28 @@ class Database:
             # A connection that two processes use is broken for both; the parent keeps it.
             self._process = os.getpid()
             self._engine.dispose(close=False)
-        with engine.begin() as connection:
+        with self._connect(engine) as connection, connection.begin():
             if alone and not self.is_sqlite:
                 connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
             yield connection
+
+    def _connect(self, engine: Engine) -> Connection:
+        """A connection. A server that was reached before, or says that it starts, is waited for; one that was waited
+        for in vain is not until it has been reached again, so that an outage costs each question no time."""
+        until, attempt = time.monotonic() + PATIENCE_S, 0
+        while True:
+            try:
+                connection = engine.connect()
+            except DBAPIError as error:
+                passes = not self.is_sqlite and is_unreachable(error) and (self._reached or is_starting(error))
+                if not passes or time.monotonic() > until:
+                    self._reached = False
+                    raise
+            else:
+                self._reached = True
+                return connection
+            attempt += 1
+            _pause(attempt)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -116,11 +157,17 @@ class Database:
             raise told(error, self.shown) from error
 
 
+def _pause(attempt: int) -> None:
+    """Longer each time, and never as long as another's who was in the way."""
+    time.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0))
+
+
 def _engine(location: Location) -> Engine:
     if location.file is None:
         # Without TLS on a socket of this host: making its context takes longer than all the rest of opening.
-        options = {"ssl_context": False} if "unix_sock" in location.url.query else {}
-        engine = create_engine(location.url, connect_args=options)
+        tls = False if "unix_sock" in location.url.query else tls_of(location)
+        engine = create_engine(location.url, connect_args={"ssl_context": tls, "timeout": CONNECT_S})
+        event.listen(engine, "do_connect", _connect_postgresql)
         event.listen(engine, "connect", _set_up_postgresql)
         event.listen(engine, "checkin", _note_time)
         event.listen(engine, "checkout", _look_after_pause)
@@ -140,6 +187,14 @@ def _engine(location: Location) -> Engine:
 def _set_up_sqlite(connection: Any, record: object) -> None:
     # The driver would begin transactions of its own, and only at the first change.
     connection.isolation_level = None
+    # Only a registry's own file is changed: whoever opens it may have meant another program's, or an empty one.
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (VERSION_TABLE,)).fetchone() is not None:
+        _keep_log(connection)
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _keep_log(connection: Any) -> None:
     until = time.monotonic() + BUSY_S
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         # The mode is part of the file and set once; SQLite does not wait for others here.
@@ -149,8 +204,6 @@ def _set_up_sqlite(connection: Any, record: object) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
             time.sleep(0.01)
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -159,9 +212,23 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _connect_postgresql(dialect: Any, record: object, arguments: Any, options: Any) -> Any:
+    try:
+        return dialect.connect(*arguments, **options)
+    except OSError as error:  # the driver lets it through once the socket is open
+        raise dialect.loaded_dbapi.InterfaceError("communication error") from error
+
+
+def _wait_at_most(connection: Any, seconds: float) -> None:
+    """For each answer. The driver takes a time for its socket only before it connects."""
+    connection._usock.settimeout(seconds)
+
+
 def _set_up_postgresql(connection: Any, record: object) -> None:
+    _wait_at_most(connection, SILENT_S)
     cursor = connection.cursor()
     cursor.execute(f"SET lock_timeout = {int(BUSY_S * 1000)}")
+    cursor.execute(f"SET statement_timeout = {int(STATEMENT_S * 1000)}")
     # A client that is stopped within a transaction must not hold the lock for ever.
     cursor.execute(f"SET idle_in_transaction_session_timeout = {int(2 * BUSY_S * 1000)}")
     cursor.execute("SET application_name = 'shipworthy'")
@@ -171,7 +238,7 @@ def _set_up_postgresql(connection: Any, record: object) -> None:
 
     def close_quietly() -> None:
         # One that is lost cannot say goodbye, and the pool would log a traceback for it.
-        with suppress(sys.modules["pg8000"].InterfaceError):
+        with suppress(sys.modules["pg8000"].InterfaceError, OSError):
             close()
 
     connection.close = close_quietly
@@ -189,8 +256,10 @@ def _look_after_pause(connection: Any, record: ConnectionPoolEntry, proxy: objec
         return
     cursor = connection.cursor()
     try:
+        _wait_at_most(connection, CONNECT_S)
         cursor.execute("SELECT 1")
         connection.rollback()
+        _wait_at_most(connection, SILENT_S)
     except Exception as error:  # whatever it raises, there is no use in it
         raise DisconnectionError from error
     finally:

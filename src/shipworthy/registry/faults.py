@@ -11,7 +11,8 @@ from ..errors import RegistryError
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSING = {"40001", "40P01", "55P03"}
-_LOST = {"25P03", "57P01", "57P02", "57P03"}
+_RESTARTING = {"57P01", "57P02", "57P03"}
+_LOST = {"25P03", *_RESTARTING}
 _REMEDIES = {
     "28": "check the user and the password",
     "3D": "create the database first: createdb NAME",
@@ -39,6 +40,25 @@ def is_lost(error: SQLAlchemyError) -> bool:
     return disconnected or _state(error) in _LOST
 
 
+def is_silent(error: SQLAlchemyError) -> bool:
+    """Whether the server did not answer in time; another attempt would wait as long."""
+    return isinstance(_cause(error), TimeoutError)
+
+
+def is_starting(error: SQLAlchemyError) -> bool:
+    """Whether the server says that it goes down or comes up."""
+    return _state(error) in _RESTARTING
+
+
+def is_unreachable(error: SQLAlchemyError) -> bool:
+    """Whether no connection came about, for no fault of who asked: the server is down, or on its way up or down."""
+    if is_starting(error):
+        return True
+    cause = _cause(error)
+    # A certificate that is refused is an OSError too, and will be refused again.
+    return (isinstance(cause, OSError) and "SSL" not in type(cause).__name__) or "network error" in str(cause)
+
+
 def told(error: SQLAlchemyError, where: str) -> Exception:
     """A RegistryError for what a user or a host can mend; else the error itself, which is a fault of the program."""
     if not isinstance(error, DBAPIError):
@@ -55,6 +75,9 @@ def told(error: SQLAlchemyError, where: str) -> Exception:
             return error
         remedy = _SQLITE_REMEDIES.get(code, "check the disk, and that it is a local one")
         return RegistryError(where, f"the database says: {_message(error)}", remedy)
+    if is_silent(error):
+        remedy = "see what the server does; what you asked for may be done: look into the history before you repeat it"
+        return RegistryError(where, "does not answer in time", remedy)
     if isinstance(error.orig, OSError) or type(error.orig).__name__ in ("InterfaceError", "OperationalError"):
         return RegistryError(where, f"cannot be reached: {_message(error)}", "check that the server runs, and the url")
     return error
@@ -74,6 +97,12 @@ def _state(error: SQLAlchemyError) -> str | None:
 def _fields(error: SQLAlchemyError) -> dict[str, str] | None:
     arguments: tuple[Any, ...] = getattr(getattr(error, "orig", None), "args", ())
     return arguments[0] if arguments and isinstance(arguments[0], dict) else None
+
+
+def _cause(error: SQLAlchemyError) -> BaseException | None:
+    """What the driver wrapped, or its own error."""
+    original: BaseException | None = getattr(error, "orig", None)
+    return getattr(original, "__cause__", None) or original
 
 
 def _message(error: DBAPIError) -> str:

@@ -2,14 +2,21 @@
 
 Rows first: packages that only deleted versions had. Then blobs that no package row names, in small transactions that
 are alone, so that none falls between a push's look at the store and its rows. A blob that was just stored has no row
-yet; its age keeps it, and a push that takes longer than that finds it missing and stores it again."""
+yet; its age keeps it, and a push that takes longer than that finds it missing and stores it again.
+
+A PostgreSQL server ends a transaction that says nothing for a minute, and then pushes no longer wait for it. So the
+connection is asked before each removal, and twice a second while a removal lasts; the first answer that does not come
+ends the removing, and what is left is looked at anew. What remains is the one removal that is on its way when the
+server goes, or when this process is stopped for that long in the middle of it: where a push finds that very file just
+before it disappears, its version lacks it, which `pull` says, and another push of the package mends."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import Connection, delete, literal, select, tuple_
 
 from .blobs import Blobs, Stored
 from .database import Database
@@ -19,6 +26,7 @@ from .versions import pinned
 
 _AT_ONCE = 50
 _PART = timedelta(hours=1)
+_ASK_S = 0.5
 
 
 def free(database: Database, blobs: Blobs, *, older_than: timedelta, dry_run: bool) -> Freed:
@@ -61,11 +69,22 @@ def _remove_blobs(database: Database, blobs: Blobs, some: Collection[Stored]) ->
         query = select(package_blobs.c.sha256).where(package_blobs.c.sha256.in_(wanted))
         needed = set(connection.execute(query).scalars())
         unneeded = [stored for stored in some if stored.sha256 not in needed]
-        for stored in unneeded:
-            blobs.remove(stored.path)
+        with ThreadPoolExecutor(1, thread_name_prefix="shipworthy-gc") as remover:
+            for stored in unneeded:
+                _check_alone(connection)
+                removal = remover.submit(blobs.remove, stored.path)
+                while wait([removal], timeout=_ASK_S).not_done:
+                    _check_alone(connection)
+                removal.result()
         return unneeded
 
-    return database.transact(work)
+    # After a lost connection it is asked again what is needed, and what is gone already is no error.
+    return database.transact(work, repeatable=True)
+
+
+def _check_alone(connection: Connection) -> None:
+    """Raises where the transaction has ended, and with it the lock that makes pushes wait."""
+    connection.execute(select(literal(1)))
 
 
 def _needed(connection: Connection, besides: Collection[str]) -> set[str]:

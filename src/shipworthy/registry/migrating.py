@@ -14,10 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import RegistryError
 from .database import Database
-from .tables import metadata
+from .location import Location
+from .tables import VERSION_TABLE
 
-VERSION_TABLE = "registry_revision"
-"""Not Alembic's own default, which another program may use in the same database."""
 _ONE_AT_A_TIME = threading.Lock()
 """What Alembic runs finds its connection in a global, so two registries of one process take turns."""
 FOLDER = Path(__file__).with_name("migrations")
@@ -26,6 +25,23 @@ FOLDER = Path(__file__).with_name("migrations")
 def newest_revision() -> str:
     """The number that the last migration's file starts with, such as `0002`."""
     return max(file.name[:4] for file in (FOLDER / "versions").glob("[0-9]*.py"))
+
+
+def check_file_there(location: Location) -> None:
+    """Raises RegistryError where the SQLite file is not there: to connect would make it."""
+    if location.file is not None and not location.file.exists():
+        raise _none_yet(location)
+
+
+def check_there(database: Database) -> None:
+    """Raises RegistryError where the database holds no registry; nothing is written to find out."""
+    if _quick_look(database) is None:
+        raise _none_yet(database.location)
+
+
+def _none_yet(location: Location) -> RegistryError:
+    remedy = "name another with --registry or $SHIPWORTHY_REGISTRY, or begin this one: shipworthy push PACKAGE"
+    return RegistryError(location.shown, "is no registry yet", remedy)
 
 
 def bring_up_to_date(database: Database) -> None:
@@ -38,6 +54,8 @@ def bring_up_to_date(database: Database) -> None:
         raise RegistryError(
             database.shown, f"has revision {found}, and this version knows {newest} at most", "update shipworthy"
         )
+    database.ask(lambda connection: _check_free(connection, database.shown))
+    database.keep_log()
     database.transact(lambda connection: _upgrade(connection, database.shown, newest))
 
 
@@ -54,23 +72,33 @@ def upgrade_to(connection: Connection, revision: str) -> None:
 
 
 def _upgrade(connection: Connection, shown: str, newest: str) -> None:
+    _check_free(connection, shown)
+    upgrade_to(connection, newest)
+
+
+def _check_free(connection: Connection, shown: str) -> None:
+    """Raises RegistryError where another program has tables of the names that a new registry needs."""
+    from . import rollout_tables  # with its own the metadata has all of them
+
+    metadata = rollout_tables.rollouts.metadata
     tables = set(inspect(connection).get_table_names())
     if VERSION_TABLE not in tables and tables & set(metadata.tables):
         taken = ", ".join(sorted(tables & set(metadata.tables)))
         raise RegistryError(
             shown, f"is no registry, and has tables of the same name: {taken}", "give an empty database"
         )
-    upgrade_to(connection, newest)
 
 
 def _quick_look(database: Database) -> str | None:
     """The revision; None where there is no table that holds one."""
     try:
-        with database.read() as connection:
-            found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-            return found
+        return database.ask(_revision)
     except DBAPIError:  # a RegistryError, where the table is not what is missing
-        with database.read() as connection:
-            if inspect(connection).has_table(VERSION_TABLE):
-                raise
+        if database.ask(lambda connection: inspect(connection).has_table(VERSION_TABLE)):
+            raise
         return None
+
+
+def _revision(connection: Connection) -> str | None:
+    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+    return found

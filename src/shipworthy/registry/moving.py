@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
 
 from ..errors import Conflict, RegistryError
 from . import log
-from .names import Reference
 from .records import Event
 from .tables import aliases
-from .versions import check_not_deleted, find, newest_number
+from .versions import check_not_deleted, newest_number, present_among
 
 ROLLBACK = "rollback"
-"""Key in the details of a move that went back."""
+"""Key in the details of a move that went back: to the event of this number, which let the alias name that version."""
+_AT_ONCE = 25
 
 
 def move(
@@ -55,32 +55,59 @@ def check_expected(model: str, alias: str, named: int | None, expected: int | No
         raise Conflict(f"{model}@{alias}", f"names {_told(named)}, not {_told(expected)}", "look again, then decide")
 
 
-def before(connection: Connection, model: str, alias: str, present: int | None) -> int:
-    """What the alias named before the present version was given to it.
+def before(connection: Connection, model: str, alias: str, present: int | None) -> tuple[int, int]:
+    """What the alias named before the present version was given to it, and the number of the event that made it so.
 
     Going back is undoing: after 1, 2, 3 one step back is 2 and another is 1, and after a further move to 4 a step back
     is 1 again. Versions that are deleted by now are passed over. Raises RegistryError where nothing is left."""
-    trail: list[int | None] = []
-    for event in reversed(log.moves(connection, model, alias)):
-        if event.details.get(ROLLBACK) and event.version in trail:
-            while trail[-1] != event.version:
-                trail.pop()
-        else:
-            trail.append(event.version)
-    for number in reversed(trail[:-1]):
-        if number is None or number == present:
-            continue
-        if find(connection, Reference(model, number=number)).deleted is None:
-            return number
     newest = newest_number(connection, model)
+    for some in _trail(connection, model, alias):
+        wanted = {event.version for event in some if event.version not in (None, present)}
+        kept = present_among(connection, model, {number for number in wanted if number is not None})
+        for event in some:
+            if event.version is not None and event.version in kept:
+                return event.version, event.number
     raise RegistryError(
         f"{model}@{alias}", "named no other version before", f"choose one: shipworthy promote {model}:{newest}"
     )
 
 
+def _trail(connection: Connection, model: str, alias: str) -> Iterator[list[Event]]:
+    """The moves that no later one went back behind, newest first, some at a time: no more is read than is asked for.
+
+    A move that went back stands for the one that it went back to: what is below that is below it too."""
+    moved = log.moves(connection, model, alias, limit=_AT_ONCE)
+    while moved:
+        some, below = [], moved[0].number + 1
+        target = None
+        for event in moved:
+            if event.number >= below:
+                continue
+            target = _undone_to(connection, event)
+            below = event.number if target is None else target.number + 1
+            if target is None:
+                some.append(event)
+            elif target.number < moved[-1].number:
+                break
+        yield some
+        following = target or moved[-1]
+        moved = log.moves(connection, model, alias, until=following, limit=_AT_ONCE)
+        if target is None:
+            moved = moved[1:]
+
+
+def _undone_to(connection: Connection, event: Event) -> Event | None:
+    """The move that this one went back to; None where it did not, whatever its mover wrote into the details."""
+    number = event.details.get(ROLLBACK)
+    if type(number) is not int or number >= event.number or event.alias is None:
+        return None
+    target = log.find_move(connection, event.model, event.alias, number)
+    return target if target is not None and target.version == event.version else None
+
+
 def _last_move(connection: Connection, model: str, alias: str) -> Event:
     newest_number(connection, model)
-    found = log.moves(connection, model, alias)
+    found = log.moves(connection, model, alias, limit=1)
     if not found:
         raise RegistryError(f"{model}@{alias}", "is no alias, so it cannot be taken away", "see: shipworthy show")
     return found[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -20,6 +20,7 @@ from .database import Database
 from .figures import figures_of, parameters_of
 from .names import Reference
 from .records import Version
+from .store import claim
 from .versions import Blob, Facts
 
 _AT_ONCE = 8
@@ -53,7 +54,8 @@ def push(
 ) -> Version:
     """Store the files below `root`, and add the version with its aliases, whole or not at all.
 
-    A push whose id was committed before is not repeated: its version is returned."""
+    A push whose id was committed before is not repeated: its version is returned. Files that are in the store already
+    are looked at, and replaced where `Blobs.put` finds them damaged."""
 
     attempts, token = count(), push_id or uuid4().hex
 
@@ -65,7 +67,7 @@ def push(
         # Only what some package names is safe from `gc`. Of the rest, what is gone since it was stored or found is
         # stored again, while `gc` waits.
         if not versions.has_package(connection, facts.digest):
-            _store(blobs, versions.unknown_blobs(connection, facts), root)
+            _store(blobs, _missing(blobs, versions.unknown_blobs(connection, facts)), root)
             versions.add_package(connection, facts)
         version = versions.add(connection, facts, who=who, token=token)
         named = versions.aliases_of(connection, facts.model) if aliases else {}
@@ -74,16 +76,29 @@ def push(
             moving.move(connection, facts.model, alias, version.number, previous=before, who=who, why=facts.why)
         return replace(version, aliases=tuple(sorted(aliases)))
 
+    if not blobs.is_claimed:
+        claim(database, blobs)
     _store(blobs, facts.blobs, root)
     return database.transact(work, repeatable=True)
 
 
-def _store(blobs: Blobs, wanted: Iterable[Blob], root: Path) -> None:
-    """Store what is not there yet, several at once: each waits for the disk or the network."""
-    missing = [blob for blob in wanted if not (blobs.local and blobs.has(blob.sha256, blob.size))]
-    if missing:
-        with ThreadPoolExecutor(min(len(missing), _AT_ONCE), thread_name_prefix="shipworthy-push") as pool:
-            list(pool.map(lambda blob: blobs.put(blob.sha256, blob.size, root / blob.path), missing))
+def _store(blobs: Blobs, wanted: Sequence[Blob], root: Path) -> None:
+    """Store what is not there, or not whole."""
+    _each(lambda blob: blobs.put(blob.sha256, blob.size, root / blob.path), wanted)
+
+
+def _missing(blobs: Blobs, wanted: Sequence[Blob]) -> list[Blob]:
+    """What is not there, of files that were whole a moment ago: everybody waits, so no file is read again."""
+    there = _each(lambda blob: blobs.has(blob.sha256, blob.size), wanted)
+    return [blob for blob, found in zip(wanted, there, strict=True) if not found]
+
+
+def _each(work: Callable[[Blob], bool], wanted: Sequence[Blob]) -> list[bool]:
+    """Several at once: each waits for the disk or the network."""
+    if not wanted:
+        return []
+    with ThreadPoolExecutor(min(len(wanted), _AT_ONCE), thread_name_prefix="shipworthy-push") as pool:
+        return list(pool.map(work, wanted))
 
 
 def _earlier(connection: Connection, facts: Facts, token: str) -> Version | None:

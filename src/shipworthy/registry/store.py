@@ -19,15 +19,19 @@ _BESIDE = ""
 """Stands for the place beside the SQLite file, so that a registry's folder can be moved as a whole."""
 
 
-def open_store(database: Database, artifacts: str | None) -> Blobs:
+def open_store(database: Database, artifacts: str | None, *, create: bool = True) -> Blobs:
     """The store that the registry was made with; a new registry takes `artifacts`, or the place beside its file.
 
-    Raises RegistryError where another place is given than it was made with, or none for a new one on a server."""
+    Raises RegistryError where another place is given than it was made with, or none for a new one on a server, and
+    where nothing was settled yet and `create` is False."""
     location = database.location
     wanted = None if artifacts is None else _normal(artifacts, location)
     with database.read() as connection:
         kept = _kept(connection)
     if _ARTIFACTS not in kept:
+        if not create:
+            remedy = "name another with --registry or $SHIPWORTHY_REGISTRY, or begin this one: shipworthy push PACKAGE"
+            raise RegistryError(location.shown, "is no registry yet", remedy)
         kept = _settle(database, wanted)
     chosen = kept[_ARTIFACTS]
     if wanted is not None and wanted != chosen:
@@ -44,30 +48,28 @@ def claim(database: Database, blobs: Blobs) -> None:
 
 
 def _settle(database: Database, wanted: str | None) -> dict[str, str]:
+    """Choose the place, each step after the one that it needs: a process that ends in between leaves a registry that
+    has an id and no place, and the next one goes on with the same id. No place is remembered that is not claimed."""
     location = database.location
     if wanted is None and location.blobs is None:
         remedy = "give artifacts, such as s3://bucket/prefix or a folder that every host has"
         raise RegistryError(location.shown, "is new, and does not know where to keep packages", remedy)
     chosen = wanted if wanted is not None else _BESIDE
     blobs = Blobs(_place(chosen, location))
-    if blobs.owner() is not None:
-        with database.read() as connection:
-            if not _kept(connection):
-                raise RegistryError(blobs.url, "keeps the packages of another registry", "give a place of its own")
-    blobs.try_writing()  # what is remembered from now on must not be a place that cannot be used
-    own = uuid4().hex
+    owner = blobs.owner()
+    own = database.transact(lambda connection: _remember(connection, _ID, uuid4().hex), repeatable=True)[_ID]
+    if owner in (None, own):
+        blobs.try_writing()  # what is remembered from now on must not be a place that cannot be used
+    blobs.claim(own)
+    return database.transact(lambda connection: _remember(connection, _ARTIFACTS, chosen), repeatable=True)
 
-    def work(connection: Connection) -> dict[str, str]:
-        kept = _kept(connection)
-        if kept:
-            return kept
-        rows = {_ID: own, _ARTIFACTS: chosen}
-        connection.execute(settings.insert(), [{"key": key, "value": value} for key, value in rows.items()])
-        return rows
 
-    kept = database.transact(work, repeatable=True)
-    if kept[_ID] == own:
-        blobs.claim(own)
+def _remember(connection: Connection, key: str, value: str) -> dict[str, str]:
+    """Keep the value, unless another process was first; and what is kept now."""
+    kept = _kept(connection)
+    if key not in kept:
+        connection.execute(settings.insert(), {"key": key, "value": value})
+        kept[key] = value
     return kept
 
 
@@ -80,9 +82,26 @@ def _normal(artifacts: str, location: Location) -> str:
     if not artifacts:
         raise RegistryError("artifacts", "is empty", "leave it out, or give a folder or s3://bucket/prefix")
     if "://" in artifacts:
+        _check_address(artifacts)
         return artifacts.rstrip("/")
-    folder = Path(artifacts).expanduser().absolute()
+    try:
+        folder = Path(artifacts).expanduser().absolute()
+    except RuntimeError as error:  # there is no such user, or this one has no home
+        raise RegistryError(artifacts, " ".join(str(error).split()), "give the whole path of the folder") from None
     return _BESIDE if folder == location.blobs else str(folder)
+
+
+def _check_address(address: str) -> None:
+    """Raises RegistryError where packages would be gone with the process, or where a secret would be remembered."""
+    protocol, _, rest = address.partition("://")
+    authority, _, path = rest.partition("/")
+    # A secret key may have a slash in it, and then what follows it is read as a path.
+    if "@" in authority or (":" in authority and "@" in path):
+        remedy = "leave out what is before it: credentials come from where the store's tools look"
+        raise RegistryError("artifacts", "has an @ in its address, and would be remembered with a secret", remedy)
+    if protocol.lower() == "memory":
+        reason = "is gone when this process ends, and a registry is not"
+        raise RegistryError(address, reason, "give a folder or s3://bucket/prefix")
 
 
 def _place(chosen: str, location: Location) -> str:

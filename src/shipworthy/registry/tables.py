@@ -37,6 +37,10 @@ class Instant(TypeDecorator[datetime]):
         return None if value is None else _EPOCH + timedelta(microseconds=value)
 
 
+VERSION_TABLE = "registry_revision"
+"""Holds the number of the last migration. Not Alembic's own default, which another program may use in the same
+database."""
+
 metadata = MetaData()
 
 settings = Table(
@@ -87,8 +91,9 @@ versions = Table(
     Column("tags", JSON, nullable=False),
     Column("why", Text, nullable=False),
     Column("deleted", Instant),
-    Index("versions_digest", "digest"),
+    Index("versions_digest", "digest", "number"),
     Index("versions_present", "model", "deleted", "number"),
+    Index("versions_parent", "model", "parent", "number"),
 )
 
 aliases = Table(
@@ -116,6 +121,9 @@ events = Table(
     Column("token", String(128)),
     Index("events_of_model", "model", "number"),
     Index("events_of_alias", "model", "alias", "at", "number"),
+    Index("events_of_every_alias", "alias", "number"),
+    Index("events_of_version", "model", "version", "number"),
+    Index("events_of_previous", "model", "previous", "number"),
     Index("events_token", "token", unique=True),
 )
 """`token` names the call that wrote an event, so that a call whose answer was lost is not carried out twice."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -130,6 +130,38 @@ def check_not_deleted(connection: Connection, model: str, number: int) -> None:
         raise RegistryError(f"{model}:{number}", "is deleted, so no alias can name it", "choose another version")
 
 
+def present_among(connection: Connection, model: str, numbers: Collection[int]) -> set[int]:
+    """Those of these versions that are not deleted."""
+    query = select(versions.c.number).where(
+        versions.c.model == model, versions.c.number.in_(numbers), versions.c.deleted.is_(None)
+    )
+    return set(connection.execute(query).scalars()) if numbers else set()
+
+
+def ancestors(connection: Connection, version: Version, limit: int) -> list[int]:
+    """Numbers of what it was made from, what that was made from, and so on: at most so many."""
+    line: list[int] = []
+    parent = version.parent
+    # A parent is older than its child, so this ends in any case.
+    while parent is not None and len(line) < limit:
+        line.append(parent)
+        parent = connection.execute(select(versions.c.parent).where(_is(version.model, parent))).scalar()
+    return line
+
+
+def children(connection: Connection, version: Version, limit: int) -> list[int]:
+    """Numbers of what was made from it directly, the newest first: at most so many."""
+    query = select(versions.c.number).where(versions.c.model == version.model, versions.c.parent == version.number)
+    return list(connection.execute(query.order_by(versions.c.number.desc()).limit(limit)).scalars())
+
+
+def counted(connection: Connection, model: str) -> tuple[int, int]:
+    """How many versions of the model there are, and how many of them are deleted."""
+    query = select(func.count(), func.count(versions.c.deleted)).where(versions.c.model == model)
+    every, deleted = connection.execute(query).one()
+    return every, deleted
+
+
 def newest_number(connection: Connection, model: str) -> int:
     """The highest number that was given. Raises RegistryError for a model that has no version."""
     following = connection.execute(select(models.c.next_number).where(models.c.name == model)).scalar()
@@ -148,6 +180,16 @@ def listed(connection: Connection, model: str, *, deleted: bool, limit: int | No
     named = aliases_of(connection, model)
     rows = connection.execute(query if limit is None else query.limit(limit))
     return [version_of(row, named) for row in rows]
+
+
+def with_digest(connection: Connection, model: str, digest: str) -> Version | None:
+    """The newest version of a package that is not deleted; None where `model` has none.
+
+    A package names its model, so its digest alone finds it. With the model in the query SQLite would go through all
+    versions of that model, and leave the index of the digests aside."""
+    query = select(versions).where(versions.c.digest == digest, versions.c.deleted.is_(None))
+    row = connection.execute(query.order_by(versions.c.number.desc()).limit(1)).first()
+    return None if row is None or row.model != model else version_of(row, aliases_of(connection, model))
 
 
 def all_models(connection: Connection) -> list[Model]:

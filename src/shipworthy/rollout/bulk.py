@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FeedbackError, MissingExtra
 from ..predict.ids import read_id, tag_of
 from .labels import Labels
-from .losses import Loss
+from .losses import Loss, show
 from .remembering import Outcome, Taken
 
 if TYPE_CHECKING:
     from ..registry import Registry
 
 AT_ONCE = 1000
-"""Labels of one transaction."""
+"""Rows that are read before their labels are taken."""
 NAMED = 10
 """So many rows that are wrong are kept by their line."""
 WRONG: frozenset[Outcome] = frozenset(("forged", "unknown-model", "unusable", "contradictory"))
@@ -79,6 +79,7 @@ def take_file(
         _account(received, [(row.line, taken[row.line]) for row in part])
         if tell is not None:
             tell(received.rows)
+    labels.settle()
     if not received.rows:
         raise FeedbackError(str(path), "has no rows", "give predictions with their labels")
     return received
@@ -149,8 +150,9 @@ def _row(line: int, sealed: object, label: object, loss: object) -> Row:
 def _loss(text: Any) -> object:
     try:
         return Loss(float(text))
-    except ValueError:
-        return Taken("unusable", f"the loss {text!r} is no number")
+    # A column of a Parquet file may have lists, and decimals beyond any float.
+    except (ValueError, TypeError, OverflowError):
+        return Taken("unusable", f"the loss {show(text)} is no number")
     except FeedbackError as error:
         return Taken("unusable", f"{error.culprit} {error.reason}; {error.remedy}")
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, insert, select
 
-from ..registry.rollout_tables import rollout_keys
+from ..registry.rollout_tables import rollout_keys, rollouts
 from .seen import MOST_KEYS, Bloom, Digests, first_in_batch
 from .tally import Tally
 
-Stream: TypeAlias = Literal["assigned", "completed", "copied", "labelled"]
+Stream: TypeAlias = Literal["assigned", "completed", "settled", "copied", "labelled"]
 
 _WIRE = np.dtype(">u8")
 
@@ -51,6 +51,14 @@ class KeyFilters:
         if rows:
             self._read[rollout] = rows[-1].seq
         return filters
+
+    def keep_running(self, connection: Connection, *, beside: Collection[int]) -> None:
+        """Forget those of rollouts that have ended, whoever ended them; `beside` are those that are known to run."""
+        others = self._filters.keys() - beside
+        if others:
+            run = select(rollouts.c.id).where(rollouts.c.id.in_(others), rollouts.c.state == "running")
+            for number in others - set(connection.execute(run).scalars()):
+                self.forget(number)
 
     def forget(self, rollout: int) -> None:
         self._filters.pop(rollout, None)

@@ -1,42 +1,95 @@
-"""What a worker process was trying when it died: native code of a challenger can end the process that runs it.
+"""What a server process was trying when it died: native code of a challenger can end the process that runs it.
 
-A worker writes the rollouts that it takes part in into a file beside its counters, and takes them out when it ends in
-order. The one that takes its place finds what was left, and says so to the registry."""
+A process writes the rollouts that it takes part in into a file of its own, and takes them out when it ends in order.
+The files outlive the server, so that one that is started again by whoever looks after it (a supervisor of workers,
+systemd) finds what was left, and says so to the registry. A process holds a lock on its file for as long as it lives;
+the next one takes the first file that nobody holds. So a file that can be had, and says something, is that of a process
+that died, whatever the number of servers on this machine."""
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Iterable
+import logging
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from io import FileIO
+from itertools import count
 from pathlib import Path
 
-from ..server.plan import Share
-
 MOST = 3
-"""So many workers may die while they try a challenger; then it has lost."""
+"""So many processes may die while they try a challenger, of whatever cause; then it has lost."""
+_LOG = logging.getLogger("shipworthy.rollout")
+
+
+def state_folder() -> Path:
+    """`$XDG_STATE_HOME/shipworthy/trying`, else below `~/.local/state`. RuntimeError where the user has no home."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    root = Path(base) if Path(base).is_absolute() else Path("~/.local/state").expanduser()
+    return root / "shipworthy" / "trying"
 
 
 class Trying:
-    """The file of one worker. Used on the event loop."""
+    """The file of one process. Used on the event loop."""
 
-    def __init__(self, share: Share) -> None:
-        self._file = Path(share.counters) / f"trying-{share.slot}.json"
+    def __init__(self, folder: Path, registry: str, names: Sequence[str]) -> None:
+        """For a server of these names of the registry. Where no file can be had in the folder, nothing is noted."""
+        # Homes may be shared by machines. The url may have a password.
+        what = json.dumps([socket.gethostname(), registry, sorted(names)])
+        stem = blake2b(what.encode(), digest_size=12, person=b"trying").hexdigest()
+        self._file: FileIO | None = None
         self._written: list[int] | None = None
-        """None while the file is still that of the worker before."""
+        """None while the file is still that of the process before."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = next(_held(folder / f"{stem}-{number}.json" for number in count()))
+        except OSError as error:
+            _LOG.warning("a challenger that ends this process will not be known: %s cannot be written: %s",
+                         folder, error.strerror or error)  # fmt: skip
 
     def left(self) -> list[int]:
-        """The rollouts that the worker before this one took part in when it died."""
+        """The rollouts that the process before this one took part in when it died."""
+        if self._file is None:
+            return []
         try:
-            found: list[int] = json.loads(self._file.read_bytes())
-        # There was none before, or it died while it wrote.
+            # What stands after the first line was longer before.
+            found = json.loads(os.pread(self._file.fileno(), 65536, 0).partition(b"\n")[0] or b"[]")
+        # It was somebody else's, or its disk was full.
         except (OSError, ValueError):
             return []
-        return found
+        return [one for one in found if isinstance(one, int)] if isinstance(found, list) else []
 
     def note(self, rollouts: Iterable[int]) -> None:
         """These are tried from now on. Tens of microseconds, where something has changed."""
         now = sorted(rollouts)
-        if now != self._written:
-            part = self._file.with_suffix(".part")
-            part.write_text(json.dumps(now))
-            part.replace(self._file)
-            self._written = now
+        if self._file is None or now == self._written:
+            return
+        try:
+            # In one call, so that no death leaves half of it.
+            os.pwrite(self._file.fileno(), json.dumps(now).encode() + b"\n", 0)
+        except OSError as error:
+            _LOG.warning("a challenger that ends this process will not be known: %s", error)
+        self._written = now
+
+    def close(self) -> None:
+        """Let the next process have it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _held(files: Iterable[Path]) -> Iterator[FileIO]:
+    """Those that nobody else holds, each with its lock."""
+    for path in files:
+        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        except OSError:
+            file.close()
+            raise
+        yield file

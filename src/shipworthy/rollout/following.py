@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-import socket
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,12 +15,9 @@ from itertools import count
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from ..errors import RegistryError, ServeError, ShipworthyError
-from ..registry import Reference, parse
-from ..registry.names import CHAMPION
+from ..errors import RegistryError, ShipworthyError
 from ..server.asking import Asking
 from ..server.problems import ProblemError
-from ..server.routing import Offered
 from .observed import Observed
 
 if TYPE_CHECKING:
@@ -48,69 +43,6 @@ CHANGES = frozenset(("alias-moved", "rollout-started", "rollout-stage", "rollout
 _LOG = logging.getLogger("shipworthy.rollout")
 
 
-class Followed:
-    """The models that were named, each with the version that its name means now. Called from threads."""
-
-    def __init__(self, registry: Registry, rollouts: Rollouts, router: Router, names: Sequence[str]) -> None:
-        """RegistryError where a name is none, ServeError where two name the same model."""
-        self._registry, self._rollouts, self._router = registry, rollouts, router
-        self._references: dict[str, Reference] = {}
-        self._told: set[tuple[str, str, str]] = set()
-        for name in names:
-            reference = parse(name)
-            if reference.model in self._references:
-                both = f"{self._references[reference.model]} and {reference}"
-                raise ServeError(f"model {reference.model!r}", f"is named twice: {both}", "serve one of them")
-            self._references[reference.model] = reference
-
-    @property
-    def names(self) -> Sequence[str]:
-        return tuple(self._references)
-
-    def offered(self, name: str) -> Sequence[Offered]:
-        reference = self._references[name]
-        version = self._registry.version(reference)
-        rollout = self._rollouts.active(name) if reference.alias == CHAMPION else None
-        offered = [self._pulled(name, version.number)]
-        if rollout is None:
-            self._router.running.pop(name, None)
-            return offered
-        self._router.running[name] = rollout
-        if rollout.champion == version.number:
-            try:
-                offered.insert(0, self._pulled(name, rollout.challenger, spare=True))
-            except ShipworthyError as error:
-                _LOG.error("model %r: version %d is not tried here: %s", name, rollout.challenger, error)
-        return offered
-
-    def _pulled(self, name: str, number: int, *, spare: bool = False) -> Offered:
-        """A version, as it is served here. Raises what keeps it from coming, which is recorded."""
-        try:
-            return Offered(str(number), self._registry.pull(Reference(name, number=number)), spare=spare)
-        except ShipworthyError as error:
-            self.refused(name, str(number), error)
-            raise
-
-    def refused(self, name: str, version: str, error: ShipworthyError) -> None:
-        """Recorded once for each kind of failure; a challenger that cannot be served has lost, but not one whose files
-        are only out of reach."""
-        # Not by its words: they may tell of measurements, which are others each time.
-        said = name, version, f"{type(error).__name__} {getattr(error, 'culprit', '')}"
-        if said in self._told:
-            return
-        self._told.add(said)
-        details = {"node": socket.gethostname(), "process": os.getpid()}
-        try:
-            self._registry.note(name, "load-failed", version=int(version), why=str(error), details=details)
-            rollout = self._router.running.get(name) if not isinstance(error, RegistryError) else None
-            if rollout is not None and str(rollout.challenger) == version:
-                self._rollouts.fail(rollout.id, f"a server refuses {name}:{version}: {error}")
-        except RegistryError as lost:
-            # To be told when it is refused again.
-            self._told.discard(said)
-            _LOG.error("the registry was not told that %s:%s is refused: %s", name, version, lost)
-
-
 @dataclass(slots=True)
 class Telling:
     """What was seen of a rollout in a second."""
@@ -122,19 +54,27 @@ class Telling:
 
 
 class Follower:
-    """Keeps a server's models and trials as the registry says. Used on the event loop; asks in a thread of its own."""
+    """Keeps a server's models and trials as the registry says. Used on the event loop; asks in threads of its own."""
 
-    def __init__(self, registry: Registry, rollouts: Rollouts, router: Router) -> None:
-        """What changes from now on will be seen. RegistryError where the registry cannot be reached."""
-        self._registry, self._rollouts, self._router = registry, rollouts, router
-        self._asking = Asking("shipworthy-registry")
+    def __init__(
+        self, registry: Registry, rollouts: Rollouts, router: Router, fetch: Callable[[str], None] = lambda name: None
+    ) -> None:
+        """What changes from now on will be seen. `fetch` brings the packages of a model near, before it is loaded.
+        RegistryError where the registry cannot be reached."""
+        self._registry, self._rollouts, self._router, self._fetch = registry, rollouts, router, fetch
+        # A telling waits for other writers, and a look must not wait for it.
+        self._asking, self._telling = Asking("shipworthy-registry"), Asking("shipworthy-telling")
         self._newest = registry.newest_event()
         self._again: dict[str, float] = {}
         """Models that were not loaded, and when that is tried again."""
         self._failures: Counter[str] = Counter()
         """So often in a row."""
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        """Of the models that are being loaded."""
         self._untold: dict[int, deque[Telling]] = {}
         """By rollout."""
+        self._ended: set[int] = set()
+        """Rollouts that are to be forgotten."""
         self._name, self._numbers = uuid4().hex, count(1)
         """With them, a telling whose answer was lost counts once."""
         self._lost: set[str] = set()
@@ -153,9 +93,10 @@ class Follower:
 
     async def end(self) -> None:
         """Tell what was seen last, and let go of the registry."""
-        for task in self._tasks:
+        under_way = [*self._tasks, *self._loads.values()]
+        for task in under_way:
             task.cancel()
-        for task in self._tasks:
+        for task in under_way:
             with suppress(asyncio.CancelledError):
                 await task
         if self._tasks:
@@ -165,6 +106,7 @@ class Follower:
                     await self._careful("tell", self._tell())
         self._router.close()
         self._asking.close()
+        self._telling.close()
         self._registry.close()
 
     async def _repeat(self, what: str, pause_s: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -177,7 +119,15 @@ class Follower:
             self._again[name] = -math.inf
             self._failures[name] = 0
         for name in [name for name, at in self._again.items() if time.monotonic() > at]:
-            await self._load(catalog, name)
+            if name not in self._loads:
+                self._loads[name] = asyncio.create_task(self._load_one(catalog, name))
+
+    async def _load_one(self, catalog: Catalog, name: str) -> None:
+        """Others are followed meanwhile, and so is what happens to this one: that is looked at when it has ended."""
+        try:
+            await self._careful(f"load {name}", self._load(catalog, name))
+        finally:
+            del self._loads[name]
 
     async def _careful(self, what: str, work: Awaitable[None]) -> None:
         """The server goes on without its registry, and says once that it is gone, and that it is back."""
@@ -209,19 +159,30 @@ class Follower:
             self._again.pop(name, None)
             return
         # Whatever ends the attempt, there is another one.
-        self._again[name] = time.monotonic() + min(LONGEST_S, RETRY_S * 2 ** min(self._failures[name], 30))
+        due = time.monotonic() + min(LONGEST_S, RETRY_S * 2 ** min(self._failures[name], 30))
+        self._again[name] = due
         self._failures[name] += 1
         before = catalog.models[name].current.version
         try:
+            await self._bring(name)
             lane = await catalog.load(name)
         except (ShipworthyError, ProblemError) as error:
             _LOG.error("model %r: version %s stays, because another cannot be loaded: %s", name, before, error)
         else:
-            if (name in self._router.running) == (name in self._router.trials):
+            # Not where something has happened to the model since.
+            if (name in self._router.running) == (name in self._router.trials) and self._again.get(name) == due:
                 self._again.pop(name, None)
                 self._failures.pop(name, None)
             if lane.version != before:
                 _LOG.info("model %r: version %s is current", name, lane.version)
+
+    async def _bring(self, name: str) -> None:
+        """Fetch a model's packages, before it holds the lock of the catalog; in a thread that keeps nobody."""
+        fetching = Asking("shipworthy-fetch")
+        try:
+            await fetching.ask(partial(self._fetch, name))
+        finally:
+            fetching.close()
 
     async def _collect_on(self) -> None:
         while True:
@@ -236,6 +197,7 @@ class Follower:
         taken += [(rollout, Observed) for name, rollout in [*self._router.running.items()] if name not in trials]
         for number in self._untold.keys() - {rollout.id for rollout, _ in taken}:
             del self._untold[number]
+            self._ended.add(number)
         for rollout, observe in taken:
             waiting = self._untold.setdefault(rollout.id, deque(maxlen=UNTOLD))
             waiting.append(Telling(next(self._numbers), observe))
@@ -243,6 +205,8 @@ class Follower:
     async def _tell(self) -> None:
         """Merge what was taken; what is decided then is followed as other events are."""
         lost: RegistryError | None = None
+        while self._ended:
+            await self._telling.ask(partial(self._rollouts.forget, self._ended.pop()))
         for number, waiting in list(self._untold.items()):
             try:
                 while waiting:
@@ -255,7 +219,7 @@ class Follower:
     async def _tell_of(self, number: int, waiting: deque[Telling]) -> None:
         first = waiting[0]
         try:
-            await self._asking.ask(partial(self._merge, number, first))
+            await self._telling.ask(partial(self._merge, number, first))
         except RegistryError:
             raise
         # What cannot be told now will never be; it must not stand before all that comes later.

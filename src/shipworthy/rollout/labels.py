@@ -1,32 +1,34 @@
 """Labels of predictions: taken once, remembered, and turned into the evidence that they give.
 
 The id of a prediction says all that is to be known of it, so there is no table of predictions. What a label says is
-written in the same transaction as the evidence that follows from it."""
+written in the same transaction as the evidence that follows from it. Labels are one kind of what is written into a
+registry, and leave the others their turn: what is to be found out without writing is found out before, they come in
+small transactions, and after each there is a rest."""
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import Connection, delete, select
 
-from ..errors import FeedbackError, RegistryError
-from ..predict.ids import Prediction, read_id, tag_of
+from ..errors import RegistryError
+from ..predict.ids import Prediction
 from ..registry.rollout_tables import label_counts, labels
-from ..registry.tables import models
 from . import rows
 from .acting import MustBeAlone, conclude
 from .counting import KeyFilters, KeyLog
+from .given import Given
 from .judging import Labelled, add_labels
-from .pairs import digest_of_id
 from .questions import Questions
 from .record import Rollout
-from .remembering import Item, Taken, count, remember
+from .remembering import Item, Outcome, Taken, count, remember
 from .seen import Bloom
+from .turns import Turns
 
 if TYPE_CHECKING:
     from ..registry import Registry
@@ -35,6 +37,11 @@ Clock: TypeAlias = Callable[[Connection], datetime]
 
 MAX_AGE = timedelta(days=30)
 """A label that comes later after its prediction gives no evidence; nor are labels remembered for longer."""
+AT_ONCE = 500
+"""Labels of one transaction."""
+FORGOTTEN_AT_ONCE = 5000
+COUNT_S = 1.0
+"""What is refused is counted with what is taken; where nothing is, once in so many seconds."""
 
 
 class Labels:
@@ -51,26 +58,42 @@ class Labels:
         self._clock = clock
         self._filters = KeyFilters("labelled")
         self._questions = Questions()
-        self._guard = threading.Lock()
+        self._turns = Turns()
+        self._uncounted: defaultdict[str, Counter[Outcome]] = defaultdict(Counter)
+        """By model, of what was refused. It changes in a turn."""
+        self._reading = threading.Lock()
 
     def take(self, model: str, items: Sequence[tuple[str, object]], now: datetime | None = None) -> list[Taken]:
         """Take labels: each the id of a prediction with a class (name or index), a list of classes, a number, or a
         `Loss`. What becomes of each is in the order of the items.
 
-        One transaction. Raises RegistryError where the database cannot be reached; then the same may be sent again."""
-        with self._guard:
-            try:
-                return self._database.transact(
-                    lambda connection: self._take(connection, model, items, now), alone=False
-                )
-            except MustBeAlone:
-                return self._database.transact(lambda connection: self._take(connection, model, items, now, alone=True))
+        `AT_ONCE` in a transaction, and none where no id is of this registry. Raises RegistryError where the database
+        cannot be reached; then the same may be sent again: what was taken before is a duplicate."""
+        given = Given(model, items)
+        given.read(self._key)
+        with self._reading:
+            if not self._database.ask(lambda connection: given.ask(connection, self._questions)):
+                return [Taken("unknown-model", f"the registry has no model {model!r}")] * len(items)
+        found = given.items()
+        refused = Counter(taken.outcome for taken in given.taken.values())
+        for start in range(0, len(found), AT_ONCE):
+            given.taken.update(self._take_part(model, found[start : start + AT_ONCE], refused, now))
+            refused.clear()
+        if refused:
+            self._turns.take(lambda: self._note(model, refused))
+        return [given.taken[place] for place in range(len(items))]
+
+    def settle(self) -> None:
+        """Count what was refused in the last second. Raises RegistryError as `take`."""
+        self._turns.take(self._count)
 
     def counts(self, model: str) -> dict[str, int]:
-        """How many labels of a model had each outcome, since the registry was made."""
+        """How many labels of a model had each outcome, since the registry was made. Of those that were refused, other
+        processes may have some that they have not told yet, and one that dies tells of its last second no more."""
         query = select(label_counts.c.outcome, label_counts.c.number).where(label_counts.c.model == model)
         with self._database.read() as connection:
-            return {row.outcome: row.number for row in connection.execute(query.order_by(label_counts.c.outcome))}
+            told = Counter({row.outcome: row.number for row in connection.execute(query)})
+        return dict(sorted((told + self._uncounted.get(model, Counter())).items()))
 
     def prune(self, older_than: timedelta | None = None) -> int:
         """Forget labels that came so long ago, by default as long as a prediction may wait for its label; gives their
@@ -82,36 +105,60 @@ class Labels:
 
         def work(connection: Connection) -> int:
             before = self._clock(connection) - span
-            return connection.execute(delete(labels).where(labels.c.received < before)).rowcount
+            old = select(labels.c.digest).where(labels.c.received < before).limit(FORGOTTEN_AT_ONCE)
+            return connection.execute(delete(labels).where(labels.c.digest.in_(old.scalar_subquery()))).rowcount
 
-        return self._database.transact(work, alone=False)
+        forgotten = 0
+        while gone := self._turns.take(lambda: self._database.transact(work, alone=False)):
+            forgotten += gone
+        return forgotten
+
+    def _take_part(
+        self, model: str, items: Sequence[Item], refused: Counter[Outcome], now: datetime | None
+    ) -> Mapping[int, Taken]:
+        """What becomes of some of them, in a transaction that also counts what was refused."""
+
+        def turn() -> Mapping[int, Taken]:
+            before = self._uncounted[model] + refused
+
+            def work(connection: Connection, alone: bool) -> Mapping[int, Taken]:
+                return self._take(connection, model, items, before, now, alone)
+
+            try:
+                taken = self._database.transact(lambda connection: work(connection, False), alone=False)
+            except MustBeAlone:
+                taken = self._database.transact(lambda connection: work(connection, True))
+            self._uncounted.pop(model, None)
+            return taken
+
+        return self._turns.take(turn)
 
     def _take(
         self,
         connection: Connection,
         model: str,
-        given: Sequence[tuple[str, object]],
+        items: Sequence[Item],
+        refused: Counter[Outcome],
         now: datetime | None,
-        *,
-        alone: bool = False,
-    ) -> list[Taken]:
-        if connection.execute(select(models.c.name).where(models.c.name == model)).first() is None:
-            return [Taken("unknown-model", f"the registry has no model {model!r}")] * len(given)
+        alone: bool,
+    ) -> Mapping[int, Taken]:
         now = self._clock(connection) if now is None else now
-        call = _Call(connection, model, now, given)
-        predictions = call.read(self._key)
-        call.lock({prediction.rollout for _, prediction in predictions} - {0})
-        filters = {number: self._catch_up(connection, one) for number, one in call.rollouts.items()}
-        new = remember(connection, model, call.items(predictions, self._questions, self._max_age), now, call.taken)
+        locked = _lock(connection, model, items)
+        self._filters.keep_running(connection, beside=locked)
+        filters = {number: self._catch_up(connection, one) for number, one in locked.items()}
+        oldest = (now - self._max_age).timestamp()
+        items = [replace(item, late=self._late(item.prediction, locked, oldest)) for item in items]
+        taken: dict[int, Taken] = {}
+        new = remember(connection, model, items, now, taken)
         for number, labelled in _by_rollout(new).items():
-            rollout = call.rollouts[number]
+            rollout = locked[number]
             evidence, tally = rollout.evidence, rollout.tally
             add_labels(
                 connection, rollout, labelled, evidence, tally, KeyLog(connection, number, filters[number], tally)
             )
             conclude(connection, rollout, evidence, tally, now=now, who=self._who, alone=alone)
-        count(connection, model, call.taken)
-        return [call.taken[place] for place in range(len(given))]
+        count(connection, model, refused + Counter(one.outcome for one in taken.values()))
+        return taken
 
     def _catch_up(self, connection: Connection, rollout: Rollout) -> Mapping[str, Bloom]:
         if rollout.running:
@@ -119,68 +166,47 @@ class Labels:
         self._filters.forget(rollout.id)
         return {}
 
-
-class _Call:
-    """What is given in one call, and what becomes of it, within its transaction."""
-
-    def __init__(self, connection: Connection, model: str, now: datetime, given: Sequence[tuple[str, object]]) -> None:
-        self.taken: dict[int, Taken] = {}
-        """By the place of the label."""
-        self.rollouts: dict[int, Rollout] = {}
-        """Those of the model that predictions were part of; locked, and some of them have ended."""
-        self._connection, self._model, self._now, self._given = connection, model, now, given
-
-    def read(self, key: bytes) -> list[tuple[int, Prediction]]:
-        """What the ids say, with the place of each; `taken` gets those that say nothing."""
-        found = []
-        tag = tag_of(self._model)
-        for place, (text, _) in enumerate(self._given):
-            try:
-                prediction = read_id(key, text)
-            except FeedbackError as error:
-                self.taken[place] = Taken("forged", error.reason)
-                continue
-            if prediction.model_tag == tag:
-                found.append((place, prediction))
-            else:
-                self.taken[place] = Taken("unknown-model", f"the id is of another model than {self._model!r}")
-        return found
-
-    def lock(self, numbers: Collection[int]) -> None:
-        """In one order for all callers, so that no two wait for each other."""
-        for number in sorted(numbers):
-            rollout = rows.lock(self._connection, number)
-            if rollout is not None and rollout.model == self._model:
-                self.rollouts[number] = rollout
-
-    def items(
-        self, predictions: Sequence[tuple[int, Prediction]], questions: Questions, max_age: timedelta
-    ) -> list[Item]:
-        """Those whose label means something; `taken` gets the others."""
-        items = []
-        for place, prediction in predictions:
-            question = questions.of(self._connection, self._model, prediction.version)
-            if question is None:
-                gone = f"the package of {self._model}:{prediction.version} is gone"
-                self.taken[place] = Taken("unusable", gone)
-                continue
-            rollout = self.rollouts.get(prediction.rollout)
-            if rollout is not None:
-                question = replace(question, error_scale=rollout.spec.error_scale)
-            try:
-                truth = question.truth(self._given[place][1])
-            except FeedbackError as error:
-                self.taken[place] = Taken("unusable", error.reason)
-                continue
-            late = self._late(prediction, rollout, max_age)
-            items.append(Item(place, digest_of_id(prediction.unique), prediction, truth, question, late))
-        return items
-
-    def _late(self, prediction: Prediction, rollout: Rollout | None, max_age: timedelta) -> str:
-        if prediction.at < (self._now - max_age).timestamp():
-            return f"the prediction is older than {max_age.days} days"
+    def _late(self, prediction: Prediction, locked: Mapping[int, Rollout], oldest: float) -> str:
+        if prediction.at < oldest:
+            return f"the prediction is older than {self._max_age.days} days"
+        rollout = locked.get(prediction.rollout)
         ended = prediction.rollout and (rollout is None or not rollout.running)
         return f"rollout {prediction.rollout} has ended" if ended else ""
+
+    def _note(self, model: str, refused: Counter[Outcome]) -> None:
+        """Count them with others, unless that was done just now."""
+        before = self._uncounted[model]
+        self._uncounted[model] = before + refused
+        if self._turns.rested(COUNT_S):
+            try:
+                self._count()
+            except RegistryError:
+                # They come again, as whoever sent them is told.
+                self._uncounted[model] = before
+                raise
+
+    def _count(self) -> None:
+        told = sorted((model, found) for model, found in self._uncounted.items() if found)
+
+        def work(connection: Connection) -> None:
+            for model, found in told:
+                count(connection, model, found)
+
+        if told:
+            self._database.transact(work, alone=False)
+        self._uncounted.clear()
+        self._turns.wrote()
+
+
+def _lock(connection: Connection, model: str, items: Sequence[Item]) -> dict[int, Rollout]:
+    """The rollouts of the model that predictions were part of; some of them have ended. In one order for all callers,
+    so that no two wait for each other."""
+    found = {}
+    for number in sorted({item.prediction.rollout for item in items} - {0}):
+        rollout = rows.lock(connection, number)
+        if rollout is not None and rollout.model == model:
+            found[number] = rollout
+    return found
 
 
 def _by_rollout(items: Sequence[Item]) -> dict[int, list[Labelled]]:

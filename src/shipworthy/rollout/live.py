@@ -43,13 +43,13 @@ class Split:
         self._share = rollout.share
         self._old, self._new = self._recorder.arms(self._key, rollout, *self.lanes)
 
-    def assign(self, headers: Mapping[bytes, bytes]) -> Arm | Keyed:
+    def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Arm | Keyed:
         key = headers.get(self._header)
         if not key:
             arm = self._new if self._random() < self._share else self._old
             arm.requests += 1
             return arm
-        digest = digest_of(self._salt + key)
+        digest = digest_of(self._salt + key, self._key)
         arm = self._new if digest / _WHOLE < self._share else self._old
         arm.keyed.append(digest)
         return Keyed(arm, digest)
@@ -79,22 +79,22 @@ class Copied:
 
         return ids
 
-    def done(self, status: int, total_s: float) -> None:
+    def done(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
         # What it was too busy for says nothing of the version, and the challenger has no queue of its own.
-        if status == 500:
+        if status == 500 or unanswered:
             self._shadow.champion_failed()
 
 
 class Shadowed:
     """The champion answers all; the challenger is given copies. Used on the event loop.
 
-    Requests of the Open Inference Protocol are not copied: their answers carry no id, so no label could ever settle a
-    disagreement, which would count as the worst case for good."""
+    Requests whose answers will have no id are not copied, as those of the Open Inference Protocol: no label could ever
+    settle a disagreement, which would count as the worst case for good."""
 
     def __init__(self, rollout: Rollout, key: bytes, champion: Lane, challenger: Lane) -> None:
         self.lanes = champion, challenger
         self._header = rollout.spec.key_header.encode()
-        self._salt = b"%d:" % rollout.id
+        self._salt, self._key = b"%d:" % rollout.id, key
         self._champion = champion
         self._signer = Signer(key, rollout.model, int(champion.version), rollout=rollout.id, arm=CHAMPION)
         self._plain = Arm(champion, self._signer, 0.0, new=False)
@@ -103,18 +103,19 @@ class Shadowed:
     def follow(self, rollout: Rollout) -> None:
         """A shadow has no share."""
 
-    def assign(self, headers: Mapping[bytes, bytes]) -> Arm | Keyed | Copied:
+    def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Arm | Keyed | Copied:
         key = headers.get(self._header)
-        digest = digest_of(self._salt + key) if key else 0
-        if self._shadow.wants():
+        digest = digest_of(self._salt + key, self._key) if key else 0
+        if named and self._shadow.wants():
             return Copied(self._champion, self._signer, self._shadow, digest)
         return self._plain if digest == 0 else Keyed(self._plain, digest)
 
     def take(self) -> Callable[[], Observed]:
-        """What was seen since the last time."""
+        """What was seen since the last time; as arrays when it is called."""
         # Who is not copied says nothing of the challenger.
         self._plain.take()
-        return lambda: Observed(copies=self._shadow.observed())
+        seen = self._shadow.take()
+        return lambda: Observed(copies=seen.copies())
 
     def close(self) -> None:
         self._shadow.close()

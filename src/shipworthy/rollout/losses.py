@@ -20,6 +20,7 @@ Truth: TypeAlias = int | float | tuple[int, ...]
 
 _MOST_CLASSES = 2**31
 """Of a model that does not name them."""
+_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Loss:
 
     def __post_init__(self) -> None:
         if not _is_number(self.value) or not 0 <= self.value <= 1:
-            raise FeedbackError("loss", f"is {self.value!r}", "give a number from 0 to 1")
+            raise FeedbackError("loss", f"is {show(self.value)}", "give a number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +82,12 @@ class Question:
         if index is not None and 0 <= index < (len(names) or _MOST_CLASSES):
             return index
         known = f"give one of {', '.join(names[:8])}{', …' if len(names) > 8 else ''}, or its index" if names else ""
-        raise FeedbackError("label", f"{_show(label)} is no class of this model", known or "give the index of a class")
+        raise FeedbackError("label", f"{show(label)} is no class of this model", known or "give the index of a class")
 
 
 _KIND_OF: dict[str, ValueKind] = {"classification": "class", "multilabel": "classes", "regression": "scalar"}
+COMPARED = frozenset(_KIND_OF)
+"""Tasks whose answers are compared with labels; of others somebody else has to judge the loss."""
 
 
 def truth_to_json(truth: Truth | Loss) -> str:
@@ -117,17 +120,21 @@ def _several(label: object) -> Sequence[object]:
     """The classes of a multilabel label: a list, also as JSON, or a text with `;` between them."""
     if isinstance(label, str) and label.startswith("["):
         label = _listed(label)
+    classes: object = label
     if isinstance(label, str):
-        return [part.strip() for part in label.split(";") if part.strip()]
-    if isinstance(label, Sequence) and len(label) <= MAX_CLASSES:
-        return label
-    raise FeedbackError("label", f"{_show(label)} is no list of classes", "send a list of names or indices")
+        # One part more than may be, so that no longer text is taken apart.
+        classes = [part.strip() for part in label.split(";", MAX_CLASSES + 1) if part.strip()]
+    if isinstance(classes, Sequence) and len(classes) <= MAX_CLASSES:
+        return classes
+    reason = f"{show(label)} is no list of at most {MAX_CLASSES} classes"
+    raise FeedbackError("label", reason, "send a list of names or indices")
 
 
 def _listed(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    # Thousands of brackets, or of digits, are no JSON either.
+    except (ValueError, RecursionError):
         return text
 
 
@@ -148,9 +155,9 @@ def _number(label: object) -> float:
         try:
             label = float(label)
         except ValueError:
-            raise FeedbackError("label", f"{_show(label)} is no number", "send the true value") from None
+            raise FeedbackError("label", f"{show(label)} is no number", "send the true value") from None
     if not _is_number(label):
-        raise FeedbackError("label", f"{_show(label)} is no finite number", "send the true value")
+        raise FeedbackError("label", f"{show(label)} is no finite number", "send the true value")
     return float(label)  # type: ignore[arg-type]  # _is_number has seen to it
 
 
@@ -158,6 +165,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _show(label: object) -> str:
-    shown = repr(label)
-    return shown if len(shown) <= 40 else shown[:37] + "…"
+def show(given: object) -> str:
+    """What somebody gave, for a message: its first characters."""
+    try:
+        shown = repr(given if not isinstance(given, str) else given[:_SHOWN])
+    # Numbers of thousands of digits, and lists in lists in lists, have none.
+    except (ValueError, RecursionError):
+        shown = f"this {type(given).__name__}"
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "…"

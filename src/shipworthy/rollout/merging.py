@@ -22,6 +22,8 @@ def absorb(observed: Observed, spec: Spec, evidence: Evidence, tally: Tally, key
         _assigned(observed.assigned, spec, evidence, tally, keys)
     if len(observed.completed):
         _completed(observed.completed, spec, evidence, tally, keys)
+    if len(observed.settled):
+        _settled(observed.settled, spec, evidence, keys)
     _failures(observed.copies, spec, evidence, tally)
     return _copies(observed.copies, evidence, tally, keys) if len(observed.copies) else []
 
@@ -43,14 +45,18 @@ def _completed(seen: Completions, spec: Spec, evidence: Evidence, tally: Tally, 
     tally.add("slow", seen.new, seen.slow == 1)
     counts = keys.count("completed", seen.digests)
     new, shares = seen.new[counts], seen.shares[counts]
-    if "ratio" in spec.guardrails:
-        evidence.completed.observe(new, shares)
     if "errors" in spec.guardrails:
         evidence.errors.observe(new, shares, seen.failed[counts])
     if "latency" in spec.guardrails:
         slow = seen.slow[counts]
         judged = slow >= 0
         evidence.latency.observe(new[judged], shares[judged], slow[judged] == 1)
+
+
+def _settled(seen: Assignments, spec: Spec, evidence: Evidence, keys: KeyLog) -> None:
+    if "ratio" in spec.guardrails:
+        counts = keys.count("settled", seen.digests)
+        evidence.completed.observe(seen.new[counts], seen.shares[counts])
 
 
 def _failures(seen: Copies, spec: Spec, evidence: Evidence, tally: Tally) -> None:

@@ -49,14 +49,16 @@ class Assignments:
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """Requests that have ended, in whatever way, by the arm that they were assigned to; all arrays are [n]."""
+    """Requests that have ended, by the arm that they were assigned to; all arrays are [n]."""
 
     digests: Digests = field(default_factory=_digests)
     shares: NDArray[np.float64] = field(default_factory=_floats)
     new: NDArray[np.bool_] = field(default_factory=_flags)
     failed: NDArray[np.bool_] = field(default_factory=_flags)
+    """False also where the client left before it was answered."""
     slow: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
-    """1 slower than the threshold, 0 not slower, -1 not judged, as while there is no threshold yet."""
+    """1 slower than the threshold, 0 not slower, -1 not judged: while there is no threshold yet, where it failed, and
+    where the client left earlier than that."""
 
     def __post_init__(self) -> None:
         _same_length(self.digests, self.shares, self.new, self.failed, self.slow)
@@ -100,6 +102,8 @@ class Observed:
 
     assigned: Assignments = field(default_factory=Assignments)
     completed: Completions = field(default_factory=Completions)
+    settled: Assignments = field(default_factory=Assignments)
+    """Of the requests that came in seconds which are over long ago, those that have ended, in whatever way."""
     copies: Copies = field(default_factory=Copies)
     worker: str = ""
     """Name of the worker, at most 64 characters, that no other one has; without it this counts whenever it comes."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..predict.ids import CHALLENGER, CHAMPION, Signer
+from .cohorts import Cohorts
 from .evidence import Threshold
 from .observed import Assignments, Completions, Observed
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 LINGER_S = 120.0
 """So long requests that were assigned with an earlier share may still end."""
+LEFT = 499
+"""The client has left before its answer was there."""
 _INVALID = frozenset((400, 413, 415, 422))
 
 
@@ -31,7 +36,21 @@ class Arm:
     """Requests that one version has at one share. It is itself the part of each request that has no key, so that such
     a request costs no object of its own."""
 
-    __slots__ = ("_ids", "ended", "failures", "keyed", "lane", "new", "requests", "share", "signer", "times", "told")
+    __slots__ = (
+        "_ids",
+        "cohorts",
+        "ended",
+        "failures",
+        "keyed",
+        "lane",
+        "left",
+        "new",
+        "requests",
+        "share",
+        "signer",
+        "times",
+        "told",
+    )
 
     def __init__(self, lane: Lane, signer: Signer, share: float, *, new: bool) -> None:
         self.lane, self.signer, self.share, self.new = lane, signer, share, new
@@ -42,28 +61,43 @@ class Arm:
         self.times: list[float] = []
         """Seconds of those that were answered with success."""
         self.keyed: list[int] = []
-        """Digests of the keys of requests that have one."""
-        self.ended: list[tuple[int, bool, float]] = []
-        """Digest, failure and seconds of those that were answered."""
+        """Digests of the keys of requests that have one, as they were assigned."""
+        self.left: list[float] = []
+        """Seconds after which clients have left."""
+        self.ended: list[tuple[int, int, float]] = []
+        """Digest, status and seconds of those that have a key."""
+        self.cohorts = Cohorts()
         self.told = time.monotonic()
         """When there was last something to tell."""
 
     def naming(self, instances: Sequence[object]) -> Naming:
-        return self._ids
+        if len(instances) == 1:
+            return self._ids
+        # One draw gave all of them their version: as those of one caller, they are one piece of evidence.
+        signer, digest = self.signer, random.getrandbits(64) or 1
+        return lambda rows: signer.ids(rows, digest)
 
-    def done(self, status: int, total_s: float) -> None:
+    def done(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
+        self.cohorts.end(time.monotonic() - total_s)
         if status == 200:
             self.times.append(total_s)
+        elif status == LEFT:
+            self.left.append(total_s)
         elif failed(status):
             self.failures += 1
 
     def take(self) -> Taken:
         """What there is to tell, which is then forgotten. On the event loop."""
-        taken = Taken(self.share, self.new, self.requests, self.failures, self.times, self.keyed, self.ended)
+        now = time.monotonic()
+        settled, callers = self.cohorts.take(now)
+        taken = Taken(
+            self.share, self.new, self.requests, self.failures, self.times, self.left, self.keyed, self.ended,
+            settled, callers,
+        )  # fmt: skip
         self.requests = self.failures = 0
-        self.times, self.keyed, self.ended = [], [], []
+        self.times, self.left, self.keyed, self.ended = [], [], [], []
         if not taken.empty:
-            self.told = time.monotonic()
+            self.told = now
         return taken
 
 
@@ -79,33 +113,33 @@ class Keyed:
         signer, digest = self._arm.signer, self._digest
         return lambda rows: signer.ids(rows, digest)
 
-    def done(self, status: int, total_s: float) -> None:
-        if status == 200 or failed(status):
-            self._arm.ended.append((self._digest, status != 200, total_s))
+    def done(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
+        self._arm.cohorts.end(time.monotonic() - total_s, self._digest)
+        if status in (200, LEFT) or failed(status):
+            self._arm.ended.append((self._digest, status, total_s))
 
 
+@dataclass(frozen=True, slots=True)
 class Taken:
     """What an arm had to tell."""
 
-    __slots__ = ("ended", "failures", "keyed", "new", "requests", "share", "times")
-
-    def __init__(
-        self,
-        share: float,
-        new: bool,
-        requests: int,
-        failures: int,
-        times: list[float],
-        keyed: list[int],
-        ended: list[tuple[int, bool, float]],
-    ) -> None:
-        self.share, self.new = share, new
-        self.requests, self.failures, self.times = requests, failures, times
-        self.keyed, self.ended = keyed, ended
+    share: float
+    new: bool
+    requests: int
+    failures: int
+    times: list[float]
+    left: list[float]
+    keyed: list[int]
+    ended: list[tuple[int, int, float]]
+    settled: int
+    """Without a key, of the seconds that are over."""
+    callers: list[int]
+    """Digests of the keys of the others."""
 
     @property
     def empty(self) -> bool:
-        return not (self.requests or self.failures or self.times or self.keyed or self.ended)
+        told = (self.requests, self.failures, self.times, self.left, self.keyed, self.ended, self.settled, self.callers)
+        return not any(told)
 
 
 class Recorder:
@@ -131,38 +165,47 @@ class Recorder:
         recent = time.monotonic() - LINGER_S
         current = self._arms[-2:]
         taken = [arm.take() for arm in self._arms]
-        self._arms = [arm for arm in self._arms if arm in current or arm.told > recent]
+        self._arms = [arm for arm in self._arms if arm in current or arm.cohorts or arm.told > recent]
         return [one for one in taken if not one.empty]
 
     def observed(self, taken: Sequence[Taken]) -> Observed:
         """The same as arrays. Slow is what is slower than a limit that was known before any of these requests."""
         limit = self._threshold.seconds
-        assigned = [self._assigned(one) for one in taken]
-        completed = [self._completed(one, limit) for one in taken]
+        assigned = [_digests(one, one.requests, one.keyed) for one in taken]
+        completed = [_completed(one, limit) for one in taken]
+        settled = [_digests(one, one.settled, one.callers) for one in taken]
         for one in taken:
             if not one.new:
-                self._threshold.remember([*one.times, *(seconds for _, bad, seconds in one.ended if not bad)])
+                keyed = (seconds for _, status, seconds in one.ended if status == 200)
+                self._threshold.remember([*one.times, *keyed])
         if not taken:
             return Observed()
         return Observed(
             assigned=Assignments(*(np.concatenate(column) for column in zip(*assigned, strict=True))),
             completed=Completions(*(np.concatenate(column) for column in zip(*completed, strict=True))),
+            settled=Assignments(*(np.concatenate(column) for column in zip(*settled, strict=True))),
         )
 
-    def _assigned(self, taken: Taken) -> tuple[np.ndarray, ...]:
-        digests = np.concatenate([np.zeros(taken.requests, np.uint64), np.array(taken.keyed, np.uint64)])
-        return (digests, *_arm(taken, len(digests)))
 
-    def _completed(self, taken: Taken, limit: float | None) -> tuple[np.ndarray, ...]:
-        plain, bad = len(taken.times), taken.failures
-        digests = np.array([digest for digest, _, _ in taken.ended], np.uint64)
-        digests = np.concatenate([np.zeros(plain + bad, np.uint64), digests])
-        fails = np.array([False] * plain + [True] * bad + [one for _, one, _ in taken.ended], np.bool_)
-        seconds = np.array(taken.times + [0.0] * bad + [one for _, _, one in taken.ended], np.float64)
-        slow = np.full(len(seconds), -1, np.int8)
-        if limit is not None:
-            slow[~fails] = seconds[~fails] > limit
-        return (digests, *_arm(taken, len(digests)), fails, slow)
+def _digests(taken: Taken, plain: int, keyed: Sequence[int]) -> tuple[np.ndarray, ...]:
+    digests = np.concatenate([np.zeros(plain, np.uint64), np.array(keyed, np.uint64)])
+    return (digests, *_arm(taken, len(digests)))
+
+
+def _completed(taken: Taken, limit: float | None) -> tuple[np.ndarray, ...]:
+    answered, left, bad = len(taken.times), len(taken.left), taken.failures
+    digests = np.zeros(answered + left + bad + len(taken.ended), np.uint64)
+    digests[answered + left + bad :] = [digest for digest, _, _ in taken.ended]
+    statuses = np.repeat([200, LEFT, 500], [answered, left, bad])
+    statuses = np.concatenate([statuses, np.array([status for _, status, _ in taken.ended], np.int64)])
+    seconds = np.array(taken.times + taken.left + [0.0] * bad + [one for _, _, one in taken.ended], np.float64)
+    slow = np.full(len(seconds), -1, np.int8)
+    if limit is not None:
+        slow[statuses == 200] = seconds[statuses == 200] > limit
+        # How long the others would have taken, nobody knows.
+        slow[(statuses == LEFT) & (seconds > limit)] = 1
+    fails = (statuses != 200) & (statuses != LEFT)
+    return (digests, *_arm(taken, len(digests)), fails, slow)
 
 
 def _arm(taken: Taken, rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,7 +41,7 @@ class Item:
     prediction: Prediction
     truth: Truth | Loss
     question: Question
-    late: str
+    late: str = ""
     """Why it gives no evidence; empty where it may."""
 
     @property
@@ -105,8 +104,9 @@ def _insert(connection: Connection, model: str, items: Mapping[bytes, Item], now
     return set(connection.execute(statement, values).scalars())
 
 
-def count(connection: Connection, model: str, taken: Mapping[int, Taken]) -> None:
-    for outcome, number in sorted(Counter(one.outcome for one in taken.values()).items()):
+def count(connection: Connection, model: str, outcomes: Mapping[Outcome, int]) -> None:
+    """Add so many labels of each outcome to those of the model."""
+    for outcome, number in sorted(outcomes.items()):
         statement = _upsert(connection, label_counts).values(model=model, outcome=outcome, number=number)
         more = label_counts.c.number + statement.excluded.number
         connection.execute(statement.on_conflict_do_update(index_elements=["model", "outcome"], set_={"number": more}))

@@ -1,12 +1,12 @@
 """The challenger beside the champion: it is given copies of requests, and nobody waits for its answers.
 
-One thread, with low priority and a budget of computing time, takes copies while the champion has nothing waiting. What
-it has no time for is not copied; what goes wrong in it is evidence, and never an answer."""
+One thread, with low priority and a budget of computing time, takes copies while the champion has nothing waiting, and
+far fewer while the process is busy. What it has no time for is not copied; what goes wrong in it is evidence, and never
+an answer."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import random
 import sys
@@ -23,6 +23,7 @@ from ..encode import stack
 from ..errors import Problem, ShipworthyError
 from ..predict.ids import KINDS, unique_of, worded
 from .evidence import Threshold
+from .load import WINDOW_S, Load
 from .observed import UNIQUE_BYTES, Copies
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ if TYPE_CHECKING:
 
 WAITING = 64
 """So many requests may wait to be copied; while there are as many, none is copied."""
-ROWS = 16
-"""Of a request with more instances, so many are copied."""
 TIMED = 0.5
 """Share of the copies with which both versions are timed."""
 HELD = 64 * 2**20
-"""So many bytes the instances that wait may hold, as far as their contract says how large they are."""
+"""So many bytes the instances that wait may hold, but for a single one that has more."""
 NUMBER = 32
 """Bytes of a number in a list, with its place."""
+BUSY_PART = 0.1
+"""So much of its budget a copy may cost while the process is busy."""
 FIRST = 10
 """So often the champion runs for a copy that is timed while nobody knows yet what is slow."""
 PATIENCE_S = 0.05
@@ -50,16 +51,19 @@ _LOG = logging.getLogger("shipworthy.rollout")
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A request, and what the champion answered."""
+    """A request, and what the champion answered. Of several instances one is copied, drawn at random: they came
+    together, so that what they show is no evidence of its own."""
 
-    instances: Sequence[object]
-    answers: Sequence[Mapping[str, Any]]
-    ids: Sequence[bytes]
+    instance: object
+    answer: Mapping[str, Any]
+    id: bytes
     digest: int
+    size: int
+    """Bytes that it holds, as far as that is quickly told."""
 
 
 class Shadow:
-    """Used on the event loop, but for `observed`; its thread runs until `close`."""
+    """Made and used on the event loop; its thread runs until `close`."""
 
     def __init__(self, champion: Lane, challenger: Lane, spec: Spec) -> None:
         self._champion, self._queue = champion.predictor, champion.queue
@@ -70,14 +74,17 @@ class Shadow:
         """Seconds to rest for each second of work."""
         self._threshold = Threshold(None if spec.target_ms is None else spec.target_ms / 1e3)
         self._random = random.Random()
-        self._waiting: deque[Copy] = deque()
-        self._rows, self._most = _bounds(challenger.predictor)
+        self._load = Load()
+        self._waiting: deque[Copy | None] = deque()
+        """None for a request that the champion has failed."""
+        self._held = 0
+        """Bytes of them."""
         self._some = threading.Event()
         self._closed = threading.Event()
         self._guard = threading.Lock()
-        self._seen = _Seen()
+        self._seen = Seen()
         self.lost = 0
-        """Copies that were dropped, because the champion was busy."""
+        """Copies that were dropped, because the champion was busy, or too much was waiting already."""
         self._thread = threading.Thread(target=self._run, name="shipworthy-shadow", daemon=True)
         for lane in (champion, challenger):
             lane.borrowers[:] = [*(one for one in lane.borrowers if one.is_alive()), self._thread]
@@ -85,27 +92,40 @@ class Shadow:
 
     def wants(self) -> bool:
         """Whether the next request is to be copied."""
-        return len(self._waiting) < self._most and (self._rate >= 1.0 or self._random.random() < self._rate)
+        room = len(self._waiting) < WAITING and self._held < HELD
+        return room and (self._rate >= 1.0 or self._random.random() < self._rate)
 
     def offer(
         self, instances: Sequence[object], answers: Sequence[Mapping[str, Any]], ids: Sequence[bytes], digest: int
     ) -> None:
         """A request that was answered; from any thread."""
-        if not self._closed.is_set():
-            rows = self._rows
-            self._waiting.append(Copy(instances[:rows], answers[:rows], ids[:rows], digest))
-            self._some.set()
+        place = self._random.randrange(len(answers)) if len(answers) > 1 else 0
+        size = _size(instances[place])
+        self._put(Copy(instances[place], answers[place], ids[place], digest, size), size)
 
     def champion_failed(self) -> None:
         """A request that was to be copied has failed. It takes its turn as copies do, so that as large a part of the
         champion's failures is counted as of its answers."""
-        self.offer((), (), (), 0)
+        self._put(None, 0)
 
-    def observed(self) -> Copies:
+    def _put(self, copy: Copy | None, size: int) -> None:
+        """Many that were to be copied may have been answered meanwhile, so there may be no room any more."""
+        if self._closed.is_set():
+            return
+        with self._guard:
+            room = len(self._waiting) < WAITING and (not self._waiting or self._held + size <= HELD)
+            if room:
+                self._waiting.append(copy)
+                self._held += size
+            else:
+                self.lost += 1
+        self._some.set()
+
+    def take(self) -> Seen:
         """What was seen since the last call."""
         with self._guard:
-            seen, self._seen = self._seen, _Seen()
-        return seen.copies()
+            seen, self._seen = self._seen, Seen()
+        return seen
 
     def close(self) -> None:
         """Copy nothing more. The thread ends when the engine has come back to it."""
@@ -121,18 +141,33 @@ class Shadow:
                 if not (self._waiting or self._closed.is_set()):
                     self._some.wait()
                 continue
-            copy = self._waiting.popleft()
+            copy = self._next()
             if not self._has_turn():
                 self.lost += 1
-                continue
-            started = time.perf_counter()
-            if not copy.instances:
+            elif copy is None:
                 with self._guard:
                     self._seen.failed.append((True, False))
-                continue
-            if self._answer(copy) and self._random.random() < TIMED:
-                self._time(copy.instances[0])
-            self._closed.wait((time.perf_counter() - started) * self._pause)
+            else:
+                self._take_turn(copy)
+
+    def _next(self) -> Copy | None:
+        with self._guard:
+            copy = self._waiting.popleft()
+            self._held -= 0 if copy is None else copy.size
+        return copy
+
+    def _take_turn(self, copy: Copy) -> None:
+        """Work, and rest for it."""
+        self._load.rested()
+        busy = self._load.busy or len(self._queue.running) >= self._queue.streams
+        started = time.perf_counter()
+        if self._answer(copy) and self._random.random() < TIMED:
+            self._time(copy.instance)
+        spent = time.perf_counter() - started
+        self._load.worked()
+        pause = (self._pause + 1.0) / BUSY_PART - 1.0 if busy else self._pause
+        # With a whole core for a budget there would never be a time to look how busy the process is without this.
+        self._closed.wait(max(spent * pause, WINDOW_S if self._load.old else 0.0))
 
     def _has_turn(self) -> bool:
         """Wait until nothing waits for the champion; False where that takes too long."""
@@ -144,34 +179,32 @@ class Shadow:
 
     def _answer(self, copy: Copy) -> bool:
         """Whether the challenger had an answer; that it had none, or another one, is noted."""
-        found: dict[int, Any] = {}
         try:
-            for places, feeds in stack(self._challenger.codec.instances(copy.instances)):
-                found.update(zip(places, self._challenger.rows(self._challenger.run(feeds)), strict=True))
+            ((_, feeds),) = stack(self._challenger.codec.instances((copy.instance,)))
+            (row,) = self._challenger.rows(self._challenger.run(feeds))
         # Whatever a challenger raises is evidence against it, and must not end its thread.
         except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             return False
-        rows = [found[place] for place in range(len(copy.answers))]
-        bad = any(isinstance(row, Problem) for row in rows)
         with self._guard:
-            self._seen.failed.append((False, bad))
-            for answer, row, sealed in zip(copy.answers, rows, copy.ids, strict=True):
-                if not isinstance(row, Problem):
-                    self._compare(copy.digest, answer, row, sealed)
-        return not bad
+            self._seen.failed.append((False, isinstance(row, Problem)))
+            if isinstance(row, Problem):
+                return False
+            self._compare(copy, row)
+        return True
 
-    def _compare(self, digest: int, old: Mapping[str, Any], new: Mapping[str, Any], sealed: bytes) -> None:
+    def _compare(self, copy: Copy, new: Mapping[str, Any]) -> None:
+        old = copy.answer
         (kind, ours), (other, theirs) = worded(old), worded(new)
         if KINDS[kind] == "none" or kind != other:
             return
         worst = float(ours != theirs)
         if KINDS[kind] == "scalar" and self._scale is not None:
             worst = min(1.0, abs(old["value"] - new["value"]) / self._scale)
-        self._seen.digests.append(digest)
+        self._seen.digests.append(copy.digest)
         self._seen.worst.append(worst)
         if worst:
-            self._seen.pairs.append((unique_of(sealed), ours, theirs))
+            self._seen.pairs.append((unique_of(copy.id), ours, theirs))
 
     def _time(self, instance: object) -> None:
         """Both versions with one and the same instance, in random order: what else the host does meets both.
@@ -217,7 +250,7 @@ class Shadow:
             _LOG.warning("the challenger failed on a copy: %s", told)
 
 
-class _Seen:
+class Seen:
     """What is not told yet."""
 
     def __init__(self) -> None:
@@ -241,13 +274,20 @@ class _Seen:
         )
 
 
-def _bounds(predictor: Predictor) -> tuple[int, int]:
-    """Rows of a request that are copied, and copies that may wait."""
-    shapes = [spec.shape[1:] for spec in predictor.contract.inputs.values()]
-    numbers = sum(math.prod(size for size in shape if isinstance(size, int)) for shape in shapes)
-    held = max(1, HELD // (NUMBER * max(1, numbers)))
-    rows = min(ROWS, held)
-    return rows, min(WAITING, held // rows)
+def _size(value: object) -> int:
+    """Bytes of an instance, about. Nested lists of numbers are as long as their first ones, or they would have been no
+    array."""
+    if isinstance(value, Mapping):
+        return sum(_size(one) for one in value.values())
+    if isinstance(value, list | tuple):
+        numbers, inner = 1, value
+        while isinstance(inner, list | tuple) and inner:
+            numbers, inner = numbers * len(inner), inner[0]
+        return NUMBER * numbers if isinstance(inner, int | float) else sum(_size(one) for one in value)
+    if isinstance(value, np.ndarray):
+        # A view keeps all of what it is part of.
+        return value.nbytes if value.base is None else max(value.nbytes, getattr(value.base, "nbytes", 0))
+    return len(value) if isinstance(value, bytes | bytearray | str) else NUMBER
 
 
 def _lower_priority() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from sqlalchemy import Connection, select
 
 from ..errors import RolloutError
+from ..predict.ids import MAX_CLASSES
 from ..registry import log, moving
 from ..registry.names import CHAMPION, Reference, parse
 from ..registry.records import Version
@@ -26,6 +27,7 @@ from .counting import KeyFilters, KeyLog
 from .deaths import MOST
 from .evidence import Evidence
 from .judging import settle_early
+from .losses import COMPARED, Question
 from .merging import absorb, requests_at
 from .observed import Observed
 from .questions import Questions
@@ -46,7 +48,7 @@ class Rollouts:
         self._database = registry.database
         self._who = registry.who
         self._clock = clock
-        self._filters = KeyFilters("assigned", "completed", "copied")
+        self._filters = KeyFilters("assigned", "completed", "settled", "copied")
         self._questions = Questions()
         self._guard = threading.Lock()
 
@@ -117,6 +119,11 @@ class Rollouts:
                 )
             )
 
+    def forget(self, number: int) -> None:
+        """Keep nothing more of a rollout in memory: it has ended, whoever ended it."""
+        with self._guard:
+            self._filters.forget(number)
+
     def _start(self, connection: Connection, reference: Reference, spec: Spec, why: str) -> Rollout:
         model = reference.model
         newest_number(connection, model)
@@ -176,9 +183,7 @@ class Rollouts:
         if ours is None or theirs is None or (ours.kind, ours.labels) != (theirs.kind, theirs.labels):
             reason = f"has another task or other classes than the champion, {challenger.model}:{champion}"
             raise RolloutError(challenger.name, reason, "their answers cannot be compared: promote it by hand")
-        if ours.kind == "regression" and spec.mode == "shadow" and spec.error_scale is None:
-            reason = "is needed to compare numbers"
-            raise RolloutError("rollout.error_scale", reason, "give the absolute error that counts as a whole loss")
+        _check_judged(ours, spec)
 
     def _stop(self, connection: Connection, model: str, why: str) -> Rollout:
         running = rows.lock_running(connection, model)
@@ -243,6 +248,22 @@ class Rollouts:
         if not after.running:
             self._filters.forget(number)
         return after
+
+
+def _check_judged(question: Question, spec: Spec) -> None:
+    """Raises RolloutError where nothing that could come would ever judge the answers."""
+    if question.kind == "regression" and spec.error_scale is None:
+        reason, remedy = "is needed to compare numbers", "give the absolute error that counts as a whole loss"
+        raise RolloutError("rollout.error_scale", reason, f"{remedy}: --error-scale")
+    if spec.mode != "shadow":
+        return
+    remedy = "choose --mode canary, and send a loss for each answer"
+    if question.kind not in COMPARED:
+        reason = f"cannot judge a model of the task {question.kind}: its answers are not compared with labels"
+        raise RolloutError("a shadow", reason, remedy)
+    if question.kind == "multilabel" and question.labels is not None and len(question.labels) > MAX_CLASSES:
+        reason = f"compares sets of at most {MAX_CLASSES} classes, and this model has {len(question.labels)}"
+        raise RolloutError("a shadow", reason, remedy)
 
 
 def once_decided(attempt: Callable[[bool], Rollout]) -> Rollout:

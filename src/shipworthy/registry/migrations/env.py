@@ -2,8 +2,7 @@
 
 from alembic import context
 
-from shipworthy.registry.migrating import VERSION_TABLE
-from shipworthy.registry.tables import metadata
+from shipworthy.registry.tables import VERSION_TABLE, metadata
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=metadata, version_table=VERSION_TABLE

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ...errors import MissingExtra, RegistryError
+from ...errors import MissingExtra, RegistryError, ShipworthyError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,7 +35,11 @@ _PATIENCE = {
 _FIRST_QUESTION = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """Seconds that a server has for its first answer; later ones may wait for a large file to be stored."""
 
-_SECRET = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET = re.compile(r"(?<=://)[^/?#\s]*@")
+"""Up to the last @ of the authority: a password may have one too."""
+_SIGNATURE = re.compile(r"\?[\w.%-]+=[^\s'\"<>)]*")
+"""The query of an address, which is what opens a file that is signed for a while."""
+_THROUGH_SERVER = ("mlflow-artifacts", "http", "https")
 _LONGEST = 300
 """Characters of what MLflow says: some servers answer with a page of HTML."""
 
@@ -55,15 +59,18 @@ class Server:
 
     def files(self, artifact_uri: str) -> Files:
         """The files below an artefact URI, through the server where it keeps them."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        with transferring(artifact_uri):
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        return Files(get_artifact_repository(artifact_uri, tracking_uri=self.uri, registry_uri=self.uri))
+            return Files(get_artifact_repository(artifact_uri, tracking_uri=self.uri, registry_uri=self.uri))
 
 
 class Files:
-    """Artefacts below one place."""
+    """Artefacts below one place. Raises RegistryError where they cannot be had, whatever the store itself raises."""
 
     def __init__(self, repository: ArtifactRepository) -> None:
+        # `runs:/` is an address of an address.
+        self._place: str = getattr(repository, "repo", repository).artifact_uri
         self._list: Callable[[str], list[FileInfo]] = repository.list_artifacts
         self._download: Callable[[str, str], str] = repository.download_artifacts
 
@@ -72,13 +79,41 @@ class Files:
         found: list[str] = []
         folders = [""]
         while folders and len(found) < most:
-            for info in self._list(folders.pop(0)):
+            with transferring(self._place):
+                listed = self._list(folders.pop(0))
+            for info in listed:
                 (folders if info.is_dir else found).append(info.path)
         return found
 
     def fetch(self, path: str, folder: Path) -> Path:
         """Where in `folder` the file is now."""
-        return Path(self._download(path, str(folder)))
+        with transferring(self._place):
+            return Path(self._download(path, str(folder)))
+
+
+@contextmanager
+def transferring(place: str) -> Iterator[None]:
+    """Translate what a store raises while files go to `place`, an artefact URI, or come from there.
+
+    A server that does not serve artefacts leaves them to its clients: then this machine needs the store's own client,
+    credentials and permissions. Raises RegistryError."""
+    shown = without_secret(place)
+    here = "read and written by this machine, and not by the server"
+    let = "or let the server keep the artefacts of new experiments: mlflow server --serve-artifacts"
+    try:
+        yield
+    except ShipworthyError:
+        raise
+    except ImportError as error:
+        reason = f"it is {here}, and what that needs is not installed: {told(error)}"
+        raise RegistryError(shown, reason, f"install {error.name or 'what it names'}, {let}") from None
+    except Exception as error:  # noqa: BLE001 - each kind of store raises what its own client library raises
+        reason = f"a file could not be transferred: {told(error)}"
+        if urlsplit(place).scheme in _THROUGH_SERVER:
+            remedy = "see whether the server still runs, and what its log says"
+        else:
+            remedy = f"it is {here}: check the path, the credentials and the permissions, {let}"
+        raise RegistryError(shown, reason, remedy) from None
 
 
 @contextmanager
@@ -86,11 +121,10 @@ def reach(uri: str) -> Iterator[Server]:
     """Ask the server at `uri` a first question, and translate whatever it refuses later into RegistryError.
 
     Raises MissingExtra without MLflow's client, RegistryError where the address is none, or no MLflow server answers
-    there within seconds."""
+    there within seconds. What is done with files is translated by `transferring`."""
     shown = _checked(uri)
     with _settings(_PATIENCE):
         try:
-            import requests
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
         except ImportError as error:
@@ -105,36 +139,37 @@ def reach(uri: str) -> Iterator[Server]:
             yield Server(uri, client)
         except MlflowException as error:
             raise RegistryError(shown, told(error), "see what the log of the MLflow server says") from None
-        except requests.RequestException as error:
-            remedy = "see whether the server still runs, and where it keeps artefacts"
-            raise RegistryError(shown, f"a file could not be transferred: {told(error)}", remedy) from None
 
 
 def told(error: Exception) -> str:
-    """What MLflow says, on one line, without secrets."""
-    text = without_secret(" ".join(str(error).split()))
+    """What MLflow or a store says, on one line, without secrets."""
+    text = without_secret(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
 
 
 def without_secret(text: str) -> str:
-    """The text without users and passwords of the addresses in it."""
-    return _SECRET.sub("", text)
+    """The text without users, passwords and signatures of the addresses in it."""
+    return _SIGNATURE.sub("", _SECRET.sub("", text))
 
 
 def _checked(uri: str) -> str:
     """The address as it may be shown. Raises RegistryError where it is no http(s) address.
 
     MLflow would take anything else as a folder, and make it."""
-    shown = without_secret(uri)
     try:
         parts = urlsplit(uri)
         whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         whole = False
-    if not whole:
+    before, at, rest = uri.rpartition("@")
+    # Behind a / the @ ends no password for `urlsplit`, and may do so for the user.
+    if not whole or "@" in parts.path + parts.query + parts.fragment:
+        scheme, sign, _ = before.partition("://")
+        shown = uri if not at else scheme + sign + rest if sign else rest
         remedy = "write the address of an MLflow server, such as http://127.0.0.1:5000, or set MLFLOW_TRACKING_URI"
-        raise RegistryError(repr(shown), "is no address of an MLflow server", remedy)
-    return shown
+        signs = "; in a password, / is %2F, ? is %3F and # is %23" if at else ""
+        raise RegistryError(repr(shown), "is no address of an MLflow server", remedy + signs)
+    return without_secret(uri)
 
 
 def _unreachable(shown: str, error: MlflowException) -> RegistryError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -36,6 +38,21 @@ class Pulled:
     """One for each alias that names the version now and did not before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A package that was downloaded and audited, and is in no registry yet."""
+
+    file: Path
+    model: str
+    """That its manifest names."""
+    digest: str
+    source: Source
+    server: str
+    """Its address without secrets."""
+    aliases: tuple[str, ...]
+    """Those that shall follow."""
+
+
 def pull(registry: Registry, uri: str, *, source: str, aliases: bool = False) -> Pulled:
     """Register the package behind `models:/digits/3`, `models:/digits@champion` or `runs:/<id>/path` of the MLflow
     server at `source`; its model is the one that the package's manifest names.
@@ -46,45 +63,51 @@ def pull(registry: Registry, uri: str, *, source: str, aliases: bool = False) ->
 
     Raises RegistryError where there is no such thing, or what is there is no package; PackageError where the package is
     refused; Conflict where an alias was moved here meanwhile."""
-    with reach(source) as server, tempfile.TemporaryDirectory() as folder:
-        found = find(server, uri)
-        if aliases:
-            for alias in found.aliases:
-                check_alias(alias)
-        file = _download(server, found, Path(folder))
+    with fetch(uri, source=source, aliases=aliases) as fetched:
+        return enter(registry, fetched)
+
+
+@contextmanager
+def fetch(uri: str, *, source: str, aliases: bool = False) -> Iterator[Fetched]:
+    """The first half of `pull`, which needs no registry: find, download and audit. The file is there until the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        with reach(source) as server:
+            found = find(server, uri)
+            follow = tuple(check_alias(alias) for alias in found.aliases) if aliases else ()
+            file = _download(server, found, Path(folder))
         with read_package(file) as package:
             model, digest = package.manifest.name, package.digest
         _check_tag(found, digest)
-        held = _held(registry, model, digest)
-        version = held or registry.register(
-            file,
-            tags=_lineage(server, found),
-            why=f"pulled from {found.uri} of {server.shown}",
-            # Without one it stays empty: HEAD of this working folder has nothing to do with the package.
-            git_commit=found.tags.get(GIT_COMMIT, ""),
-        )
-    moved = _follow(registry, version, found, server.shown) if aliases else ()
+        yield Fetched(file, model, digest, found, server.shown, follow)
+
+
+def enter(registry: Registry, fetched: Fetched) -> Pulled:
+    """The second half of `pull`: register, unless the registry has the package, and move aliases."""
+    found = fetched.source
+    held = registry.with_digest(fetched.model, fetched.digest)
+    version = held or registry.register(
+        fetched.file,
+        tags=_lineage(fetched),
+        why=f"pulled from {found.uri} of {fetched.server}",
+        # Empty for none: HEAD of this working folder has nothing to do with the package.
+        git_commit=found.tags.get(GIT_COMMIT, ""),
+    )
+    moved = _follow(registry, version, fetched)
     return Pulled(registry.version(version.name), found, held is None, moved)
 
 
-def _held(registry: Registry, model: str, digest: str) -> Version | None:
-    """The newest version of the same package."""
-    if model not in {known.name for known in registry.models()}:
-        return None
-    return next((version for version in registry.list_versions(model) if version.digest == digest), None)
-
-
-def _lineage(server: Server, source: Source) -> dict[str, str]:
+def _lineage(fetched: Fetched) -> dict[str, str]:
+    source = fetched.source
     found = {
         "mlflow.uri": source.uri,
-        "mlflow.server": server.shown,
+        "mlflow.server": fetched.server,
         "mlflow.run_id": source.run_id or "",
         "mlflow.version": "" if source.version is None else str(source.version),
     }
     return {key: value for key, value in found.items() if value}
 
 
-def _follow(registry: Registry, version: Version, source: Source, server: str) -> tuple[Event, ...]:
+def _follow(registry: Registry, version: Version, fetched: Fetched) -> tuple[Event, ...]:
     named = registry.aliases(version.model)
     return tuple(
         registry.move(
@@ -92,9 +115,9 @@ def _follow(registry: Registry, version: Version, source: Source, server: str) -
             alias,
             version.number,
             expected=named.get(alias),
-            why=f"{alias} of {source.uri} on {server}",
+            why=f"{alias} of {fetched.source.uri} on {fetched.server}",
         )
-        for alias in source.aliases
+        for alias in fetched.aliases
         if named.get(alias) != version.number
     )
 

@@ -14,16 +14,19 @@ from ...package import Package, read_package
 from ...package.members import CARD, REPORT
 from ..records import Version
 from ..registry import Registry
-from .connection import ABSENT, PRESENT, Server, reach
+from .connection import ABSENT, PRESENT, Server, reach, transferring
 from .flavour import write_model
 from .logged import metrics_of, params_of
 from .source import DIGEST, GIT_COMMIT, NAME
 
 if TYPE_CHECKING:
+    from mlflow.entities import RunInfo
     from mlflow.entities.model_registry import ModelVersion
 
 _RESERVED = ("mlflow.", "shipworthy.")
 _NOT_IN_NAMES = re.compile(r"[^\w. -]")
+_ALIAS = re.compile(r"(?!(?:latest|v\d+)\Z)[\w-]+", re.IGNORECASE)
+"""That MLflow can have: `latest` and `v2` mean a version's number there."""
 _MODEL = "model"
 """Folder of the run's artefacts that is the model."""
 
@@ -41,6 +44,8 @@ class Pushed:
     """False where the server had a version of the same package."""
     aliases: tuple[str, ...]
     """Those that were set there; the others named it already."""
+    skipped: tuple[str, ...] = ()
+    """Those that name the version here, and that MLflow cannot have."""
 
     @property
     def uri(self) -> str:
@@ -61,17 +66,21 @@ def push(
     A run in `experiment` (by default the model's name) has the contract and the choice as params, the evidence as
     metrics, and as artefacts the report, the card, and the package as a model that `mlflow.pyfunc` loads. A package
     that the server has already, known by the tag of its digest, gets no second version. `aliases`: those that name
-    the version here will name it there too. Of two pushes at the same moment neither sees what the other makes.
+    the version here will name it there too, but for `latest`, `v2` and what has a dot: MLflow cannot have these, and
+    the result names them. Of two pushes at the same moment neither sees what the other makes.
 
     Raises RegistryError where the server or the version cannot be reached, Conflict where an alias there names a
     version that no registry of ours pushed."""
     version = registry.version(name)
     there = _named(model or version.model)
+    wanted = version.aliases if aliases else ()
+    possible = tuple(alias for alias in wanted if _ALIAS.fullmatch(alias))
+    skipped = tuple(alias for alias in wanted if alias not in possible)
     with reach(to) as server:
         found = _found(server, there, version.digest)
         held = found or _create(server, registry, version, there, experiment or there)
-        moved = _point(server, held, version.aliases) if aliases else ()
-    return Pushed(version, there, int(held.version), held.run_id or "", found is None, moved)
+        moved = _point(server, held, possible) if possible else ()
+    return Pushed(version, there, int(held.version), held.run_id or "", found is None, moved, skipped)
 
 
 def _named(model: str) -> str:
@@ -103,7 +112,7 @@ def _create(server: Server, registry: Registry, version: Version, model: str, ex
         )
         try:
             client.log_batch(run.info.run_id, metrics=metrics_of(package), params=params_of(package))
-            _upload(server, run.info.run_id, package, Path(folder))
+            _upload(server, run.info, package, Path(folder))
             made = client.create_model_version(
                 model,
                 f"{run.info.artifact_uri}/{_MODEL}",
@@ -119,12 +128,13 @@ def _create(server: Server, registry: Registry, version: Version, model: str, ex
     return made
 
 
-def _upload(server: Server, run_id: str, package: Package, folder: Path) -> None:
+def _upload(server: Server, run: RunInfo, package: Package, folder: Path) -> None:
     model = folder / _MODEL
-    write_model(model, package, run_id=run_id)
-    server.client.log_artifacts(run_id, str(model), _MODEL)
-    for member in (REPORT, CARD):
-        server.client.log_artifact(run_id, str(package.root / member))
+    write_model(model, package, run_id=run.run_id)
+    with transferring(run.artifact_uri):
+        server.client.log_artifacts(run.run_id, str(model), _MODEL)
+        for member in (REPORT, CARD):
+            server.client.log_artifact(run.run_id, str(package.root / member))
 
 
 def _tags(version: Version) -> Iterator[tuple[str, str]]:

@@ -1,19 +1,17 @@
 """Whether a new version is good enough, decided while its requests come in: mathematics only, numpy only.
 
-    increment = Evidence(mode, delta)              # "shadow", "canary" or "ab"; what a worker saw since its last flush
-    stored = Evidence.from_json(text)              # the text of one row, equal to the last bit
-    stored.merge(increment)                        # adds everything; then, in order, for a canary:
-    stored.unpaired.observe(new, share, loss)      #   arrays [n] in the order of outcomes, rather than into increments
-    judgement = judge(stored, Alphas(), share=.25) # .verdict "promote" "rollback" "hold" or None; .by .reason .figures
-    text = stored.to_json()
+    evidence = Evidence(mode, delta)               # "shadow", "canary" or "ab"
+    evidence = Evidence.from_json(text)            # as it was stored, equal to the last bit
+    judgement = judge(evidence, share=.25)         # .verdict "promote" "rollback" "hold" or None; .by .reason .figures
+    text = evidence.to_json()
 
 What is added, and where (numbers or arrays [n] throughout; `share` is the logged probability of the new version):
 
     evidence.paired.add(0.0, count=n)              # shadow: pairs that agree, or whose z = new loss - old loss is known
     evidence.paired.add_open(bound)                # pairs without a label, |z| <= bound (1 for classes that differ,
                                                    #   min(1, |new - old|/scale) for numbers): the worst case counts
-    evidence.paired.settle(bound, z)               # the label of such a pair came; any worker's increment will do
-    evidence.unpaired.observe(new, share, loss)    # canary, A/B: loss in [0, 1]
+    evidence.paired.settle(bound, z)               # the label of such a pair came
+    evidence.unpaired.observe(new, share, loss)    # canary, A/B: loss in [0, 1], in the order of outcomes
     evidence.errors.observe(new, share, failed)    # requests, with whether each had the event
     evidence.latency.observe(new, share, slow)     # slow = Threshold(target).slow(seconds, new); leave out None
     evidence.errors.pairs(old_failed, new_failed)  # shadow: work that both did; likewise latency.pairs

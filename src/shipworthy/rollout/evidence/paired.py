@@ -43,7 +43,7 @@ def rollback_terms(z: Values, delta: float) -> Floats:
 
 
 class Paired:
-    """Evidence of pairs. It is a sum over pairs: what workers saw adds up, in any order."""
+    """Evidence of pairs. It is a sum over pairs: their order does not matter."""
 
     def __init__(self, delta: float) -> None:
         """`delta` in (0, 1): by how much the new version's mean loss may be above the old one's."""
@@ -55,8 +55,7 @@ class Paired:
         self.disagreeing = 0
         """Pairs whose answers differ."""
         self.open = 0
-        """Those of them whose label has not come; they count as the worst case. Below 0 in an increment that settles
-        pairs of an earlier one."""
+        """Those of them whose label has not come; they count as the worst case."""
         self.worse = 0
         self.better = 0
 
@@ -83,7 +82,7 @@ class Paired:
 
     def settle(self, bound: Values, z: Values) -> None:
         """The label of open pairs has come: their worst case is taken out and `z` put in. Numbers or [n] both; `bound`
-        is the number that `add_open` was given for the pair. It may have been given to another worker's increment."""
+        is the number that `add_open` was given for the pair."""
         values = np.atleast_1d(np.asarray(z, np.float64))
         bounds = np.broadcast_to(np.asarray(bound, np.float64), values.shape)
         assert (np.abs(values) <= bounds + _ROUNDING).all(), "a pair's loss differs by more than its answers allow"
@@ -110,14 +109,6 @@ class Paired:
     def needed(self, alpha: float) -> int | None:
         """How many more pairs promotion takes where all of them agree."""
         return reach(self.promote, promote_terms(0.0, self.delta), alpha)
-
-    def merge(self, other: Paired) -> None:
-        """Adds an increment: what a worker saw since it last gave one."""
-        assert other.delta == self.delta
-        self.promote += other.promote
-        self.rollback += other.rollback
-        for name in ("pairs", "disagreeing", "open", "worse", "better"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def to_record(self) -> dict[str, Any]:
         return {

@@ -12,7 +12,7 @@ growing in q, hence at most 1 for all q <= q_rho. Requests without an event do n
 valid inference for multinomial count data", NeurIPS 2022.)
 
 With m_r = 1 + pi (r - 1) this is ln(m_rho/m_r), and ln(r/rho) more where the event is on the new version: a sum over
-events, so counts by share are enough, and counts of workers add up.
+events, so counts by share are enough, whoever has counted.
 
 **Sample ratio.** Every request is an event, rho = 1, and r on both sides of 1: under the null a request goes to the
 new version with probability pi itself, and each factor's expectation is exactly 1.
@@ -43,7 +43,7 @@ MISMATCHED = (*(1 / r for r in reversed(_OFF)), *_OFF)
 
 class Ratio:
     """Evidence that events fall on the new version more often than rho allows (or, with alternatives on both sides of
-    rho, not as it says). A sum over events: what workers saw adds up, in any order."""
+    rho, not as it says). A sum over events: their order does not matter."""
 
     def __init__(self, rho: float, alternatives: Sequence[float]) -> None:
         """`alternatives` are rates of the new version as multiples of the old one's."""
@@ -110,13 +110,6 @@ class Ratio:
     @property
     def log_e(self) -> float:
         return log_e(self.log_wealth)
-
-    def merge(self, other: Ratio) -> None:
-        """Adds an increment: what a worker saw since it last gave one."""
-        assert (other.rho, other.alternatives) == (self.rho, self.alternatives)
-        self.log_wealth += other.log_wealth
-        self.requests += other.requests
-        self.events += other.events
 
     def to_record(self) -> dict[str, Any]:
         return {

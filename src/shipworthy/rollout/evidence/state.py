@@ -17,11 +17,7 @@ _RATIOS = ("errors", "latency", "assigned", "completed", "labelled")
 
 
 class Evidence:
-    """What is known of one rollout: quality, guardrails, sample ratios, with the counts behind them.
-
-    A worker keeps one for what it saw since its last flush, and the stored one takes it in by `merge`. Nothing is
-    counted twice where each increment is merged once. Quality of a canary is exact where its requests go to the stored
-    `quality.observe` in order, rather than into the increment."""
+    """What is known of one rollout: quality, guardrails, sample ratios, with the counts behind them."""
 
     def __init__(self, mode: Mode, delta: float) -> None:
         self.mode: Mode = mode
@@ -33,7 +29,8 @@ class Evidence:
         self.assigned = Ratio.sample_ratio()
         """Every request that was assigned. The sample ratios are for a canary or A/B; in shadow they stay empty."""
         self.completed = Ratio.sample_ratio()
-        """Every request that ended, with an answer or an error."""
+        """Every request that ended, of those that came in seconds which are over for long enough: of the slower version
+        more are still on their way, and would look lost."""
         self.labelled = Ratio.sample_ratio()
         """Every request whose label came."""
         self.mismatch: SampleRatio | None = None
@@ -58,17 +55,6 @@ class Evidence:
 
     def sample_ratio(self, name: SampleRatio) -> Ratio:
         return {"assigned": self.assigned, "completed": self.completed, "labelled": self.labelled}[name]
-
-    def merge(self, other: Evidence) -> None:
-        """Adds an increment: what a worker saw since it last gave one."""
-        assert other.mode == self.mode
-        if isinstance(self.quality, Paired):
-            self.quality.merge(other.paired)
-        else:
-            self.quality.merge(other.unpaired)
-        for name in _RATIOS:
-            getattr(self, name).merge(getattr(other, name))
-        self.mismatch = self.mismatch or other.mismatch
 
     def to_json(self) -> str:
         """Text that `from_json` reads back, equal to the last bit."""

@@ -49,11 +49,7 @@ def scores(new: npt.ArrayLike, share: Floats, y: Floats, b: Floats, delta: float
 
 
 class Unpaired:
-    """Evidence of requests that one version answered.
-
-    In one process requests are counted in their order, each with the b of those before it. Increments of several
-    workers may be merged instead, each with its own b: valid, as b is any guess made before, but not equal to one
-    process that saw all."""
+    """Evidence of requests that one version answered, counted in their order, each with the b of those before it."""
 
     def __init__(self, delta: float) -> None:
         """`delta` in [0, 1): by how much the new version's mean loss may be above the old one's."""
@@ -106,14 +102,6 @@ class Unpaired:
         mean = float((PRIOR_LOSS + self.losses.sum()) / (PRIOR_COUNT + self.counts.sum()))
         spread = mean * (1 - mean) + v * self.delta**2
         return reach(self.promote, GRID * v * self.delta - GRID**2 * v * spread / 2, alpha)
-
-    def merge(self, other: Unpaired) -> None:
-        """Adds an increment that another worker counted, with its own b."""
-        assert other.delta == self.delta
-        self.promote += other.promote
-        self.rollback += other.rollback
-        self.counts += other.counts
-        self.losses += other.losses
 
     def to_record(self) -> dict[str, Any]:
         return {

@@ -54,8 +54,9 @@ def _versions() -> None:
         sa.Column("why", sa.Text, nullable=False),
         sa.Column("deleted", sa.BigInteger),
     )
-    op.create_index("versions_digest", "versions", ["digest"])
+    op.create_index("versions_digest", "versions", ["digest", "number"])
     op.create_index("versions_present", "versions", ["model", "deleted", "number"])
+    op.create_index("versions_parent", "versions", ["model", "parent", "number"])
     op.create_table(
         "aliases",
         sa.Column("model", sa.String(63), primary_key=True),
@@ -82,4 +83,7 @@ def _events() -> None:
     )
     op.create_index("events_of_model", "events", ["model", "number"])
     op.create_index("events_of_alias", "events", ["model", "alias", "at", "number"])
+    op.create_index("events_of_every_alias", "events", ["alias", "number"])
+    op.create_index("events_of_version", "events", ["model", "version", "number"])
+    op.create_index("events_of_previous", "events", ["model", "previous", "number"])
     op.create_index("events_token", "events", ["token"], unique=True)

@@ -1,0 +1,182 @@
+"""Answers that a version loses, told from those that only take longer: by the seconds in which requests came."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from live_cases import KEY, lane, rollout
+
+from shipworthy.predict.ids import digest_of
+from shipworthy.rollout import cohorts, recorder
+from shipworthy.rollout.cohorts import SETTLED_S, Cohorts
+from shipworthy.rollout.evidence import Evidence, Judgement, judge
+from shipworthy.rollout.live import Split
+from shipworthy.rollout.merging import absorb
+from shipworthy.rollout.recorder import Recorder
+from shipworthy.rollout.tally import Tally
+
+HEADER = b"x-assignment-key"
+EVERY: Any = SimpleNamespace(count=lambda stream, digests: np.ones(len(digests), bool))
+"""A log of keys in which all is new."""
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(recorder, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+class World:
+    """A canary in one process, in a time of its own: requests end later than they come."""
+
+    def __init__(self, clock: Clock, shares: tuple[float, ...], seed: int) -> None:
+        self._clock, self._draw = clock, np.random.default_rng(seed)
+        self._shares = shares
+        self._trial = Split(rollout(share=shares[0]), KEY, lane(), lane(version=2), Recorder(None))
+        self._trial._random = self._draw.random
+        self._ends: list[tuple[float, int, Any, float]] = []
+        self._number = 0
+        self._evidence, self._tally = Evidence("canary", 0.02), Tally()
+        self._stage = self._seen = self._began = 0
+
+    def second(self, rate: float, medians: tuple[float, float], lost: float = 0.0) -> Judgement:
+        """`lost` is the share of the challenger's requests that never end."""
+        until = self._clock.now + 1.0
+        arrivals = np.sort(self._clock.now + self._draw.random(self._draw.poisson(rate)))
+        for came in arrivals.tolist():
+            self._run_until(came)
+            part = self._trial.assign({})
+            new = part.lane is self._trial.lanes[1]
+            takes = medians[new] * float(self._draw.lognormal(0, 0.2))
+            if not (new and self._draw.random() < lost):
+                self._number += 1
+                heapq.heappush(self._ends, (came + takes, self._number, part, takes))
+        self._run_until(until)
+        absorb(self._trial.take()(), rollout(share=0.5).spec, self._evidence, self._tally, EVERY)
+        self._go_on(len(arrivals))
+        return judge(self._evidence)
+
+    def _run_until(self, moment: float) -> None:
+        while self._ends and self._ends[0][0] <= moment:
+            self._clock.now, _, part, takes = heapq.heappop(self._ends)
+            part.done(200, takes)
+        self._clock.now = moment
+
+    def _go_on(self, came: int) -> None:
+        """To the next share, as a ramp does."""
+        self._seen, self._began = self._seen + came, self._began + 1
+        if self._stage + 1 < len(self._shares) and self._seen >= 1000 and self._began >= 30:
+            self._stage, self._seen, self._began = self._stage + 1, 0, 0
+            self._trial.follow(rollout(share=self._shares[self._stage]))
+
+
+SLOWER = [
+    (100, 0.02, 0.03, (0.5,)),
+    (100, 0.02, 1.0, (0.5,)),
+    (100, 0.02, 3.0, (0.5,)),
+    (300, 0.02, 0.5, (0.25, 0.5)),
+    (30, 0.05, 2.0, (0.5,)),
+    (30, 1.0, 5.0, (0.5,)),
+    pytest.param(1000, 0.02, 0.1, (0.5,), marks=pytest.mark.full),
+    pytest.param(1000, 0.02, 0.3, (0.5,), marks=pytest.mark.full),
+    pytest.param(1000, 0.02, 1.0, (0.05, 0.25, 0.5), marks=pytest.mark.full),
+]
+
+
+@pytest.mark.parametrize(("rate", "old", "new", "shares"), SLOWER)
+def test_a_slower_version_is_slow_and_loses_nothing(
+    rate: float, old: float, new: float, shares: tuple[float, ...], monkeypatch: pytest.MonkeyPatch, effort: float
+) -> None:
+    verdicts: Counter[Any] = Counter()
+    for seed in range(max(2, int(40 * effort))):
+        world = World(Clock(monkeypatch), shares, seed)
+        judgements = (world.second(rate, (old, new)) for _ in range(120))
+        decided = next((one for one in judgements if one.verdict is not None), None)
+        verdicts[decided and (decided.verdict, decided.by)] += 1
+    assert set(verdicts) == {("rollback", "latency")}
+
+
+@pytest.mark.parametrize("takes", [0.02, 0.6])
+def test_versions_that_take_equally_long_lose_nothing(takes: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(Clock(monkeypatch), (0.05, 0.5), 5)
+    for _ in range(100):
+        assert world.second(60, (takes, takes)).verdict is None
+    assert world._evidence.completed.requests.sum() > 60 * 60
+
+
+def test_a_version_that_loses_answers_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(Clock(monkeypatch), (0.5,), 6)
+    for second in range(90):
+        judgement = world.second(100, (0.02, 0.02), lost=0.2)
+        if judgement.verdict is not None:
+            break
+    assert (judgement.verdict, judgement.by) == ("hold", "completed")
+    assert second > SETTLED_S
+
+
+def test_a_second_is_told_once_when_it_is_over_for_long_enough() -> None:
+    kept = Cohorts()
+    for came in (10.0, 10.9, 11.1, 12.5):
+        kept.end(came)
+    for came, digest in ((10.2, 7), (10.3, 7), (11.5, 8)):
+        kept.end(came, digest)
+    assert kept.take(11.0 + SETTLED_S - 0.01) == (0, [])
+    assert kept.take(11.0 + SETTLED_S) == (2, [7, 7])
+    assert kept.take(11.0 + SETTLED_S) == (0, [])
+    # What ends after its second was told counts for neither version.
+    kept.end(10.99)
+    kept.end(10.99, 9)
+    assert kept.take(13.0 + SETTLED_S) == (2, [8])
+    assert not kept
+
+
+def test_what_is_kept_does_not_grow_with_the_requests() -> None:
+    kept = Cohorts()
+    for came in range(200_000):
+        kept.end(came / 1000.0)
+        if came % 1000 == 999:
+            kept.take(came / 1000.0)
+    assert len(kept._plain) <= SETTLED_S + 2
+    assert not kept._keyed
+
+
+@pytest.mark.parametrize("status", [200, 401, 422, 499, 500, 503])
+@pytest.mark.parametrize("key", [None, b"me"])
+def test_whatever_way_it_ends_it_has_ended(status: int, key: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    trial = Split(rollout(share=0.25), KEY, lane(), lane(version=2), Recorder(None))
+    part = trial.assign({} if key is None else {HEADER: key})
+    clock.now += 5.0
+    part.done(status, 5.0)
+    for later in (SETTLED_S - 5.0, 0.9):
+        clock.now += later
+        assert len(trial.take()().settled) == 0
+    clock.now += 0.1
+    # The share is the one of its own time.
+    trial.follow(rollout(share=0.5))
+    told = trial.take()().settled
+    assert told.digests.tolist() == [0 if key is None else digest_of(b"1:me", KEY)]
+    assert (told.shares.tolist(), told.new.tolist()) == ([0.25], [part.lane is trial.lanes[1]])
+
+
+def test_an_arm_stays_as_long_as_it_has_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    monkeypatch.setattr(recorder, "LINGER_S", 5.0)
+    trial = Split(rollout(share=0.25), KEY, lane(), lane(version=2), Recorder(None))
+    part = trial.assign({})
+    clock.now += 4.0
+    part.done(200, 4.0)
+    trial.follow(rollout(share=0.5))
+    told = []
+    for _ in range(int(cohorts.SETTLED_S) + 3):
+        told += trial.take()().settled.shares.tolist()
+        clock.now += 1.0
+    assert told == [0.25]
+    clock.now += 10.0
+    trial.take()
+    assert len(trial._recorder._arms) == 2
