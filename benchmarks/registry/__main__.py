@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -17,10 +18,12 @@ from tests.registry import postgres_server
 
 from shipworthy.registry import Registry
 
-from .filling import MODELS, Packages, fill
-from .timing import OPENING, Timing, measure
+from .filling import Packages, fill
+from .timing import Timing, measure
 
 TARGET_MS = 20
+MODELS = (20, 1)
+"""Over how many models the versions are spread: a registry each."""
 RESULTS = Path(__file__).with_name("results.md")
 
 
@@ -34,16 +37,20 @@ def main() -> None:
     tables: dict[str, list[Timing]] = {}
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="shipworthy-bench-") as work:
+        os.environ["XDG_CACHE_HOME"] = str(Path(work) / "cache")
         for kind in ("sqlite", "postgresql") if given.only is None else (given.only,):
-            folder = Path(work) / kind
-            folder.mkdir()
-            with _place(kind, folder) as (url, called):
-                if url is None:
-                    notes.append(called)
-                    continue
-                timings, note = _one(url, folder, given.versions, given.rounds)
-            tables[called] = timings
-            notes.append(f"{called}: {note}")
+            for models in MODELS:
+                folder = Path(work) / f"{kind}-{models}"
+                folder.mkdir()
+                with _place(kind, folder) as (url, called):
+                    if url is None:
+                        notes.append(called)
+                        break
+                    timings, note = _one(url, folder, models, given.versions, given.rounds)
+                column = f"{called}, {models} model{'s' * (models > 1)}"
+                tables[column] = timings
+                notes.append(f"{column}: {note}")
+                shutil.rmtree(folder)
     text = _page(tables, notes, given.versions, given.rounds)
     sys.stdout.write(text)
     whole = given.only is None and given.versions >= 10_000
@@ -52,14 +59,14 @@ def main() -> None:
         out.write_text(text)
 
 
-def _one(url: str, folder: Path, versions: int, rounds: int) -> tuple[list[Timing], str]:
+def _one(url: str, folder: Path, models: int, versions: int, rounds: int) -> tuple[list[Timing], str]:
     with Registry(url, artifacts=str(folder / "blobs"), who="benchmark") as registry:
         packages = Packages(folder)
         began = time.perf_counter()
-        fill(registry, packages, versions)
+        fill(registry, packages, models, versions)
         seconds = time.perf_counter() - began
         filled = f"{versions} versions and {registry.newest_event()} events written in {seconds:.0f} s by one process"
-        return measure(registry, packages, rounds), filled
+        return measure(registry, packages, models, rounds), filled
 
 
 @contextmanager
@@ -82,8 +89,9 @@ def _page(tables: dict[str, list[Timing]], notes: list[str], versions: int, roun
     lines = [
         "# A registry with many versions",
         "",
-        f"{versions:,} versions of {MODELS} models, each a package of its own. Milliseconds of {rounds} whole calls, "
-        "on models and versions at random; the operations take turns. A change is on the disk when its call returns.",
+        f"{versions:,} versions of {' or '.join(map(str, MODELS))} models, each a package of its own, made from the "
+        f"one before it and champion until the next. Milliseconds of {rounds} whole calls, on models and versions at "
+        "random; the operations take turns. A change is on the disk when its call returns.",
         "",
         f"| operation | {head} |",
         "|---|" + "--:|--:|" * len(tables),
@@ -91,11 +99,13 @@ def _page(tables: dict[str, list[Timing]], notes: list[str], versions: int, roun
     for row in zip(*tables.values(), strict=True):
         cells = " | ".join(f"{timing.median:.1f} | {timing.p95:.1f}" for timing in row)
         lines.append(f"| {row[0].operation} | {cells} |")
-    every = [timing for timings in tables.values() for timing in timings if timing.operation != OPENING]
-    worst = max(every, key=lambda timing: timing.median)
-    verdict = "kept" if worst.median <= TARGET_MS else "missed"
-    slowest = f"the slowest, {worst.operation!r}, has {worst.median:.1f} ms"
-    lines += ["", f"Aim: a median of at most {TARGET_MS} ms for each but opening; {slowest}: {verdict}.", ""]
+    every = [(timing, called) for called, timings in tables.items() for timing in timings if timing.judged]
+    worst, called = max(every, key=lambda one: one[0].median)
+    missed = sorted({timing.operation for timing, _ in every if timing.median > TARGET_MS})
+    verdict = f"missed by {', '.join(missed)}" if missed else "kept"
+    slowest = f"the slowest, {worst.operation!r} on {called}, has {worst.median:.1f} ms"
+    aim = f"Aim: a median of at most {TARGET_MS} ms for every operation on versions and aliases; {slowest}: {verdict}."
+    lines += ["", f"{aim} To open a connection, to pull and to collect garbage is not among them.", ""]
     lines += [f"- {note}" for note in notes]
     host = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
     lines += [f"- {host}; load of the last minute at the end {os.getloadavg()[0]:.1f}", ""]

@@ -1,21 +1,14 @@
-"""A registry with many versions, each registered as a user would, from a package of its own."""
+"""Registries with many versions, each registered as a user would, from a package of its own."""
 
 from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from tests.registry import small_packages
 
 from shipworthy.registry import Registry
-
-MODELS = 20
-
-
-def model_named(number: int) -> str:
-    return f"model-{number:02}"
 
 
 class Packages:
@@ -29,18 +22,18 @@ class Packages:
         self._made += 1
         return small_packages.make(self._work / f"package-{self._made}", name=model, card=f"package {self._made}\n")
 
-    def each(self, count: int) -> Iterator[Path]:
-        """One after the other over all models; each is removed when the next is asked for."""
-        for number in range(count):
-            package = self.new(model_named(number % MODELS))
-            yield package
-            shutil.rmtree(package)
+
+def model_named(number: int) -> str:
+    return f"model-{number:02}"
 
 
-def fill(registry: Registry, packages: Packages, count: int) -> None:
-    """`count` versions over all models; each is the challenger for a while, and every tenth is promoted."""
+def fill(registry: Registry, packages: Packages, models: int, count: int) -> None:
+    """`count` versions over all models, each made from the one before it, and champion until the next is."""
     chance = random.Random(5)
-    for package in packages.each(count):
-        version = registry.register(package, aliases=["challenger"], tags={"run": str(chance.random())}, why="a run")
-        if version.number % 10 == 1:
-            registry.promote(version.name, why="better")
+    for number in range(count):
+        package = packages.new(model_named(number % models))
+        before = number // models or None
+        registry.register(
+            package, aliases=["champion"], tags={"run": str(chance.random())}, why="a run", parent=before, git_commit=""
+        )  # fmt: skip
+        shutil.rmtree(package)

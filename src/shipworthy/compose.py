@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from .server.hosting import Serving
     from .server.routing import Parts
 
-IMPORTS = ("shipworthy.rollout.followed", "shipworthy.rollout.following", "shipworthy.rollout.live", "shipworthy.rollout.receiving")
+IMPORTS = (
+    "shipworthy.rollout.followed",
+    "shipworthy.rollout.following",
+    "shipworthy.rollout.live",
+    "shipworthy.rollout.receiving",
+)
 """What a worker of a server with a registry imports before it is needed."""
 
 
@@ -34,11 +39,11 @@ class Registered:
     def __init__(self, plan: Plan) -> None:
         """Raises RegistryError where the registry cannot be reached, or has not what the plan names."""
         from .registry import Registry
-        from .rollout.deaths import Trying, state_folder
+        from .rollout.deaths import Trying
 
         with ExitStack() as opened:
             registry = opened.enter_context(Registry(plan.registry, create=False))
-            self._trying = opened.enter_context(closing(Trying(state_folder(), registry.url, plan.names)))
+            self._trying = opened.enter_context(closing(Trying(registry.url, plan.names)))
             self._compose(registry, plan.names)
             # From now on it is the follower that closes the registry.
             opened.pop_all()

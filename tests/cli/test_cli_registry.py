@@ -12,6 +12,7 @@ import pytest
 from registry_cases import Run
 
 from shipworthy.package import read_label
+from shipworthy.registry import Registry
 
 FEATURES = json.dumps({"features": [5.1, 3.5, 1.4, 0.2]})
 VERBS = ("push", "pull", "list", "show", "diff", "promote", "rollback", "history", "delete", "gc")
@@ -159,6 +160,51 @@ def test_promote_says_what_it_replaced_and_rollback_undoes_it(run: Run, registry
     assert (event["kind"], event["version"], event["previous"]) == ("alias-moved", 1, 2)
     assert run("promote", "digits:3", "--alias", "canary")[1] == ("digits@canary names digits:3, where it named none\n")
     assert json.loads(run("list", "--json")[1])[0]["aliases"] == {"canary": 3, "challenger": 2, "champion": 1}
+
+
+def test_rollback_goes_back_from_what_it_read(run: Run, registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else goes back between the look and the step; and one who says what has to go."""
+    for number in ("2", "3"):
+        run("promote", f"digits:{number}")
+    with Registry(registry) as other:
+        monkeypatch.setattr(Registry, "aliases", lambda self, model: {"champion": 3})
+        other.rollback("digits")
+    code, _, err = run("rollback", "digits")
+    monkeypatch.undo()
+    assert code == 2 and "names version 2, not version 3" in err
+    code, _, err = run("rollback", "digits", "--replaces", "3", "--registry", registry)
+    assert code == 2 and "names version 2, not version 3" in err
+    code, out, _ = run("rollback", "digits", "--replaces", "2", "--registry", registry)
+    assert (code, out) == (0, "digits@champion names digits:1, in place of digits:2\n")
+
+
+def test_show_has_the_nearest_of_many(run: Run, ships: list[Path], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    place = tmp_path / "many"
+    with Registry(place) as made:
+        for parent in (None, *range(1, 13), *[1] * 11):
+            made.register(ships[0], parent=parent, git_commit="")
+        for number in (1, 2) * 6:
+            made.promote(f"digits:{number}")
+    deep = json.loads(run("show", "digits:13", "--json", "--registry", place)[1])
+    assert deep["ancestors"] == [f"digits:{number}" for number in range(12, 2, -1)]
+    assert deep["more"] == ["ancestors"]
+    assert "digits:3 ← …" in run("show", "digits:13", "--registry", place)[1]
+    first = json.loads(run("show", "digits:1", "--json", "--registry", place)[1])
+    assert (len(first["descendants"]), len(first["events"])) == (10, 10)
+    assert first["descendants"][0] == "digits:24" and first["more"] == ["descendants", "events"]
+    out = run("show", "digits:1", "--registry", place)[1]
+    assert re.search(r"made of it +…, digits:15, ", out) and "and before: shipworthy history digits" in out
+    out = run("show", "digits", "--registry", place)[1]
+    assert out.startswith("digits, 24 versions\n") and "and 14 older ones: shipworthy list digits" in out
+    assert (
+        len(
+            json.loads(
+                run("history", "digits", "--alias", "champion", "--limit", "3", "--json", "--registry", place)[1]
+            )
+        )
+        == 3
+    )
 
 
 def test_promote_takes_what_another_alias_names(run: Run, registry: Path) -> None:

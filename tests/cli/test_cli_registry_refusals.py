@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from registry_cases import Run
+
+from shipworthy.registry import Registry
 
 FEATURES = json.dumps({"features": [5.1, 3.5, 1.4, 0.2]})
 
@@ -43,6 +46,11 @@ FEATURES = json.dumps({"features": [5.1, 3.5, 1.4, 0.2]})
         (("history", "digits", "--at", "2999-01-01"), "future", "UTC"),
         (("history", "--at", "now"), "--at", "history MODEL --at"),
         (("gc", "--older-than", "soon"), "soon", "90s"),
+        (("gc", "--older-than", "999999w"), "older_than", "at most 36500 days"),
+        (("list", "--registry", "d" * 5000), "is no place for a registry", "postgresql"),
+        (("list", "--registry", "~nosuchuser/registry"), "is no place for a registry", "postgresql"),
+        (("list", "--registry", "postgresql://a:secret@host/x?sslmood=require"), "'sslmood'", "sslmode"),
+        (("promote", "digits:2", "--why", "one\ntwo"), "control character U+000A", "one line"),
         (("push", "nowhere.ship"), "nowhere.ship", ""),
         (("list", "--registry", "mysql://somewhere/x"), "mysql", "postgresql"),
         (("list", "--registry", "postgresql://anna:secret@127.0.0.1:1/x"), "127.0.0.1", ""),
@@ -86,6 +94,34 @@ def test_a_tag_without_a_value_is_refused(run: Run, ships: list[Path], tmp_path:
     assert code == 2
     assert "is no key=value" in err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_tag_that_is_given_twice_is_refused(run: Run, ships: list[Path], tmp_path: Path) -> None:
+    code, _, err = run("push", ships[0], "--tag", "a=1", "--tag", "a=2", "--registry", tmp_path / "new")
+    assert code == 2
+    assert "--tag a: is given twice" in err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("words", [("--alias", "7"), ("--why", "\x1b[2J"), ("--tag", "a=\n"), ("nothing",)])
+def test_a_push_that_is_refused_makes_no_registry(run: Run, ships: list[Path], tmp_path: Path, words) -> None:
+    (tmp_path / "notes.txt").write_text("no package")
+    what = [tmp_path / "notes.txt"] if words == ("nothing",) else [ships[0], *words]
+    for place in (tmp_path / "typo", f"sqlite:///{tmp_path}/typo/x.db"):
+        assert run("push", *what, "--registry", place)[0] == 2
+        assert not (tmp_path / "typo").exists()
+
+
+def test_a_password_is_never_shown(run: Run, monkeypatch: pytest.MonkeyPatch, registry: Path) -> None:
+    """The registry has no model, and its url a password."""
+    with Registry(registry) as opened:
+        opened.url = "postgresql://anna:TOPSECRET@host/x"
+        opened.database.shown = "postgresql://anna:***@host/x"
+        monkeypatch.setattr(opened, "models", list)
+        monkeypatch.setattr("shipworthy.cli.listing.opened", lambda url: nullcontext(opened))
+        code, out, err = run("list")
+    assert (code, out) == (0, "postgresql://anna:***@host/x has no model yet; next: shipworthy push PACKAGE\n")
+    assert "TOPSECRET" not in err
 
 
 def test_a_broken_package_leaves_no_version(run: Run, registry: Path, ships: list[Path], tmp_path: Path) -> None:

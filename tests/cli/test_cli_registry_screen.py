@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shipworthy.registry import Registry
+from shipworthy.registry import Registry, tables
 
 SHIPWORTHY = (sys.executable, "-m", "shipworthy")
 
@@ -57,6 +57,38 @@ def test_a_terminal_gets_a_table_that_fits(registry: Path, words: tuple[str, ...
     assert "────" in narrow
     assert max(map(len, narrow.splitlines())) <= 80
     assert re.search(r"0\.9815", narrow), "figures are not folded"
+
+
+def test_what_a_terminal_would_obey_is_shown_as_a_sign(registry: Path) -> None:
+    """Another program wrote it into the database, where no client of ours would have let it through."""
+    bad = "fine\x1b[2J\x1b]0;title\nchampion: 9 → 1\u202e\x7f\x9b"
+    with Registry(registry) as opened, opened.database.write() as connection:
+        connection.execute(tables.events.update().values(why=bad, who=bad))
+        connection.execute(tables.versions.update().values(why=bad, who=bad, tags={bad: bad}))
+    shown = "fine␛[2J␛]0;title␊champion: 9 → 1\ufffd␡\ufffd"
+    for words in (
+        ("history",),
+        ("list", "digits"),
+        ("show", "digits:1"),
+        ("show", "digits"),
+        ("diff", "digits:1", "digits:2"),
+        ("history", "digits", "--at", "now"),
+    ):
+        out = subprocess.run([*SHIPWORTHY, *words], check=True, capture_output=True, text=True).stdout
+        assert shown in out, words
+        assert not set(out) & set("\x1b\x07\x7f\x9b\u202e"), words
+    on_a_terminal = shown_on_a_terminal(200, "history", "digits")
+    assert "␛[2J␛]0;title␊" in on_a_terminal
+
+
+def test_messages_are_shown_as_signs_too(registry: Path) -> None:
+    told = subprocess.run([*SHIPWORTHY, "show", "digits@a\x1b[2J"], check=False, capture_output=True, text=True)
+    assert told.returncode == 2
+    assert "\x1b" not in told.stderr and told.stderr.count("\n") == 2
+    wrong = subprocess.run(
+        [*SHIPWORTHY, "list", "--registry", "sqlite:///:memory:?\x1b]0;"], check=False, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2 and "\x1b" not in wrong.stderr and "␛" in wrong.stderr
 
 
 def test_a_pipe_gets_whole_rows_and_may_be_closed(registry: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_canary_is_shown_on_one_screen(registry: Registry) -> None:
     assert "rollout 1: canary of digits:2 beside digits:1" in text
     assert "5 %   stages 5 % → 25 %" in text
     assert "400 of 1,000 requests at this stage" in text
-    assert "challenger 2        20        20      10     0       0          –" in text
+    assert "challenger 2        20     20      10     0       0          –" in text
     latency = next(line for line in text.splitlines() if "more slow answers" in line)
     assert latency.split()[-1] == "off"
     errors = next(line for line in text.splitlines() if "more errors" in line)

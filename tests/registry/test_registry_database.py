@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import os
+import socket
 import sqlite3
+import ssl
 import threading
 import time
 from contextlib import closing
@@ -17,7 +19,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from shipworthy.errors import MissingExtra, RegistryError
 from shipworthy.registry import Registry, database, default_url
-from shipworthy.registry.location import locate_registry
+from shipworthy.registry.location import locate_registry, tls_of
 from shipworthy.registry.tables import events, settings
 
 
@@ -224,3 +226,118 @@ def test_a_commit_is_on_the_disk(registry: Registry) -> None:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
     assert pragma == {"journal_mode": "wal", "synchronous": 2}
     assert builtins.str(registry.database.shown) == registry.url
+
+
+def _another_programs(file: Path, table: str = "orders") -> bytes:
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"CREATE TABLE {table} (mine TEXT)")
+        connection.commit()
+    return file.read_bytes()
+
+
+def test_who_only_looks_writes_nothing(tmp_path: Path) -> None:
+    """Neither a folder nor a table, and the mode of another program's file stays what it is."""
+    file = tmp_path / "other.db"
+    before = _another_programs(file)
+    (tmp_path / "empty.db").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for url in (f"sqlite:///{file}", f"sqlite:///{tmp_path}/empty.db", str(tmp_path / "folder"), str(tmp_path / "no")):
+        with pytest.raises(RegistryError, match="is no registry yet; name another with --registry"):
+            Registry(url, create=False)
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.db", "folder", "other.db"]
+    assert not (tmp_path / "empty.db").read_bytes() and not list((tmp_path / "folder").iterdir())
+
+
+def test_a_refused_database_keeps_its_mode(tmp_path: Path) -> None:
+    file = tmp_path / "other.db"
+    before = _another_programs(file, "versions")
+    with pytest.raises(RegistryError, match="has tables of the same name: versions"):
+        Registry(f"sqlite:///{file}")
+    assert file.read_bytes() == before
+
+
+def test_a_registry_that_was_copied_without_its_mode_gets_it_again(registry: Registry, tmp_path: Path) -> None:
+    registry.database.close()
+    copy = tmp_path / "copy.db"
+    with closing(sqlite3.connect(registry.database.location.file)) as source:
+        source.execute(f"VACUUM INTO '{copy}'")
+    with Registry(f"sqlite:///{copy}", create=False) as copied, copied.database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+@pytest.mark.parametrize(
+    ("url", "match"),
+    [
+        ("x" * 5000, "is no place for a registry: File name too long"),
+        ("/tmp/" + "x" * 300 + "/y", "is no place for a registry: File name too long"),
+        ("~nosuchuser/registry", "is no place for a registry: .*home"),
+        ("sqlite:///~nosuchuser/a.db", "is no place for a registry: .*home"),
+        ("a\0b", "has a NUL character"),
+        ("postgresql://host/db?sslmode=sometimes", "has sslmode=sometimes; give one of disable, require"),
+        ("postgresql://host/db?connect_timeout=3", "has the option 'connect_timeout', which is not known"),
+        ("postgresql://host/db?sslmode=require&sslmode=disable", "has the option 'sslmode' more than once"),
+        ("postgresql://host/db?sslrootcert=a.pem", "nothing is checked with; add sslmode=verify-full"),
+        ("postgresql://host/db?sslmode=verify-ca&sslrootcert=/no/such.pem", "such.pem cannot be read: No such file"),
+    ],
+)
+@pytest.mark.parametrize("create", [True, False])
+def test_places_and_options_that_are_refused(url: str, match: str, create: bool) -> None:
+    with pytest.raises(RegistryError, match=match) as told:
+        Registry(url, create=create)
+    assert len(str(told.value)) < 500
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.stat
+
+    def closed(path: object, **options: object) -> os.stat_result:
+        if str(path).startswith(str(tmp_path / "closed")):
+            raise PermissionError(13, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", closed)
+    for url in (str(tmp_path / "closed" / "registry"), f"sqlite:///{tmp_path}/closed/x.db"):
+        with pytest.raises(RegistryError, match="cannot be looked into: Permission denied; check the permissions"):
+            Registry(url, create=False)
+
+
+def test_what_is_said_of_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = "postgresql://ada:secret@host/db"
+    assert tls_of(locate_registry(place)) is None
+    assert tls_of(locate_registry(f"{place}?sslmode=disable")) is False
+    found = {}
+    for mode in ("require", "verify-ca", "verify-full"):
+        context = tls_of(locate_registry(f"{place}?sslmode={mode}"))
+        assert isinstance(context, ssl.SSLContext)
+        found[mode] = (context.verify_mode, context.check_hostname)
+    assert found == {
+        "require": (ssl.CERT_NONE, False),
+        "verify-ca": (ssl.CERT_REQUIRED, False),
+        "verify-full": (ssl.CERT_REQUIRED, True),
+    }
+    location = locate_registry(f"{place}?sslmode=verify-full&sslrootcert=root.pem")
+    assert (location.ssl_mode, location.ssl_root) == ("verify-full", str(tmp_path / "root.pem"))
+    again = locate_registry(location.given)
+    assert (again.url, again.ssl_root) == (location.url, location.ssl_root), "it opens the same from another folder"
+    assert not location.url.query and "secret" in location.given
+
+
+class Silent:
+    """A server that takes connections up, or not even that, and says nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(database, "CONNECT_S", 0.2)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"postgresql://ada:secret@127.0.0.1:{self.socket.getsockname()[1]}/db"
+
+
+@pytest.mark.parametrize("options", ["", "?sslmode=disable", "?sslmode=require"])
+def test_a_server_that_takes_up_and_says_nothing(monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    server = Silent(monkeypatch)
+    began = time.monotonic()
+    with server.socket, pytest.raises(RegistryError, match="does not answer in time") as told:
+        Registry(server.url + options, create=False)
+    assert time.monotonic() - began < 3
+    assert "secret" not in str(told.value)

@@ -231,6 +231,11 @@ def test_questions_about_unknown_models(registry: Registry) -> None:
         ({"why": "a\0b"}, "cannot be stored"),
         ({"why": "\ud800"}, "cannot be stored"),
         ({"why": 7}, "expected a text, got int"),
+        ({"why": "one\ntwo"}, r"has the control character U\+000A; write one line"),
+        ({"why": "\x1b[2Jgone"}, r"why: has the control character U\+001B"),
+        ({"why": "\u202eeman"}, r"has the control character U\+202E"),
+        ({"tags": {"a": "b\rc"}}, r"tag 'a': has the control character U\+000D"),
+        ({"tags": {"a\x9b": "b"}}, r"a tag's name: has the control character U\+009B"),
         ({"why": "x" * 10_001}, "at most 10000"),
         ({"tags": {"": "x"}}, "is empty"),
         ({"tags": {"a": 7}}, "expected a text"),
@@ -245,6 +250,30 @@ def test_words_that_cannot_be_stored(registry: Registry, package, said: dict[str
     assert registry.newest_event() == 0
 
 
+def test_who_is_one_line(folder: Path) -> None:
+    with pytest.raises(RegistryError, match=r"who: has the control character U\+000A"):
+        Registry(folder, who="ada\nerror: ")
+
+
+def test_what_programs_note_is_made_one_line(registry: Registry, package) -> None:
+    registry.register(package())
+    noted = registry.note("digits", "load-failed", why="Traceback:\n  \x1b[31mline 3\x1b[0m\n")
+    assert noted.why == "Traceback: [31mline 3 [0m"
+
+
+def test_what_belongs_to_a_version(registry: Registry, package) -> None:
+    folder = package()
+    for parent in (None, 1, 2, 2, 1, 5):
+        registry.register(folder, parent=parent)
+    six, two = registry.version("digits:6"), registry.version("digits:2")
+    assert registry.ancestors(six, limit=9) == [5, 1]
+    assert registry.ancestors(six, limit=1) == [5]
+    assert registry.children(two, limit=9) == [4, 3]
+    assert registry.children(two, limit=1) == [4]
+    registry.delete("digits:3")
+    assert registry.counted("digits") == (6, 1)
+
+
 def test_other_wrong_use(registry: Registry, package) -> None:
     registry.register(package())
     with pytest.raises(RegistryError, match="limit"):
@@ -253,6 +282,8 @@ def test_other_wrong_use(registry: Registry, package) -> None:
         registry.live("digits", datetime(2026, 1, 1))
     with pytest.raises(RegistryError, match="not negative"):
         registry.gc(older_than=timedelta(seconds=-1))
+    with pytest.raises(RegistryError, match="not negative, at most 36500 days"):
+        registry.gc(older_than=timedelta(weeks=999_999))
     assert registry.history("digits", limit=0) == []
 
 

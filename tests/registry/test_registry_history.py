@@ -93,7 +93,9 @@ def test_a_clock_far_from_the_others_is_refused(registry: Registry, package, mon
         patched.setattr(log, "datetime", Ahead)
         wrong = registry.note("digits", "checked")
     for change in (lambda: registry.register(folder), lambda: registry.promote("digits:1")):
-        with pytest.raises(RegistryError, match=r"the clock of this host: says .* UTC, and event 2 .checked of digits,"):
+        with pytest.raises(
+            RegistryError, match=r"the clock of this host: says .* UTC, and event 2 .checked of digits,"
+        ):
             change()
     assert registry.newest_event() == 2 and registry.aliases("digits") == {}, "what is refused leaves nothing"
     with registry.database.write() as connection:  # as the guide says

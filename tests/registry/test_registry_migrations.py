@@ -120,6 +120,20 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("versions",)]
 
 
+@pytest.mark.parametrize("table", ["labels", "rollouts", "events"])
+def test_any_table_of_the_same_name_is_anothers(tmp_path: Path, table: str) -> None:
+    """Also those that a later migration makes."""
+    file = tmp_path / "other.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"CREATE TABLE {table} (mine TEXT)")
+        connection.commit()
+    code = "import sys; from shipworthy.registry import Registry; Registry(sys.argv[1])"
+    ran = subprocess.run([sys.executable, "-c", code, f"sqlite:///{file}"], capture_output=True, text=True, check=False)
+    assert f"is no registry, and has tables of the same name: {table}; give an empty database" in ran.stderr
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [(table,)]
+
+
 def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(connection: object, revision: str) -> None:
         upgrade_to(connection, "0001")  # type: ignore[arg-type]

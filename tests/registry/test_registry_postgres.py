@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import postgres_server
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import inspect, select, text
 from test_registry_history import replayed
 from test_registry_migrations import differences
 
 from shipworthy.errors import Conflict, RegistryError
 from shipworthy.registry import Registry, database
+from shipworthy.registry.database import Database
+from shipworthy.registry.location import locate_registry
 from shipworthy.registry.tables import events, settings
 
 
@@ -197,3 +207,154 @@ def test_many_threads_move_one_alias(shared: Registry, package) -> None:
     assert replayed(shared.events_after(0))["digits"] == shared.aliases("digits")
     with shared.database.read() as connection:
         assert set(won) <= set(connection.execute(select(events.c.number)).scalars())
+
+
+def test_who_only_looks_makes_no_tables(url: str) -> None:
+    with pytest.raises(RegistryError, match="is no registry yet; name another with --registry"):
+        Registry(url, create=False)
+    with closing(Database(locate_registry(url))) as looked:
+        assert looked.ask(lambda connection: inspect(connection).get_table_names()) == []
+
+
+def test_a_server_that_falls_silent(shared: Registry, postgres, package, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process stops in the middle of a life, as when the network swallows everything."""
+    shared.register(package())
+    monkeypatch.setattr(database, "SILENT_S", 0.3)
+    monkeypatch.setattr(database, "CONNECT_S", 0.3)
+    with Registry(shared.url) as other:
+        with other.database.read() as connection:
+            backend = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+        os.kill(backend, signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            with pytest.raises(RegistryError, match="does not answer in time; see what the server does; what you"):
+                other.note("digits", "checked")
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        assert time.monotonic() - began < 3
+        assert other.version("digits:1").number == 1, "another connection is made"
+
+
+def test_a_statement_that_takes_too_long(shared: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert database.BUSY_S < database.STATEMENT_S < database.SILENT_S
+    monkeypatch.setattr(database, "STATEMENT_S", 0.1)
+    with Registry(shared.url) as other, pytest.raises(RegistryError, match="statement timeout"):
+        other.database.ask(lambda connection: connection.execute(text("SELECT pg_sleep(5)")).scalar())
+
+
+class Mortal:
+    """A server of its own, that can be stopped and started, and encrypts."""
+
+    def __init__(self, server: postgres_server.Server, certificate: Path) -> None:
+        self.server = server
+        self.certificate = certificate
+
+    def stop(self) -> None:
+        self.server.process.send_signal(signal.SIGINT)
+        self.server.process.wait(30)
+
+    def start(self) -> None:
+        owner = "postgres" if os.getuid() == 0 else None
+        as_owner = {"user": owner, "group": owner, "extra_groups": []} if owner else {}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.server.process = subprocess.Popen(self.server.process.args, cwd=self.server.folder, **quiet, **as_owner)
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    missing = postgres_server.missing()
+    if missing is not None or shutil.which("openssl") is None:
+        pytest.skip(missing or "openssl is not installed here")
+    folder = tmp_path_factory.mktemp("tls")
+    key, certificate = folder / "server.key", folder / "server.crt"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o600)
+    if os.getuid() == 0:
+        shutil.chown(key, "postgres")
+        for above in (folder, *folder.parents[:3]):
+            above.chmod(above.stat().st_mode | 0o011)
+    with postgres_server.running(ssl="on", ssl_cert_file=str(certificate), ssl_key_file=str(key)) as server:
+        yield Mortal(server, certificate)
+
+
+def test_what_is_encrypted_and_checked(mortal: Mortal, postgres, tmp_path: Path) -> None:
+    plain = mortal.server.new_database()
+    Registry(plain, artifacts=str(tmp_path / "blobs")).close()
+
+    def encrypted(options: str, host: str = "localhost") -> bool:
+        with Registry(plain.replace("127.0.0.1", host) + options) as registry, registry.database.read() as connection:
+            return bool(
+                connection.execute(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).scalar()
+            )  # fmt: skip
+
+    root = f"&sslrootcert={mortal.certificate}"
+    assert encrypted("") and encrypted("?sslmode=require")
+    assert not encrypted("?sslmode=disable")
+    assert encrypted(f"?sslmode=verify-ca{root}", "127.0.0.1") and encrypted(f"?sslmode=verify-full{root}")
+    for options, host in (
+        ("?sslmode=verify-full", "localhost"),
+        (f"?sslmode=verify-full{root}", "127.0.0.1"),
+    ):
+        began = time.monotonic()
+        with pytest.raises(RegistryError, match="certificate verify failed"):
+            encrypted(options, host)
+        assert time.monotonic() - began < 2, "another attempt would not help"
+    with pytest.raises(RegistryError, match="Server refuses SSL"):
+        Registry(postgres.new_database() + "?sslmode=require", create=False)
+
+
+def test_a_server_that_restarts(mortal: Mortal, package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions and changes that come while it is away wait for it, and are answered."""
+    monkeypatch.setattr(database, "PATIENCE_S", 30.0)  # the host may be busy with other things
+    with Registry(mortal.server.new_database(), artifacts=str(tmp_path / "blobs")) as registry:
+        registry.register(package())
+        for ask in (
+            lambda: registry.promote("digits:1").number,
+            registry.newest_event,
+            lambda: len(list(_names(registry))),
+        ):
+            mortal.stop()
+            starting = threading.Timer(0.7, mortal.start)
+            starting.start()
+            assert ask()
+            starting.join()
+        assert registry.newest_event() == 2
+
+
+def test_a_server_that_stays_away(mortal: Mortal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first question waits for a while; the next ones are refused at once."""
+    monkeypatch.setattr(database, "PATIENCE_S", 0.5)
+    with Registry(mortal.server.new_database(), artifacts=str(tmp_path / "blobs")) as registry:
+        mortal.stop()
+        try:
+            assert 0.5 < _refused(registry.newest_event) < 4
+            assert _refused(registry.newest_event) < 0.4
+            assert _refused(lambda: Registry(registry.url)) < 0.4, "a new one may be mistyped"
+        finally:
+            mortal.start()
+        until = time.monotonic() + 20
+        while True:
+            try:
+                assert registry.newest_event() == 0
+                return
+            except RegistryError:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+
+
+def _refused(ask: Callable[[], object]) -> float:
+    began = time.monotonic()
+    with pytest.raises(RegistryError, match="cannot be reached"):
+        ask()
+    return time.monotonic() - began
+
+
+def _names(registry: Registry) -> list[str]:
+    """By a transaction that is not repeated: it waits for the server before it begins."""
+    time.sleep(1.1)  # as long as a connection is trusted
+    with registry.database.read() as connection:
+        return list(connection.execute(select(settings.c.key)).scalars())

@@ -89,7 +89,7 @@ def test_only_who_may_make_a_registry_settles_it(tmp_path: Path, monkeypatch) ->
         patch.setattr(module, "_settle", killed)
         with pytest.raises(Killed):
             Registry(url)
-    with pytest.raises(RegistryError, match="is no registry yet; .* or begin this one: shipworthy push PACKAGE"):
+    with pytest.raises(RegistryError, match=r"is no registry yet; .* or begin this one: shipworthy push PACKAGE"):
         Registry(url, create=False)
     assert not (url / "blobs").exists()
     with Registry(url, artifacts=str(tmp_path / "place")) as registry:

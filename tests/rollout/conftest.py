@@ -15,6 +15,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 import postgres_server
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Servers note what they try, and nothing of that is the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def iris(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A registry whose versions can be served, to be copied, and the folder in which its packages were made."""

@@ -108,6 +108,7 @@ def following(url: str | Path, *names: str, before: Callable[[Registered], None]
 def be_private(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Nothing of the user's own, and no more patience at the end than a test needs."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("XDG_STATE_HOME", str(cache.with_name("state")))
     monkeypatch.setenv("SHIPWORTHY_USER", "tester")
     # A server in a test's own process has no clients that are still on their way when it ends.
     monkeypatch.setattr(process, "PARTING_S", 0.01)

@@ -18,7 +18,7 @@ from shipworthy.errors import RegistryError, ServeError
 from shipworthy.registry import Registry
 from shipworthy.rollout import Rollouts, Spec
 from shipworthy.rollout import following as room
-from shipworthy.rollout.following import Followed
+from shipworthy.rollout.followed import Followed
 
 SOON_S = 2.0
 """So soon a promotion has to be live."""

@@ -23,7 +23,8 @@ from shipworthy.errors import RegistryError
 from shipworthy.registry import Registry
 from shipworthy.rollout import Rollouts, Spec
 from shipworthy.rollout import following as room
-from shipworthy.rollout.following import UNTOLD, Followed
+from shipworthy.rollout.followed import Followed
+from shipworthy.rollout.following import UNTOLD
 from shipworthy.rollout.observed import Observed
 
 SOON_S = 2.0

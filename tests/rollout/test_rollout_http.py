@@ -20,8 +20,8 @@ from lifecycle_cases import Served, serving, until
 
 from shipworthy.predict.ids import digest_of
 from shipworthy.registry import Registry
-from shipworthy.rollout.keys import prediction_key
 from shipworthy.rollout import Rollout, Rollouts, Spec
+from shipworthy.rollout.keys import prediction_key
 
 GOOD, WORSE, EQUAL, FAILS, SLOW, WEAK = range(1, 7)
 """Versions of the registry: the same weights but for `WORSE`, which are disturbed, and `WEAK`, which saw less data."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from shipworthy.errors import RegistryError
 from shipworthy.predict.ids import read_id
 from shipworthy.registry import Registry
 from shipworthy.rollout import Labels, Loss, Observed, Rollouts, Spec
+from shipworthy.rollout import labels as labels_room
+from shipworthy.rollout.bulk import take_file
 from shipworthy.rollout.evidence import Evidence
 
 Made = Callable[..., Registry]
@@ -142,6 +146,132 @@ def test_a_label_of_an_old_prediction_is_late(registry: Registry) -> None:
     clock = Clock()
     clock.now += timedelta(seconds=at) - timedelta(seconds=clock.now.timestamp()) + timedelta(days=31)
     assert [taken.outcome for taken in labels.take(MODEL, [(sealed, "a")], clock.now)] == ["late"]
+
+
+class Written:
+    """When each transaction that writes began and ended."""
+
+    def __init__(self, registry: Registry, monkeypatch: pytest.MonkeyPatch, takes_s: float = 0.0) -> None:
+        self.spans: list[tuple[float, float]] = []
+        self.fails_at: int | None = None
+        transact = registry.database.transact
+
+        def timed(work: Any, **options: Any) -> Any:
+            if len(self.spans) == self.fails_at:
+                raise RegistryError("the registry", "cannot be reached", "start it")
+            began = time.monotonic()
+            time.sleep(takes_s)
+            try:
+                return transact(work, **options)
+            finally:
+                self.spans.append((began, time.monotonic()))
+
+        monkeypatch.setattr(registry.database, "transact", timed)
+
+
+def test_what_nobody_has_signed_is_not_written_for(
+    registry: Registry, labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can send it, as fast as they can; whoever else writes is not to wait for it."""
+    written = Written(registry, monkeypatch)
+    forged, foreign = ("A" * 88, "a"), (of_class(1, model="letters"), "a")
+    for _ in range(20):
+        assert outcomes(labels, forged, foreign) == ["forged", "unknown-model"]
+    assert len(written.spans) == 1, "its number, once in a second"
+    assert labels.counts(MODEL) == {"forged": 20, "unknown-model": 20}
+    assert Labels(registry, KEY).counts(MODEL) == {"forged": 1, "unknown-model": 1}
+    assert outcomes(labels, (of_class(1), "a"), forged) == ["accepted", "forged"]
+    assert len(written.spans) == 2, "with the next that is written"
+    assert Labels(registry, KEY).counts(MODEL) == {"accepted": 1, "forged": 21, "unknown-model": 20}
+    outcomes(labels, forged)
+    labels.settle()
+    labels.settle()
+    assert len(written.spans) == 3
+    assert Labels(registry, KEY).counts(MODEL)["forged"] == labels.counts(MODEL)["forged"] == 22
+
+
+def test_what_is_refused_while_the_registry_is_away_counts_when_it_is_sent_again(
+    registry: Registry, labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written(registry, monkeypatch)
+    written.fails_at = 0
+    for _ in range(3):
+        with pytest.raises(RegistryError):
+            outcomes(labels, ("A" * 88, "a"))
+    written.fails_at = None
+    assert outcomes(labels, ("A" * 88, "a")) == ["forged"]
+    assert Labels(registry, KEY).counts(MODEL) == {"forged": 1}
+
+
+def test_many_labels_come_in_small_transactions_with_rests(
+    registry: Registry, labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels_room, "AT_ONCE", 4)
+    written = Written(registry, monkeypatch, takes_s=0.05)
+    items: list[tuple[str, object]] = [(of_class(place % 3), place % 3) for place in range(9)]
+    items[5:5] = [("A" * 88, "a"), items[2]]
+    assert outcomes(labels, *items) == ["accepted"] * 5 + ["forged", "duplicate"] + ["accepted"] * 4
+    assert outcomes(labels, items[0]) == ["duplicate"]
+    assert len(written.spans) == 4
+    for (began, ended), (again, _) in pairwise(written.spans):
+        assert again - ended >= 0.9 * (ended - began), "as long as it took, also before the next call"
+    assert labels.counts(MODEL) == {"accepted": 9, "duplicate": 2, "forged": 1}
+
+
+def test_what_was_taken_before_the_registry_was_lost_is_a_duplicate_when_it_is_sent_again(
+    registry: Registry, labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels_room, "AT_ONCE", 4)
+    written = Written(registry, monkeypatch)
+    written.fails_at = 1
+    items = [(of_class(1), "a") for _ in range(6)]
+    with pytest.raises(RegistryError):
+        outcomes(labels, *items)
+    written.fails_at = None
+    assert outcomes(labels, *items) == ["duplicate"] * 4 + ["accepted"] * 2
+    assert labels.counts(MODEL) == {"accepted": 6, "duplicate": 4}
+
+
+def test_no_more_is_kept_in_memory_of_a_rollout_that_another_process_ended(registry: Registry, labels: Labels) -> None:
+    elsewhere = Rollouts(registry)
+    for _ in range(3):
+        rollout = elsewhere.start(MODEL, "digits:2", Spec("ab"))
+        assert outcomes(labels, (of_class(0, key_digest=7, rollout=rollout.id, share=0.5), "a")) == ["accepted"]
+        assert [*labels._filters._filters] == [rollout.id]
+        elsewhere.stop(MODEL)
+    assert outcomes(labels, (of_class(0), "a")) == ["accepted"]
+    assert labels._filters._filters == {} == labels._filters._read
+
+
+def test_rows_of_a_file_that_nobody_can_use_do_not_end_it(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from decimal import Decimal
+
+    import pyarrow.parquet
+
+    with make_registry(tmp_path / "tags", model="tags", task="multilabel", labels=("cat", "dog")) as registry:
+        ids = [signed({"predicted_classes": [0], "probabilities": [0.9, 0.1]}, model="tags") for _ in range(5)]
+        rows = [f'{ids[0]},"{"[" * 50_000}"', f'{ids[1]},"[{"9" * 5000}]"', f"{ids[2]},cat", "forged,cat"]
+        csv = tmp_path / "labels.csv"
+        csv.write_text("prediction_id,label\n" + "\n".join(rows) + "\n")
+        received = take_file(registry, KEY, csv)
+        assert received.outcomes == {"unusable": 2, "accepted": 1, "forged": 1}
+        assert Labels(registry, KEY).counts("tags") == {"unusable": 2, "accepted": 1}, "and all of them are counted"
+        for column in (pyarrow.array([[1.0], [2.0]]), pyarrow.array([Decimal("1e30")] * 2)):
+            file = tmp_path / "losses.parquet"
+            pyarrow.parquet.write_table(pyarrow.table({"prediction_id": ids[3:], "loss": column}), file)
+            assert take_file(registry, KEY, file).outcomes == {"unusable": 2}
+
+
+def test_labels_are_forgotten_some_at_a_time(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    labels = Labels(registry, KEY, clock=clock)
+    outcomes(labels, *((of_class(0), "a") for _ in range(7)))
+    clock.go(40 * 86_400)
+    monkeypatch.setattr(labels_room, "FORGOTTEN_AT_ONCE", 3)
+    written = Written(registry, monkeypatch)
+    assert labels.prune() == 7
+    assert len(written.spans) == 4
 
 
 def test_labels_are_forgotten_when_none_can_count_twice(registry: Registry) -> None:
@@ -275,10 +405,10 @@ def test_numbers_are_compared_on_their_scale(tmp_path: Path) -> None:
         same(rollouts.get(rollout.id).evidence, plain)
 
 
-def test_an_answer_without_a_scale_is_remembered_and_not_judged(tmp_path: Path) -> None:
+def test_an_answer_whose_id_says_nothing_of_it_is_remembered_and_not_judged(tmp_path: Path) -> None:
     with make_registry(tmp_path / "prices", model="prices", task="regression", labels=None) as registry:
-        rollout = Rollouts(registry).start("prices", "prices:2", Spec("ab"))
-        sealed = signed({"value": 3.0}, model="prices", rollout=rollout.id, share=0.5)
+        rollout = Rollouts(registry).start("prices", "prices:2", Spec("ab", error_scale=1.0))
+        sealed = signed({"value": [3.0, 4.0]}, model="prices", rollout=rollout.id, share=0.5)
         assert [taken.outcome for taken in Labels(registry, KEY).take("prices", [(sealed, 4.0)])] == ["accepted"]
         tally = Rollouts(registry).get(rollout.id).tally
         assert (tally.labels, tally.unjudged) == (0, 1)

@@ -11,7 +11,7 @@ import pytest
 from live_cases import lane, rollout, same, scores
 
 from shipworthy.contract import Array, Arrays
-from shipworthy.rollout import load, shadow
+from shipworthy.rollout import shadow
 from shipworthy.rollout.load import WINDOW_S, Load
 from shipworthy.rollout.shadow import Shadow
 
@@ -23,9 +23,9 @@ class Clocks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = self.spent = 0.0
-        monkeypatch.setattr(load.time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(load.time, "clock_gettime", lambda clock: self.spent)
-        monkeypatch.setattr(load.time, "pthread_getcpuclockid", lambda ident: 5, raising=False)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(time, "clock_gettime", lambda clock: self.spent)
+        monkeypatch.setattr(time, "pthread_getcpuclockid", lambda ident: 5, raising=False)
 
     def go(self, seconds: float, busy: float) -> None:
         self.now += seconds
@@ -76,18 +76,19 @@ def test_a_thread_has_the_processor_when_it_computes_and_not_when_it_waits() -> 
     assert seen._read() - before < 0.1
     compute.set()
     until(lambda: seen._read() - before > 0.3)
+    seen.worked()
     ends.set()
     thread.join(10)
     assert not thread.is_alive()
     # Of a thread that has ended there is no clock any more.
-    spent = seen._read()
+    spent = seen._last_spent
     time.sleep(2 * WINDOW_S)
     seen.rested()
-    assert (seen.busy, seen._read()) == (False, spent)
+    assert (seen.busy, seen._last_spent) == (False, spent)
 
 
 def test_where_threads_have_no_clock_nobody_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(load.time, "pthread_getcpuclockid", raising=False)
+    monkeypatch.delattr(time, "pthread_getcpuclockid", raising=False)
     seen = Load()
     end = time.perf_counter() + 1.5 * WINDOW_S
     while time.perf_counter() < end:
@@ -114,7 +115,7 @@ def test_a_busy_process_is_left_nine_tenths_of_the_budget(full: str | None, monk
     made = Shadow(champion, challenger, rollout("shadow", shadow_budget=0.5).spec)
     monkeypatch.setattr(made._load, "rested", lambda: None)
     made._load.busy = full == "loop"
-    monkeypatch.setattr(made._closed, "wait", lambda seconds: rests.append(seconds) or made._closed.is_set())
+    note_rests(made, rests, monkeypatch)
     for _ in range(5):
         made.offer([{"x": scores(0)}], [{"predicted_class": 0}], [b"A" * 88], 0)
     until(lambda: len(rests) == 5)
@@ -131,7 +132,7 @@ def test_a_whole_core_for_a_budget_still_leaves_time_to_look(monkeypatch: pytest
     rests: list[float] = []
     monkeypatch.setattr(shadow, "TIMED", 0.0)
     made = Shadow(lane(), lane(version=2), rollout("shadow", shadow_budget=1.0).spec)
-    monkeypatch.setattr(made._closed, "wait", lambda seconds: rests.append(seconds) or made._closed.is_set())
+    note_rests(made, rests, monkeypatch)
     monkeypatch.setattr(made._load, "rested", lambda: None)
     made._load._judged = -100.0
     made.offer([{"x": scores(0)}], [{"predicted_class": 0}], [b"A" * 88], 0)
@@ -139,6 +140,16 @@ def test_a_whole_core_for_a_budget_still_leaves_time_to_look(monkeypatch: pytest
     made.close()
     made._thread.join(10)
     assert rests == [WINDOW_S]
+
+
+def note_rests(made: Shadow, rests: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not rest, and says how long it would have."""
+
+    def wait(seconds: float) -> bool:
+        rests.append(seconds)
+        return made._closed.is_set()
+
+    monkeypatch.setattr(made._closed, "wait", wait)
 
 
 def until(holds: Callable[[], object], within_s: float = 10.0) -> None:

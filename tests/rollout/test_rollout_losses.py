@@ -54,12 +54,45 @@ def test_a_label_has_one_form(question: Question, label: object, truth: Truth | 
         (PRICE, float("inf"), "is no finite number"),
         (PRICE, 10**309, "is no finite number"),
         (PRICE, True, "is no finite number"),
+        (TAGS, ["cat", [[]] * 3], "is no class"),
+        (TAGS, ";".join(["0"] * 65), "is no list"),
         (Question("tensors"), 1, "means nothing"),
     ],
 )
 def test_what_is_no_label_is_refused(question: Question, label: object, told: str) -> None:
     with pytest.raises(FeedbackError, match=told):
         question.truth(label)
+
+
+def test_labels_beyond_all_use_are_refused() -> None:
+    huge = 10**5000
+    for question, label, told in (
+        (PRICE, huge, "this int is no finite number"),
+        (PRICE, "9" * 5000, "is no finite number"),
+        (CLASSES, huge, "this int is no class"),
+        (CLASSES, "9" * 5000, "'9999.*… is no class"),
+        (TAGS, [huge], "this int is no class"),
+        (TAGS, f"[{'9' * 5000}]", "is no class"),
+        (TAGS, "[" * 100_000, "is no class"),
+        (Question("multilabel"), ";".join(map(str, range(100_000))), "is no list of at most 64"),
+    ):
+        with pytest.raises(FeedbackError, match=told):
+            question.truth(label)
+    with pytest.raises(FeedbackError, match="loss: is this int"):
+        Loss(huge)
+
+
+def test_a_label_nested_to_any_depth_is_refused() -> None:
+    """Wherever the interpreter's patience ends: when it is read, or when it is shown."""
+    for depth in range(800, 1100, 3):
+        with pytest.raises(FeedbackError, match="is no class"):
+            TAGS.truth("[" * depth + "]" * depth)
+    nested: list[object] = []
+    for _ in range(5000):
+        nested = [nested]
+    for question, told in ((TAGS, "this list is no class"), (CLASSES, "this list is no class"), (PRICE, "no finite")):
+        with pytest.raises(FeedbackError, match=told):
+            question.truth(nested)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), True, None])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rollout_world import MODEL, Clock, assigned, completed, copies, make_registry
+from shipworthy.errors import RolloutError
 from shipworthy.registry import Registry
 from shipworthy.rollout import Observed, Rollout, Rollouts, Spec
 
@@ -31,6 +32,35 @@ def clock() -> Clock:
 
 def kinds(registry: Registry, since: int) -> list[tuple[str, str | None, int | None]]:
     return [(event.kind, event.alias, event.version) for event in registry.events_after(since)]
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "spec", "told"),
+    [
+        ("embedding", None, Spec("shadow"), "model of the task embedding.*--mode canary, and send a loss"),
+        ("tensors", None, Spec("shadow"), "model of the task tensors.*--mode canary, and send a loss"),
+        ("multilabel", 65, Spec("shadow"), "at most 64 classes, and this model has 65.*--mode canary"),
+        ("regression", None, Spec("shadow"), "rollout.error_scale: is needed.*--error-scale"),
+        ("regression", None, Spec("canary"), "rollout.error_scale: is needed.*--error-scale"),
+        ("regression", None, Spec("ab"), "rollout.error_scale: is needed.*--error-scale"),
+        ("embedding", None, Spec("canary"), None),
+        ("multilabel", 65, Spec("ab"), None),
+        ("multilabel", 64, Spec("shadow"), None),
+        ("regression", None, Spec("ab", error_scale=1.0), None),
+    ],
+)
+def test_what_can_never_be_judged_does_not_begin(
+    tmp_path: Path, task: str, classes: int | None, spec: Spec, told: str | None
+) -> None:
+    names = None if classes is None else [str(number) for number in range(classes)]
+    with make_registry(tmp_path / "registry", task=task, labels=names) as registry:
+        rollouts = Rollouts(registry)
+        if told is None:
+            assert rollouts.start(MODEL, "digits:2", spec).running
+        else:
+            with pytest.raises(RolloutError, match=told):
+                rollouts.start(MODEL, "digits:2", spec)
+            assert rollouts.list(MODEL) == [] and registry.aliases(MODEL) == {"champion": 1}
 
 
 def test_a_promotion_moves_the_champion(registry: Registry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -90,6 +91,47 @@ def test_counts_are_those_of_one_process(registry: Registry, processes: ProcessP
         np.testing.assert_allclose(ours.log_wealth, theirs.log_wealth, atol=1e-9)
     assert sum(after.tally.assigned) == len(every)
     assert after.tally.keys["assigned"] == len(np.unique(every[every != 0]))
+
+
+@pytest.mark.parametrize("kind", ["forged", "genuine"])
+def test_a_flood_of_labels_leaves_others_their_turn(
+    registry: Registry, processes: ProcessPoolExecutor, kind: str
+) -> None:
+    """A merge and a promotion write too, and a lock is not handed on in order."""
+    rollouts = Rollouts(registry)
+    rollout = rollouts.start(MODEL, "digits:2", Spec("ab"))
+    span_s = 2.5
+    flooding = processes.submit(flood, registry.url, kind, span_s)
+    merges: list[float] = []
+    promotions: list[float] = []
+    until = time.monotonic() + span_s
+    while time.monotonic() < until:
+        began = time.monotonic()
+        rollouts.merge(rollout.id, Observed())
+        merges.append(time.monotonic() - began)
+        began = time.monotonic()
+        registry.promote("digits:3", alias=f"alias-{len(promotions)}")
+        promotions.append(time.monotonic() - began)
+        time.sleep(0.02)
+    assert flooding.result(60) >= 1
+    # Behind a flood that takes the lock again at once they wait for as long as it lasts, and half a minute at most.
+    assert max(merges) < 1.5 and sorted(merges)[len(merges) // 2] < 0.5, merges
+    assert max(promotions) < 2, promotions
+    assert len(merges) > 5
+
+
+def flood(url: str, kind: str, span_s: float) -> int:
+    """How often ten thousand labels were taken."""
+    with Registry(url) as registry:
+        labels = Labels(registry, KEY)
+        ids = ["A" * 88] * 10_000
+        if kind == "genuine":
+            ids = [signed({"predicted_class": 1}) for _ in range(10_000)]
+        until, number = time.monotonic() + span_s, 0
+        while time.monotonic() < until:
+            labels.take(MODEL, [(sealed, "a") for sealed in ids])
+            number += 1
+        return number
 
 
 def test_pairs_and_labels_meet_whoever_is_first(registry: Registry, processes: ProcessPoolExecutor) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, get_args
 
 import httpx
@@ -17,10 +17,13 @@ from server_cases import assert_problem
 
 from shipworthy.errors import RegistryError
 from shipworthy.server import Settings, create_app
+from shipworthy.server import feedback as feedback_room
+from shipworthy.server import told as told_room
 from shipworthy.server.access import Access
 from shipworthy.server.app import assemble
-from shipworthy.server.feedback import WAITING
+from shipworthy.server.feedback import LONGEST, WAITING, WAITING_BYTES
 from shipworthy.server.routing import Outcome
+from shipworthy.server.told import FAULTS, QUICK, Item
 
 pytestmark = pytest.mark.anyio
 
@@ -199,6 +202,160 @@ async def test_a_slow_registry_keeps_neither_threads_nor_ever_more_labels(
     assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
     assert [told[0][0] for _, told in extras.feedback.told] == [str(place) for place in range(WAITING)]
     assert (await http.post(PATH, json=label())).status_code == 200
+
+
+class Room:
+    """A server with its bounds for labels, asked below the web server: a body comes as a test sends it."""
+
+    def __init__(self, extras: Extras, **settings: Any) -> None:
+        self.catalog = catalog_of(extras, version("1"), **settings)
+        self.app: Any = assemble(self.catalog, Access(None, loopback=False))
+
+    async def ask(
+        self, receive: Callable[[], Awaitable[Any]], *, length: int | None = None, chunked: bool = False
+    ) -> tuple[int, dict[bytes, bytes], Any]:
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        headers += [(b"transfer-encoding", b"chunked")] if chunked else []
+        headers += [] if length is None else [(b"content-length", b"%d" % length)]
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": PATH,
+            "raw_path": PATH.encode(),
+            "query_string": b"",
+        }
+        scope |= {"headers": headers, "client": ("127.0.0.1", 1), "server": ("localhost", 80), "scheme": "http"}
+        scope |= {"http_version": "1.1", "root_path": "", "asgi": {"version": "3.0"}}
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        content = b"".join(message.get("body", b"") for message in sent)
+        return sent[0]["status"], dict(sent[0]["headers"]), json.loads(content)
+
+    async def refused(self, *, length: int | None = None, chunked: bool = False) -> tuple[int, str, bytes | None]:
+        """Of a request whose body is not even looked at: status, reason, and when to come again."""
+
+        async def receive() -> Any:
+            raise AssertionError("its body was asked for")
+
+        status, headers, problem = await self.ask(receive, length=length, chunked=chunked)
+        return status, problem["detail"], headers.get(b"retry-after")
+
+
+class Held:
+    """A request whose body comes when a test says so."""
+
+    def __init__(self, room: Room, body: bytes, **announced: Any) -> None:
+        self.go, self._body = asyncio.Event(), body
+        self.leaves = False
+        self.task = asyncio.create_task(room.ask(self._receive, **announced))
+
+    async def _receive(self) -> Any:
+        await self.go.wait()
+        return {"type": "http.disconnect"} if self.leaves else {"type": "http.request", "body": self._body}
+
+
+async def test_a_place_is_taken_before_the_body_is_read(extras: Extras) -> None:
+    room, body = Room(extras), json.dumps(label()).encode()
+    held = [Held(room, body, length=len(body)) for _ in range(WAITING)]
+    await asyncio.sleep(0.05)
+    status, reason, after = await room.refused(length=len(body))
+    assert (status, reason, after) == (503, "as many labels wait for the registry as may", b"1")
+    held[0].leaves = True
+    held[0].go.set()
+    await asyncio.wait([held[0].task], timeout=5)
+    for one in held[1:]:
+        one.go.set()
+    assert {(await one.task)[0] for one in held[1:]} == {200}
+    free = Held(room, body, length=len(body))
+    free.go.set()
+    assert (await free.task)[0] == 200, "who left holds no place either"
+    await room.catalog.close()
+
+
+async def test_the_bytes_of_labels_that_wait_are_bounded(extras: Extras) -> None:
+    room, body = Room(extras), json.dumps(label()).encode()
+    most = WAITING_BYTES // LONGEST
+    # A body that comes in chunks may be the longest one; whoever says nothing of a body has none.
+    held = [Held(room, body, chunked=True) for _ in range(most - 1)] + [Held(room, body, length=LONGEST)]
+    await asyncio.sleep(0.05)
+    for announced in ({"length": len(body)}, {"chunked": True}):
+        status, reason, after = await room.refused(**announced)
+        assert (status, after) == (503, b"1") and "as many bytes as they may" in reason
+    held[0].go.set()
+    assert (await held[0].task)[0] == 200
+    held.append(Held(room, body, chunked=True))
+    for one in held[1:]:
+        one.go.set()
+    assert {(await one.task)[0] for one in held[1:]} == {200}, "what was announced gives way to what came"
+    await room.catalog.close()
+
+
+@pytest.mark.parametrize(("allowed", "longest"), [(32 * 2**20, LONGEST), (4000, 4000)])
+async def test_labels_have_a_limit_of_their_own(extras: Extras, allowed: int, longest: int) -> None:
+    room = Room(extras, max_body_bytes=allowed)
+    status, reason, _ = await room.refused(length=longest + 1)
+    assert (status, reason) == (413, f"a body may have {longest} bytes")
+    held = Held(room, json.dumps(label()).encode().ljust(longest + 1), chunked=True)
+    held.go.set()
+    assert (await held.task)[0] == 413
+    whole = Held(room, json.dumps(label()).encode().ljust(longest), length=longest)
+    whole.go.set()
+    assert (await whole.task)[0] == 200
+    await room.catalog.close()
+
+
+async def test_large_bodies_are_read_beside_the_event_loop(extras: Extras, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    for name in ("read_told", "_written"):
+        work = getattr(feedback_room, name)
+
+        def noted(*given: Any, work: Any = work) -> Any:
+            threads.append(threading.current_thread().name.rpartition("_")[0])
+            return work(*given)
+
+        monkeypatch.setattr(feedback_room, name, noted)
+    room = Room(extras)
+    for number in (1, 10_000):
+        threads.clear()
+        sent = json.dumps({"feedback": [label("A" * 88)] * number}).encode()
+        held = Held(room, sent, length=len(sent))
+        held.go.set()
+        status, _, said = await held.task
+        assert (status, said["counts"], len(said["outcomes"])) == (200, {"accepted": number}, number)
+        assert threads == ["shipworthy-decode" if len(sent) > QUICK else ""] * 2
+    await room.catalog.close()
+
+
+@pytest.mark.parametrize("one", [b"[],", b"1,", b'{"a":[]},'])
+async def test_what_is_too_much_is_refused_before_anything_is_made_of_it(
+    one: bytes, extras: Extras, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Item, "model_validate", lambda one: 1 // 0)
+    if one != b"1,":
+        monkeypatch.setattr(told_room, "read_json", lambda body: 1 // 0)
+    room = Room(extras)
+    held = Held(room, b'{"feedback":[' + one * 200_000 + b"1]}", chunked=True)
+    held.go.set()
+    status, _, problem = await held.task
+    assert status == 413 and "a request may have 10000 labels" in problem["detail"]
+    await room.catalog.close()
+
+
+async def test_of_many_faults_some_are_named(extras: Extras) -> None:
+    room = Room(extras)
+    sent = json.dumps({"feedback": [{"x" * 1000: 1}, {str(place): 1 for place in range(50)}] * 500}).encode()
+    held = Held(room, sent, length=len(sent))
+    held.go.set()
+    status, _, problem = await held.task
+    assert (status, len(problem["errors"])) == (422, FAULTS)
+    assert problem["detail"] == f"1000 faults, the first {FAULTS} in errors"
+    assert len(json.dumps(problem)) < 30_000
+    assert {one["field"] for one in problem["errors"]} == {"prediction_id", "0"}
+    await room.catalog.close()
 
 
 async def test_the_document_describes_it(extras: Extras, http: httpx.AsyncClient) -> None:

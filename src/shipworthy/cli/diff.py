@@ -27,14 +27,15 @@ def command(
     from .registry_diff import comparison_data, print_comparison
 
     with opened(registry) as opened_registry:
-        comparison = compare(_side(opened_registry, a), _side(opened_registry, b))
+        comparison = compare(side_of(opened_registry, a), side_of(opened_registry, b))
     if as_json:
         typer.echo(json.dumps(comparison_data(comparison), indent=2))
     else:
         print_comparison(comparison)
 
 
-def _side(registry: Registry, name: str) -> Side:
+def side_of(registry: Registry, name: str) -> Side:
+    """A version with what was measured of it."""
     from .comparison import Side
 
     version = registry.version(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def collect_version(registry: Registry, name: str) -> VersionDetails:
     ancestors = registry.ancestors(version, limit=_MOST + 1)
     descendants = registry.children(version, limit=_MOST + 1)
     events = registry.events_of(version, limit=_MOST + 1)
-    parts = {"ancestors": ancestors, "descendants": descendants, "events": events}
+    parts: dict[str, Sequence[object]] = {"ancestors": ancestors, "descendants": descendants, "events": events}
     present = version.deleted is None
     return VersionDetails(
         version,

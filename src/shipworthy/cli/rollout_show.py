@@ -153,7 +153,7 @@ def _pairs(rollout: Rollout, evidence: Evidence) -> Table:
 
 
 def _arms(rollout: Rollout, evidence: Evidence) -> Table:
-    heads = ("requests", "answered", "failed", "slow", "labels", "mean loss")
+    heads = ("requests", "ended", "failed", "slow", "labels", "mean loss")
     made = _bare("", *heads, right=heads)
     for arm, name in enumerate((f"champion {rollout.champion}", f"challenger {rollout.challenger}")):
         counts = [getattr(rollout.tally, field)[arm] for field in ("assigned", "completed", "failed", "slow")]

@@ -37,7 +37,7 @@ CONNECT_S = 5.0
 """How long a server may take to take a connection up."""
 SILENT_S = 60.0
 """After how long a server that says nothing, not even that a time is over, is given up."""
-PATIENCE_S = 5.0
+PATIENCE_S = 8.0
 """How long one that was there a moment ago is waited for: a restart takes a few seconds."""
 ATTEMPTS = 6
 _FIRST_PAUSE_S = 0.02

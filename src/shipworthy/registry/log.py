@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, func, select
 from ..errors import RegistryError
 from .records import Event, Live
 from .tables import events
+from .words import one_line
 
 MOVED = "alias-moved"
 REGISTERED = "registered"
@@ -46,7 +47,7 @@ def append(
         version=version,
         alias=alias,
         previous=previous,
-        why=why,
+        why=one_line(why),  # a program's reason, such as the text of an error, may have several
         who=who,
         details=dict(details or {}),
     )
@@ -140,7 +141,7 @@ def _ahead(connection: Connection, clock: str, now: datetime, number: int) -> Re
     return RegistryError(
         clock,
         f"says {now:%Y-%m-%d %H:%M:%S} UTC, and {said}: one of both is wrong",
-        "set the clock right; where the event's time is the wrong one, see 'A wrong clock' in the registry's guide",
+        "set the clock right; where the event's time is the wrong one, see 'A wrong clock' in docs/registry.md",
     )
 
 

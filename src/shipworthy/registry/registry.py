@@ -82,10 +82,10 @@ class Registry:
         """Audit a package, store its files, and give it the next number of its model, whole or not at all.
 
         A `Package` that is open has been audited, and stays open. Versions are only ever added: a package that is
-        registered twice has two. Where the answer to one call is lost with the connection, the call itself finds out whether it was committed, and adds no second version. Where the
-        calling process dies, a new call adds one, unless both were given the same `push_id`: a push of that name is
-        carried out once, and its version is returned from then on. A process that dies half way leaves files that `gc`
-        frees, and no version.
+        registered twice has two. Where the answer to one call is lost with the connection, the call itself finds out
+        whether it was committed, and adds no second version. Where the calling process dies, a new call adds one,
+        unless both were given the same `push_id`: a push of that name is carried out once, and its version is returned
+        from then on. A process that dies half way leaves files that `gc` frees, and no version.
 
         `aliases` are moved to it in the same transaction. `git_commit` is by default HEAD of the working folder's
         repository; an empty one says that there is none. Raises PackageError where the package is not whole,
@@ -273,7 +273,6 @@ class Registry:
     ) -> Event:
         """Record what happened to a model elsewhere, such as `load-failed`. Raises RegistryError for an unknown model,
         and for the kinds that the registry itself writes."""
-        # What programs note, such as the text of an error, may have several lines.
         said, told = check_text("why", one_line(why)), check_details(details)
         log.check_kind(kind)
 

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from io import FileIO
 from itertools import count
@@ -34,20 +34,15 @@ def state_folder() -> Path:
 class Trying:
     """The file of one process. Used on the event loop."""
 
-    def __init__(self, folder: Path, registry: str, names: Sequence[str]) -> None:
-        """For a server of these names of the registry. Where no file can be had in the folder, nothing is noted."""
+    def __init__(self, registry: str, names: Sequence[str]) -> None:
+        """For a server of these names of the registry. Where no file can be had, that is logged, and nothing noted."""
         # Homes may be shared by machines. The url may have a password.
         what = json.dumps([socket.gethostname(), registry, sorted(names)])
-        stem = blake2b(what.encode(), digest_size=12, person=b"trying").hexdigest()
-        self._file: FileIO | None = None
+        self._stem = blake2b(what.encode(), digest_size=12, person=b"trying").hexdigest()
         self._written: list[int] | None = None
         """None while the file is still that of the process before."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = next(_held(folder / f"{stem}-{number}.json" for number in count()))
-        except OSError as error:
-            _LOG.warning("a challenger that ends this process will not be known: %s cannot be written: %s",
-                         folder, error.strerror or error)  # fmt: skip
+        self._closed = False
+        self._file = self._held(new=False)
 
     def left(self) -> list[int]:
         """The rollouts that the process before this one took part in when it died."""
@@ -64,32 +59,55 @@ class Trying:
     def note(self, rollouts: Iterable[int]) -> None:
         """These are tried from now on. Tens of microseconds, where something has changed."""
         now = sorted(rollouts)
-        if self._file is None or now == self._written:
+        if now == self._written or self._closed:
             return
-        try:
-            # In one call, so that no death leaves half of it.
-            os.pwrite(self._file.fileno(), json.dumps(now).encode() + b"\n", 0)
-        except OSError as error:
-            _LOG.warning("a challenger that ends this process will not be known: %s", error)
         self._written = now
+        if self._file is None and now:
+            self._file = self._held(new=True)
+        if self._file is not None:
+            try:
+                # In one call, so that no death leaves half of it.
+                os.pwrite(self._file.fileno(), json.dumps(now).encode() + b"\n", 0)
+            except OSError as error:
+                _log(error)
 
     def close(self) -> None:
         """Let the next process have it."""
+        self._closed = True
         if self._file is not None:
             self._file.close()
             self._file = None
 
-
-def _held(files: Iterable[Path]) -> Iterator[FileIO]:
-    """Those that nobody else holds, each with its lock."""
-    for path in files:
-        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    def _held(self, *, new: bool) -> FileIO | None:
+        """The first file that nobody else holds, with its lock; a `new` one is made where there is none."""
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            continue
-        except OSError:
-            file.close()
-            raise
-        yield file
+            folder = state_folder()
+            if new:
+                folder.mkdir(parents=True, exist_ok=True)
+            for number in count():
+                file = _locked(folder / f"{self._stem}-{number}.json", new=new)
+                if file is not None:
+                    return file
+        except FileNotFoundError:
+            return None
+        except (OSError, RuntimeError) as error:
+            _log(error)
+        return None
+
+
+def _locked(path: Path, *, new: bool) -> FileIO | None:
+    """The file; None where somebody else holds it. OSError where it cannot be had, as where it is not there."""
+    file = FileIO(os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if new else 0), 0o600), "r+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _log(error: Exception) -> None:
+    _LOG.warning("a challenger that ends this process will not be known: %s", error)

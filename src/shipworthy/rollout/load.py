@@ -22,9 +22,9 @@ class Load:
         clock = getattr(time, "pthread_getcpuclockid", None)
         self._clock: int | None = None if clock is None else clock(threading.get_ident())
         self.busy = False
-        self._elapsed = self._spent = 0.0
-        self._last = self._judged = time.perf_counter()
-        self._last_spent = self._read()
+        self._elapsed = self._spent = self._last_spent = 0.0
+        self._judged = time.perf_counter()
+        self.worked()
 
     @property
     def old(self) -> bool:
@@ -49,7 +49,7 @@ class Load:
     def _read(self) -> float:
         """Seconds of the processor that the thread has had."""
         if self._clock is None:
-            return 0.0
+            return self._last_spent
         try:
             return time.clock_gettime(self._clock)
         except OSError:

@@ -30,7 +30,8 @@ class Receiver:
         self._guard = threading.Lock()
 
     def take(self, model: str, told: Sequence[Told]) -> list[Taken]:
-        """What becomes of each label. Raises RegistryError where they cannot be kept; then none of them is."""
+        """What becomes of each label. Raises RegistryError where they cannot be kept; then all may be sent again, and
+        what was kept of many is a duplicate."""
         # Before anything is kept: it may fail too.
         self._prune()
         taken: list[Taken | None] = []

@@ -71,7 +71,7 @@ class Rollouts:
         return self._database.transact(lambda connection: self._fail(connection, number, why))
 
     def note_death(self, number: int, why: str) -> Rollout:
-        """A worker died while it tried the challenger: the history gets an event; after `MOST` of them it has lost."""
+        """A process died while it tried the challenger: the history gets an event; after `MOST` of them it has lost."""
         return self._database.transact(lambda connection: self._note_death(connection, number, why))
 
     def get(self, number: int) -> Rollout:
@@ -212,7 +212,7 @@ class Rollouts:
         log.append(connection, rollout.model, kind, version=tried, who=self._who, why=why, details=details)
         if tally.deaths < MOST:
             return rollout
-        reason = f"{tally.deaths} worker processes died while they tried the challenger; the last one: {why}"
+        reason = f"{tally.deaths} processes died while they tried the challenger; the last one: {why}"
         return self._end(connection, rollout, "rollback", reason)
 
     def _end(self, connection: Connection, rollout: Rollout, state: Ended, reason: str) -> Rollout:

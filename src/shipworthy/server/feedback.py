@@ -4,48 +4,42 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeVar
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 
-from ..errors import InputError, Problem, RegistryError
+from ..errors import RegistryError
 from .asking import Asking
-from .bodies import read_body, read_json
+from .bodies import JSON, ClientGone, read_body
 from .catalog import Catalog
+from .head import Head
 from .problems import (
     CONFLICT,
     INVALID_INPUT,
-    MALFORMED,
     MEDIA_TYPE,
     NOT_FOUND,
     OVERLOADED,
     RETRY_AFTER,
-    TOO_LARGE,
     UNREACHABLE,
     ProblemError,
 )
-from .routing import Feedback, Outcome, Taken
+from .routing import Feedback, Outcome, Taken, Told
+from .told import MANY, QUICK, read_told
 
-MANY = "feedback"
+T = TypeVar("T")
+LONGEST = 2 * 2**20
+"""Bytes of a body with labels: ten thousand of them have half of it. A server may be set to take less."""
 WAITING = 64
-"""So many requests with labels may wait for the registry."""
+"""So many requests with labels may be under way."""
+WAITING_BYTES = 8 * LONGEST
+"""So many bytes may their bodies have together."""
 _LOG = logging.getLogger("shipworthy.server")
-_Whole: TypeAlias = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-_Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 _LABEL_SHOWN = {"description": "What was true: the class by name or index, the number, or the classes."}
-
-
-class Item(BaseModel):
-    """The truth of one prediction: a label, or how wrong it was."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    prediction_id: str
-    label: _Whole | _Finite | str | list[_Whole | str] | None = None
-    loss: _Finite | None = None
-    """From 0 (right) to 1, for tasks whose answers no label judges."""
 
 
 class Received(BaseModel):
@@ -106,25 +100,59 @@ _STATUS: dict[Outcome, Literal[409, 422]] = {
 def feedback_routes(catalog: Catalog) -> APIRouter:
     router = APIRouter(tags=["models"])
     keeping = _Keeping()
+    longest = min(LONGEST, catalog.settings.max_body_bytes)
 
-    @router.post("/models/{model}/feedback", responses=_REFUSALS, openapi_extra=_BODY)
-    async def feedback(model: str, request: Request) -> Received | ManyReceived:
+    @router.post(
+        "/models/{model}/feedback",
+        responses=_REFUSALS,
+        openapi_extra=_BODY,
+        response_model=Received | ManyReceived,
+    )
+    async def feedback(model: str, request: Request) -> Response:
         """Say what was true. Labels that come twice count once; of contradictory ones the first counts."""
-        catalog.lane(model)
+        lane = catalog.lane(model)
         keeper = catalog.feedback
         if keeper is None:
             raise ProblemError(NOT_FOUND, "this server keeps no labels; serve the model from a registry")
-        body = await read_body(request.receive, catalog.settings.max_body_bytes)
-        items, many = _items(body, catalog.settings.max_instances)
-        taken = await keeping.take(keeper, model, items)
-        for outcome, count in Counter(one.outcome for one in taken).items():
-            catalog.metrics.labelled(model, outcome, count)
-        if many:
-            received = [Received(outcome=one.outcome, reason=one.reason) for one in taken]
-            return ManyReceived(counts=Counter(one.outcome for one in taken), outcomes=received)
-        return _only(taken[0])
+        with keeping.admit(Head(request.scope).size(longest)) as place:
+            try:
+                body = await read_body(request.receive, longest)
+            except ClientGone as gone:
+                raise ClientDisconnect from gone
+            place.weigh(len(body))
+            beside = lane.beside if len(body) > QUICK else _at_once
+            told, many = await beside(lambda: read_told(body, catalog.settings.max_instances))
+            # It is not needed any more, and may wait for long.
+            body = b""
+            taken = await keeping.take(keeper, model, told)
+            outcomes = Counter(one.outcome for one in taken)
+            for outcome, count in outcomes.items():
+                catalog.metrics.labelled(model, outcome, count)
+            content = await beside(lambda: _written(taken, outcomes if many else None))
+        return Response(content, media_type=JSON)
 
     return router
+
+
+class _Place:
+    """A request's place among those that are under way, with the bytes of its body."""
+
+    def __init__(self, room: _Keeping, size: int) -> None:
+        self._room, self._size = room, size
+
+    def weigh(self, size: int) -> None:
+        """The body is there, and has so many bytes. Until then, one that comes in chunks counts as the longest one."""
+        self._room.bytes += size - self._size
+        self._size = size
+
+    def __enter__(self) -> _Place:
+        self._room.requests += 1
+        self._room.bytes += self._size
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._room.requests -= 1
+        self._room.bytes -= self._size
 
 
 class _Keeping:
@@ -133,57 +161,45 @@ class _Keeping:
 
     def __init__(self) -> None:
         self._asking = Asking("shipworthy-labels")
-        self._waiting = 0
+        self.requests = self.bytes = 0
 
-    async def take(self, keeper: Feedback, model: str, items: Sequence[Item]) -> Sequence[Taken]:
-        """ProblemError where too many wait, and where none of these is kept."""
-        if self._waiting >= WAITING:
+    def admit(self, size: int) -> _Place:
+        """A place for a request whose body has `size` bytes, before it is read. ProblemError where there is none."""
+        if self.requests >= WAITING:
             raise ProblemError(OVERLOADED, "as many labels wait for the registry as may", headers=RETRY_AFTER)
-        told = [(item.prediction_id, item.label, item.loss) for item in items]
-        self._waiting += 1
+        if self.bytes + size > WAITING_BYTES:
+            reason = "the labels that wait for the registry hold as many bytes as they may"
+            raise ProblemError(OVERLOADED, reason, headers=RETRY_AFTER)
+        return _Place(self, size)
+
+    async def take(self, keeper: Feedback, model: str, told: Sequence[Told]) -> Sequence[Taken]:
+        """ProblemError where they cannot be kept."""
         try:
             return await self._asking.ask(lambda: keeper.take(model, told))
         except RegistryError as error:
             _LOG.error("labels of model %r were not kept: %s", model, error)
-            reason = "the registry is out of reach, and none of these labels was kept; send them again"
+            reason = "the registry is out of reach; send these labels again, and what was kept of them counts once"
             raise ProblemError(UNREACHABLE, reason, headers=RETRY_AFTER) from error
-        finally:
-            self._waiting -= 1
 
 
-def _only(taken: Taken) -> Received:
+async def _at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _written(taken: Sequence[Taken], counts: Mapping[Outcome, int] | None) -> bytes:
+    """The answer; `counts` where many were sent."""
+    if counts is None:
+        return to_json(_only(taken[0]))
+    return to_json({"counts": counts, "outcomes": [_received(one) for one in taken]})
+
+
+def _received(taken: Taken) -> dict[str, str]:
+    return {"outcome": taken.outcome, "reason": taken.reason}
+
+
+def _only(taken: Taken) -> dict[str, str]:
     """Of a single one, what is refused is a problem."""
     status = _STATUS.get(taken.outcome)
     if status is not None:
         raise ProblemError(CONFLICT if status == 409 else INVALID_INPUT, taken.reason)
-    return Received(outcome=taken.outcome, reason=taken.reason)
-
-
-def _items(body: bytes, most: int) -> tuple[list[Item], bool]:
-    try:
-        value = read_json(body)
-    except ValueError as error:
-        raise ProblemError(MALFORMED, f"the body is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError([Problem(0, "body", f'expected an object: prediction_id and label, or {{"{MANY}": [...]}}')])
-    many = MANY in value
-    given = value[MANY] if many else [value]
-    if many and (len(value) > 1 or not isinstance(given, list) or not given):
-        raise InputError([Problem(0, MANY, "expected a list with at least one object, and nothing beside it")])
-    if len(given) > most:
-        raise ProblemError(TOO_LARGE, f"a request may have {most} labels, got {len(given)}")
-    items: list[Item] = []
-    problems: list[Problem] = []
-    for index, one in enumerate(given):
-        try:
-            item = Item.model_validate(one)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            problems.append(Problem(index, str(first["loc"][0]) if first["loc"] else "body", first["msg"]))
-            continue
-        if (item.label is None) == (item.loss is None):
-            problems.append(Problem(index, "label", "expected a label or a loss, one of them"))
-        items.append(item)
-    if problems:
-        raise InputError(problems)
-    return items, many
+    return _received(taken)
