@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -244,11 +245,7 @@ def test_no_more_is_kept_in_memory_of_a_rollout_that_another_process_ended(regis
 
 
 def test_rows_of_a_file_that_nobody_can_use_do_not_end_it(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from decimal import Decimal
-
-    import pyarrow.parquet
-
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     with make_registry(tmp_path / "tags", model="tags", task="multilabel", labels=("cat", "dog")) as registry:
         ids = [signed({"predicted_classes": [0], "probabilities": [0.9, 0.1]}, model="tags") for _ in range(5)]
         rows = [f'{ids[0]},"{"[" * 50_000}"', f'{ids[1]},"[{"9" * 5000}]"', f"{ids[2]},cat", "forged,cat"]
@@ -259,7 +256,7 @@ def test_rows_of_a_file_that_nobody_can_use_do_not_end_it(tmp_path: Path) -> Non
         assert Labels(registry, KEY).counts("tags") == {"unusable": 2, "accepted": 1}, "and all of them are counted"
         for column in (pyarrow.array([[1.0], [2.0]]), pyarrow.array([Decimal("1e30")] * 2)):
             file = tmp_path / "losses.parquet"
-            pyarrow.parquet.write_table(pyarrow.table({"prediction_id": ids[3:], "loss": column}), file)
+            parquet.write_table(pyarrow.table({"prediction_id": ids[3:], "loss": column}), file)
             assert take_file(registry, KEY, file).outcomes == {"unusable": 2}
 
 
