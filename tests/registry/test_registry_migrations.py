@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import OperationalError
 
 from shipworthy.errors import RegistryError
 from shipworthy.registry import Registry, rollout_tables, tables
@@ -132,6 +133,26 @@ def test_any_table_of_the_same_name_is_anothers(tmp_path: Path, table: str) -> N
     assert f"is no registry, and has tables of the same name: {table}; give an empty database" in ran.stderr
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [(table,)]
+
+
+def test_a_registry_that_is_made_while_one_looks(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the question that finds no table and the one why."""
+    from shipworthy.registry import migrating
+
+    real, calls = migrating._revision, []
+
+    def late(connection: object) -> object:
+        calls.append(connection)
+        if len(calls) == 1:
+            missing = sqlite3.OperationalError("no such table: registry_revision")
+            missing.sqlite_errorcode = sqlite3.SQLITE_ERROR
+            raise OperationalError("SELECT", {}, missing)
+        return real(connection)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(migrating, "_revision", late)
+    with Registry(folder) as registry:
+        assert registry.newest_event() == 0
+    assert len(calls) == 2
 
 
 def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

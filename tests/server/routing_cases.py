@@ -56,9 +56,10 @@ class Part:
         self._trial.named.append(list(instances))
         return lambda rows: [f"{self.lane.version}-{place}".encode() for place in range(len(rows))]
 
-    def done(self, status: int, total_s: float) -> None:
+    def done(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
         assert 0 <= total_s < 60
         self._trial.done.append((self.lane.version, status))
+        self._trial.unanswered += unanswered
 
 
 @dataclass
@@ -69,14 +70,19 @@ class Trial:
     assigned: list[str] = field(default_factory=list)
     named: list[list[object]] = field(default_factory=list)
     done: list[tuple[str, int]] = field(default_factory=list)
+    with_ids: list[bool] = field(default_factory=list)
+    """Of each request that was assigned, whether its answers will have ids."""
+    unanswered: int = 0
+    """Requests to whose valid input the model had no answer."""
 
-    def assign(self, headers: Mapping[bytes, bytes]) -> Part:
+    def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Part:
+        self.with_ids.append(named)
         wanted = headers.get(ARM, [*self.lanes][-1].encode()).decode()
         self.assigned.append(wanted)
         return Part(self.lanes[wanted], self)
 
     def forget(self) -> None:
-        for seen in (self.assigned, self.named, self.done):
+        for seen in (self.assigned, self.named, self.done, self.with_ids):
             seen.clear()
 
 

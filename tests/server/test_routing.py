@@ -20,6 +20,7 @@ from shipworthy.contract import Array, Arrays
 from shipworthy.scheduling import Refusal
 from shipworthy.server.connections.exchange import Exchange
 from shipworthy.server.dispatch import Dispatcher
+from shipworthy.server.reporting import LEFT
 
 ROW = {"row": [1.5, 2.0]}
 TENSORS = {"inputs": [{"name": "row", "shape": [1, 2], "datatype": "FP32", "data": [1.5, 2.0]}]}
@@ -169,7 +170,7 @@ def test_a_deadline_that_passes_is_told_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["answered", "failing"])
-def test_of_who_has_left_only_a_failure_is_told(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_left_is_told_of_as_such(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody was answered; but a version that fails does so whether or not somebody is there to see it."""
     leaves, exchanges = False, list[Exchange]()
     init = Exchange.__init__
@@ -200,10 +201,10 @@ def test_of_who_has_left_only_a_failure_is_told(fails: bool, monkeypatch: pytest
             wait_until(lambda: not server.catalog.models["prices"].versions["2"].queue.requests)
             assert server.trial.assigned == ["2"]
             time.sleep(0.05)
-            assert server.trial.done == ([("2", 500)] if fails else [])
+            assert server.trial.done == [("2", 500 if fails else LEFT)]
 
 
-def test_a_client_that_leaves_while_its_batch_runs_is_told_of_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_leaves_while_its_batch_runs_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     go, began = threading.Event(), threading.Event()
 
     def run(feeds: Arrays) -> dict[str, Array]:
@@ -223,7 +224,31 @@ def test_a_client_that_leaves_while_its_batch_runs_is_told_of_to_nobody(monkeypa
         time.sleep(0.05)
         go.set()
         wait_until(lambda: not server.catalog.models["prices"].versions["1"].queue.requests)
-        assert (server.trial.assigned, server.trial.done) == (["1"], [])
+        assert (server.trial.assigned, server.trial.done) == (["1"], [("1", LEFT)])
+
+
+def test_an_answer_that_is_not_finite_is_told_apart_from_an_input_that_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(feeds: Arrays) -> dict[str, Array]:
+        return {name: array * np.float32("nan") for name, array in total(feeds).items()}
+
+    with routed(monkeypatch, *pair(run=run)) as server:
+        for path in ("/predict", "/predict?round=2"):
+            server.trial.forget()
+            server.trial.unanswered = 0
+            assert server.post(path, {"row": [1.0, 2.0]}, "2").status_code == 422
+            assert (told(server), server.trial.unanswered) == ([("2", 422)], 1)
+            assert server.post(path, {"row": "no numbers"}, "2").status_code == 422
+            assert (told(server), server.trial.unanswered) == ([("2", 422)], 1)
+
+
+def test_only_answers_of_predict_have_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    with routed(monkeypatch, *pair()) as server:
+        for path in WAYS:
+            server.trial.forget()
+            assert server.post(path, TENSORS if "v2" in path else ROW, "2").status_code == 200
+            assert server.trial.with_ids == ["v2" not in path]
 
 
 def test_access_is_judged_before_anything_is_assigned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,4 +402,4 @@ def test_calls_of_grpc_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.1)
         go.set()
         wait_until(lambda: not served.catalog.models["prices"].versions["2"].queue.requests)
-        assert (trial.assigned, trial.done) == (["2"], [])
+        assert (trial.assigned, trial.done) == (["2"], [("2", LEFT)])

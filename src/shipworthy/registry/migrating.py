@@ -94,9 +94,9 @@ def _quick_look(database: Database) -> str | None:
     try:
         return database.ask(_revision)
     except DBAPIError:  # a RegistryError, where the table is not what is missing
-        if database.ask(lambda connection: inspect(connection).has_table(VERSION_TABLE)):
-            raise
-        return None
+        if not database.ask(lambda connection: inspect(connection).has_table(VERSION_TABLE)):
+            return None
+        return database.ask(_revision)  # another process may have made it since
 
 
 def _revision(connection: Connection) -> str | None:

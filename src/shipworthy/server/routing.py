@@ -100,7 +100,8 @@ class Feedback(Protocol):
     """Takes labels. Called from threads."""
 
     def take(self, model: str, told: Sequence[Told]) -> Sequence[Taken]:
-        """What becomes of each. Raises ShipworthyError where they cannot be kept; then none of them is."""
+        """What becomes of each. Raises ShipworthyError where they cannot be kept; of many some may be by then, and are
+        duplicates when they are sent again."""
 
 
 class Parts(Protocol):
