@@ -12,6 +12,8 @@ from pathlib import Path
 
 STATES: dict[str, tuple[str, dict[str, object]] | None] = {
     "registry": None,
+    # A share of next to nothing: what the router itself costs, with hardly a second engine.
+    "router": ("canary", {"ramp": (0.0001,), "stage_requests": 10**9}),
     "canary": ("canary", {"ramp": "1", "stage_requests": 10**9}),
     "A/B": ("ab", {"share": "50%"}),
     "shadow": ("shadow", {}),

@@ -78,6 +78,7 @@ class Arm:
         return lambda rows: signer.ids(rows, digest)
 
     def done(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
+        # By the second in which it came, exactly: one second of one version more would look like lost answers.
         self.cohorts.end(time.monotonic() - total_s)
         if status == 200:
             self.times.append(total_s)
