@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import RegistryError
-from .registry_option import AsJson, RegistryUrl, Why, opened
+from .registry_option import AsJson, RegistryUrl, Replaces, Why, opened
 
 NAME = "promote"
 
@@ -16,9 +16,7 @@ NAME = "promote"
 def command(
     name: Annotated[str, typer.Argument(help="digits:NUMBER, or digits@ALIAS for the version that it names.")],
     alias: Annotated[str, typer.Option(help="The alias that will name it.")] = "champion",
-    replaces: Annotated[
-        int | None, typer.Option(help="Refuse unless the alias names this version now (0: none).", min=0)
-    ] = None,
+    replaces: Replaces = None,
     why: Why = "",
     registry: RegistryUrl = None,
     as_json: AsJson = False,

@@ -27,6 +27,9 @@ PackageName: TypeAlias = Annotated[
     ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
+Replaces: TypeAlias = Annotated[
+    int | None, typer.Option(help="Refuse unless the alias names this version now (0: none).", min=0)
+]
 Why: TypeAlias = Annotated[str, typer.Option(help="The reason, kept in the history.")]
 
 

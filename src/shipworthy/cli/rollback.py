@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .registry_option import AsJson, RegistryUrl, Why, a_model, opened
+from .registry_option import AsJson, RegistryUrl, Replaces, Why, a_model, opened
 
 NAME = "rollback"
 
@@ -15,9 +15,7 @@ NAME = "rollback"
 def command(
     model: Annotated[str, typer.Argument(help="The model.")],
     alias: Annotated[str, typer.Option(help="The alias to set back.")] = "champion",
-    replaces: Annotated[
-        int | None, typer.Option(help="Refuse unless the alias names this version now (0: none).", min=0)
-    ] = None,
+    replaces: Replaces = None,
     why: Why = "",
     registry: RegistryUrl = None,
     as_json: AsJson = False,
