@@ -53,6 +53,7 @@ def listed(client, run_id: str, path: str | None = None) -> list[str]:
     return [info.path for info in client.list_artifacts(run_id, path)]
 
 
+@pytest.mark.full
 def test_a_version_goes_to_mlflow_and_comes_back(server, client, here, there, tmp_path) -> None:
     with urllib.request.urlopen(f"{server}/version") as answer:
         assert answer.read().decode() == mlflow.__version__

@@ -93,7 +93,7 @@ def test_counts_are_those_of_one_process(registry: Registry, processes: ProcessP
     assert after.tally.keys["assigned"] == len(np.unique(every[every != 0]))
 
 
-@pytest.mark.parametrize("kind", ["forged", "genuine"])
+@pytest.mark.parametrize("kind", [pytest.param("forged", marks=pytest.mark.full), "genuine"])
 def test_a_flood_of_labels_leaves_others_their_turn(
     registry: Registry, processes: ProcessPoolExecutor, kind: str
 ) -> None:

@@ -175,6 +175,7 @@ def test_a_second_build_measures_nothing_and_chooses_the_same(
     assert [row.verdict for row in again.record.results] == [row.verdict for row in report.record.results]
 
 
+@pytest.mark.full
 def test_int8_that_is_no_faster_is_rejected_and_says_so(digits: Path, quick: Effort, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(64, 1, 8, 8)).astype(np.float32)
     mapping = {

@@ -203,6 +203,8 @@ def fault_of(error: ShipworthyError) -> Fault:
 def error_of(fault: Fault) -> ShipworthyError:
     """The error that a fault was, as far as its words and its class go."""
     # Some are made of more than the three words.
-    simple = {"InputError": "ShipworthyError", "MissingExtra": "EngineError"}.get(fault.kind, fault.kind)
+    simple = {"InputError": "ShipworthyError", "UnansweredError": "ShipworthyError", "MissingExtra": "EngineError"}.get(
+        fault.kind, fault.kind
+    )
     kind: Callable[[str, str, str], ShipworthyError] = getattr(errors, simple, ShipworthyError)
     return kind(fault.culprit, fault.reason, fault.remedy)
