@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,10 @@ def shown_on_a_terminal(width: int, *words: str) -> str:
     child = subprocess.Popen([*SHIPWORTHY, *words], stdout=follower, stderr=subprocess.PIPE, env=environment)
     os.close(follower)
     shown = b""
-    try:
+    # Linux says with an error that the other side has closed.
+    with suppress(OSError):
         while part := os.read(leader, 65536):
             shown += part
-    except OSError:
-        pass  # Linux says so when the other side has closed.
     os.close(leader)
     assert child.wait(timeout=60) == 0, child.stderr and child.stderr.read()
     assert child.stderr is not None
