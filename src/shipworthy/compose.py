@@ -4,6 +4,7 @@ Run as a module, it is a worker process of such a server."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -39,39 +40,46 @@ class Registered:
     def __init__(self, plan: Plan) -> None:
         """Raises RegistryError where the registry cannot be reached, or has not what the plan names."""
         from .registry import Registry
+        from .rollout import prediction_key
         from .rollout.deaths import Trying
+        from .rollout.instance import this_instance
 
         with ExitStack() as opened:
             registry = opened.enter_context(Registry(plan.registry, create=False))
-            self._trying = opened.enter_context(closing(Trying(registry.url, plan.names)))
-            self._compose(registry, plan.names)
+            key, instance = prediction_key(registry), this_instance(worker=plan.share is not None)
+            self._trying = opened.enter_context(closing(Trying(registry.url, key, plan.names, instance)))
+            self._compose(registry, key, plan.names)
             # From now on it is the follower that closes the registry.
             opened.pop_all()
 
-    def _compose(self, registry: Registry, names: Sequence[str]) -> None:
-        from .rollout import Rollouts, prediction_key
+    def _compose(self, registry: Registry, key: bytes, names: Sequence[str]) -> None:
+        from .rollout import Rollouts
+        from .rollout.deaths import report
         from .rollout.followed import Followed
         from .rollout.following import Follower
         from .rollout.live import Router
         from .rollout.receiving import Receiver
 
-        key, rollouts = prediction_key(registry), Rollouts(registry)
-        self.router: Router = Router(key, self._trying.note)
-        self.upstream: Followed = Followed(registry, rollouts, self.router, names)
+        rollouts = Rollouts(registry)
+        self.router: Router = Router(key, self._trying.routes)
+        self.upstream: Followed = Followed(registry, rollouts, self.router, self._trying, names)
         self._follower: Follower = Follower(registry, rollouts, self.router, self.upstream.fetch)
         self.feedback: Receiver = Receiver(registry, key)
-        left = self._trying.left()
-        while left:
-            rollouts.note_death(left.pop(0), f"the one before process {os.getpid()} on {socket.gethostname()}")
-            # Also where this process ends before it tries anything: each death counts once.
-            self._trying.note(left)
+        report(self._trying.left(), rollouts, f"the one before process {os.getpid()} on {socket.gethostname()}")
 
     def begin(self, catalog: Catalog) -> None:
+        self.upstream.begin()
         self._follower.begin(catalog)
 
-    async def end(self) -> None:
-        await self._follower.end()
+    def drain(self) -> None:
         self._trying.close()
+
+    async def end(self) -> None:
+        try:
+            await asyncio.to_thread(self.feedback.close)
+            await self._follower.end()
+        finally:
+            self._trying.close()
 
 
 def parts_of(plan: Plan) -> Parts | None:

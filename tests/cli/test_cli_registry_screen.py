@@ -86,7 +86,7 @@ def test_messages_are_shown_as_signs_too(registry: Path) -> None:
     assert told.returncode == 2
     assert "\x1b" not in told.stderr and told.stderr.count("\n") == 2
     wrong = subprocess.run(
-        [*SHIPWORTHY, "list", "--registry", "sqlite:///:memory:?\x1b]0;"], check=False, capture_output=True, text=True
+        [*SHIPWORTHY, "list", "--registry", "sqlite:///file:\x1b]0;"], check=False, capture_output=True, text=True
     )
     assert wrong.returncode == 2 and "\x1b" not in wrong.stderr and "␛" in wrong.stderr
 

@@ -18,6 +18,7 @@ from shipworthy.cli import app, rollout_options, rollout_show
 from shipworthy.errors import FeedbackError, MissingExtra, RegistryError, RolloutError
 from shipworthy.registry import Registry
 from shipworthy.rollout import Observed, Rollouts, Spec, prediction_key
+from shipworthy.rollout.observed import Copies
 
 Run = Callable[..., Result]
 
@@ -125,7 +126,11 @@ def test_a_shadow_is_shown_by_its_pairs(registry: Registry) -> None:
     rollout = rollouts.start(MODEL, "digits:2", Spec("shadow", auto=True))
     rollouts.merge(rollout.id, Observed(copies=copies([(bytes(12), 0, 1)], agreeing=199)))
     text = drawn(registry)
-    assert "200 copies were answered" in text
+    assert "200 copies were answered" in text and "dropped" not in text
+    for _ in range(2):
+        rollouts.merge(rollout.id, Observed(copies=Copies(lost=1700)))
+    text = drawn(registry)
+    assert "200 copies were answered" in text and "3,400 were dropped, as there was no time for them" in text
     assert [line.split() for line in text.splitlines() if line.lstrip().startswith("200  ")] == [
         ["200", "199", "1", "0", "0", "1", "0"]
     ]

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,8 @@ from registry_cases import evidence, package
 
 from shipworthy.cli import main
 from shipworthy.contract import Limits
+from shipworthy.registry import Registry
+from shipworthy.registry.tables import events
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
 
@@ -187,9 +189,31 @@ def test_the_python_of_the_page_runs(shop: Path, capsys: pytest.CaptureFixture[s
     monkeypatch.setenv("HOME", str(shop))
     monkeypatch.delenv("SHIPWORTHY_REGISTRY")
     carry_out(("shipworthy", "push", "digits.ship", "--alias", "champion", "--why", "first"), capsys, monkeypatch)
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    _, code = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     exec(compile(code, "docs/registry.md", "exec"), {})
     assert capsys.readouterr().out == "digits:1 0.9815 first\n"
+
+
+def test_a_wrong_clock_is_mended_as_the_page_says(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = datetime.now(UTC).replace(second=0, microsecond=0)
+    carry_out(("shipworthy", "push", "digits.ship", "--alias", "champion"), capsys, monkeypatch)
+    carry_out(("shipworthy", "push", "digits.ship", "--alias", "champion"), capsys, monkeypatch)
+    with Registry() as registry, registry.database.write() as connection:
+        for numbers, time_then in ((events.c.number <= 2, at), (events.c.number > 2, at + timedelta(days=36_500))):
+            connection.execute(events.update().where(numbers).values(at=time_then))
+    assert carry_out(("shipworthy", "rollback", "digits"), capsys, monkeypatch)
+    said = json.loads(carry_out(("shipworthy", "history", "digits", "--json"), capsys, monkeypatch))
+    assert [("clock" in event["details"], event["number"]) for event in said][:2] == [(True, 5), (False, 4)]
+    code, _ = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    code, times = re.subn(r"2026, 11, 22, 14, 5", f"{at.year}, {at.month}, {at.day}, {at.hour}, {at.minute}", code)
+    assert times == 1
+    exec(compile(code, "docs/registry.md", "exec"), {})
+    said = json.loads(carry_out(("shipworthy", "history", "digits", "--json"), capsys, monkeypatch))
+    assert all(datetime.fromisoformat(event["at"]) <= datetime.now(UTC) for event in said)
+    assert ["was_at" in event["details"] for event in said] == [True, True, True, False, False]
+    assert carry_out(("shipworthy", "promote", "digits:2"), capsys, monkeypatch)
 
 
 def test_every_verb_of_the_registry_is_on_the_page() -> None:

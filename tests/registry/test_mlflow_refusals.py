@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -9,19 +10,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from mlflow_cases import STORED, make_registry, make_ship
+from typer.testing import CliRunner
 
+from shipworthy.cli.app import app
 from shipworthy.errors import InputError, RegistryError
 from shipworthy.package import read_package
 from shipworthy.predict.pyfunc import _load_pyfunc
-from shipworthy.registry.mlflow_models import connection, pull, push
+from shipworthy.registry.mlflow_models import connection, incoming, outgoing, pull, push
 from shipworthy.registry.mlflow_models.flavour import write_model
+from shipworthy.registry.mlflow_models.source import Source
 
 pytest.importorskip("mlflow")
 yaml = pytest.importorskip("yaml")
@@ -172,3 +177,53 @@ def test_the_loader_answers_arrays_and_refuses_what_does_not_fit(model) -> None:
             function.predict(dict(case.inputs), {"temperature": 1})
         with pytest.raises(InputError):
             function.predict({"features": case.inputs["features"][:, :2]})
+
+
+def test_an_alias_that_none_here_can_be_called_is_left_out(tmp_path, monkeypatch) -> None:
+    """MLflow takes nearly any; the others follow all the same."""
+    ship = make_ship(tmp_path)
+    found = Source("models:/digits/1", "mlflow-artifacts:/1", None, 1, ("2024-best", "_x", "canary", "champion"))
+    monkeypatch.setattr(incoming, "reach", lambda uri: nullcontext(SimpleNamespace(shown=uri)))
+    monkeypatch.setattr(incoming, "find", lambda server, uri: found)
+    monkeypatch.setattr(incoming, "_download", lambda server, source, folder: ship)
+    with make_registry(tmp_path / "registry") as registry:
+        pulled = pull(registry, "models:/digits/1", source="http://127.0.0.1:9", aliases=True)
+        assert pulled.skipped == ("2024-best", "_x")
+        assert [event.alias for event in pulled.moved] == ["canary", "champion"]
+        assert registry.aliases("digits") == {"canary": 1, "champion": 1}
+        again = pull(registry, "models:/digits/1", source="http://127.0.0.1:9")
+        assert (again.skipped, again.moved) == ((), ()), "none was asked for"
+    command = ["mlflow", "pull", "models:/digits/1", "--from", "http://127.0.0.1:9", "--aliases", "--json"]
+    result = CliRunner().invoke(app, [*command, "--registry", str(tmp_path / "registry")])
+    assert json.loads(result.stdout)["skipped"] == ["2024-best", "_x"], result.exception
+    assert result.stderr == "left out, because a registry cannot have such an alias: 2024-best and _x\n"
+
+
+def test_a_server_that_goes_away_during_a_push_hides_no_error(tmp_path, monkeypatch) -> None:
+    asked = []
+
+    class Client:
+        def __getattr__(self, name: str) -> object:
+            return lambda *a, **k: asked.append(name)
+
+        def search_model_versions(self, *_: object, **__: object) -> list[object]:
+            return []
+
+        def create_run(self, *_: object, **__: object) -> object:
+            return SimpleNamespace(info=SimpleNamespace(run_id="0" * 32))
+
+        def log_batch(self, *_: object, **__: object) -> None:
+            raise RegistryError("metrics", "are what went wrong first", "see why")
+
+        def set_terminated(self, run_id: str, status: str) -> None:
+            asked.append(status)
+            raise ConnectionError("no server answers any more")
+
+    server = SimpleNamespace(client=Client(), shown="http://127.0.0.1:9")
+    monkeypatch.setattr(outgoing, "reach", lambda uri: nullcontext(server))
+    monkeypatch.setattr(outgoing, "_experiment", lambda server, name: "1")
+    with make_registry(tmp_path / "registry") as registry:
+        registry.register(make_ship(tmp_path), aliases=["champion"])
+        with pytest.raises(RegistryError, match="are what went wrong first"):
+            push(registry, "digits", to="http://127.0.0.1:9")
+    assert asked == ["create_registered_model", "FAILED"]

@@ -77,8 +77,8 @@ def test_what_is_put_is_read_again(blobs: Blobs, tmp_path: Path, content: bytes)
     (stored,) = blobs.listing()
     assert (stored.sha256, stored.size) == (sha256, size)
     assert stored.modified is not None and abs(datetime.now(UTC) - stored.modified) < timedelta(minutes=1)
-    blobs.remove(stored.path)
-    blobs.remove(stored.path)
+    blobs.remove([stored.path])
+    blobs.remove([stored.path])
     assert not blobs.has(sha256, size) and list(blobs.listing()) == []
 
 
@@ -104,7 +104,7 @@ def test_what_was_changed_in_the_store_is_noticed(blobs: Blobs, tmp_path: Path) 
     blobs._files.pipe_file(blobs.path(sha256), b"as")
     assert blobs.put(sha256, size, file) is True, "another size is seen, and stored again"
     assert b"".join(blobs.chunks(sha256, size)) == b"as it was"
-    blobs.remove(blobs.path(sha256))
+    blobs.remove([blobs.path(sha256)])
     with pytest.raises(RegistryError, match="is missing; restore it from a backup"):
         list(blobs.chunks(sha256, size))
 
@@ -200,29 +200,6 @@ def test_many_claim_one_place(blobs: Blobs) -> None:
     assert list(blobs.listing()) == []
 
 
-def test_a_store_without_exclusive_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a folder without links and a bucket without conditions, the later claim shows who has it."""
-    folder = Blobs(str(tmp_path / "blobs"))
-    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
-    folder.claim("one")
-    assert folder.owner() == "one"
-    with pytest.raises(RegistryError, match="the packages of another registry"):
-        folder.claim("other")
-    bucket = Blobs(f"memory://{uuid4().hex}")
-    pipe = type(bucket._files).pipe_file
-
-    def unconditional(self: object, path: str, value: bytes, mode: str = "overwrite") -> None:
-        if mode != "overwrite":
-            raise NotImplementedError("A header you provided implies functionality that is not implemented.")
-        pipe(self, path, value)
-
-    monkeypatch.setattr(type(bucket._files), "pipe_file", unconditional)
-    bucket.claim("one")
-    assert bucket.owner() == "one" and not bucket.is_claimed, "another may have written at the same moment"
-    bucket.claim("one")
-    assert bucket.is_claimed
-
-
 def test_a_bucket_that_does_not_answer(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
 
@@ -241,9 +218,40 @@ def test_a_bucket_that_does_not_answer(bucket: str, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(module, "REMOVAL_S", 0.1)
     monkeypatch.setattr(blobs._files, "_rm_file", hang)
     with pytest.raises(RegistryError, match=r"was not removed within 0\.1 s"):
-        blobs.remove(blobs.path(sha256))
+        blobs.remove([blobs.path(sha256)])
     assert ended.wait(5), "what was asked for is not done later"
     assert blobs.has(sha256, size)
+
+
+def test_several_are_removed_at_once(blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is gone is no error; one that is refused is, and the others are removed."""
+    paths = []
+    for number in range(6):
+        sha256, size, file = written(tmp_path, bytes([number]))
+        blobs.put(sha256, size, file)
+        paths.append(blobs.path(sha256))
+    gone, refused = paths[1], paths[4]
+    blobs.remove([gone])
+    assert blobs.removed_at_once == (32 if blobs.url.startswith("s3:") else 1)
+    if blobs.removed_at_once > 1:
+        remove, under_way, most = blobs._files._rm_file, [], []
+
+        async def one(path: str) -> None:
+            if path == refused:
+                raise PermissionError("Access Denied")
+            under_way.append(path)
+            most.append(len(under_way))
+            await remove(path)
+            under_way.remove(path)
+
+        monkeypatch.setattr(blobs._files, "_rm_file", one)
+        with pytest.raises(RegistryError, match="Access Denied"):
+            blobs.remove(paths)
+        assert max(most) > 1, "they are removed at the same time"
+        assert [stored.path for stored in blobs.listing()] == [refused]
+        monkeypatch.undo()
+    blobs.remove(paths)
+    assert list(blobs.listing()) == []
 
 
 def test_a_registry_in_a_folder_that_is_moved(tmp_path: Path, package) -> None:
@@ -273,15 +281,6 @@ def test_many_threads_put_the_same(blobs: Blobs, tmp_path: Path) -> None:
     assert faults == []
     assert len(b"".join(blobs.chunks(sha256, size))) == size
     assert len(list(blobs.listing())) == 1
-
-
-def test_a_folder_has_no_half_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blobs = Blobs(str(tmp_path / "blobs"))
-    sha256, size, file = written(tmp_path, b"content")
-    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(RegistryError, match="No space left on device"):
-        blobs.put(sha256, size, file)
-    assert list(blobs.listing()) == [] and not blobs.has(sha256, size)
 
 
 def test_a_registry_elsewhere(bucket: str, tmp_path: Path, package) -> None:

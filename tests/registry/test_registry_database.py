@@ -12,9 +12,11 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
+from sqlalchemy.event import listen, remove
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from shipworthy.errors import MissingExtra, RegistryError
@@ -52,6 +54,9 @@ def test_where_a_registry_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("sqlite:///a.db?mode=ro", "has options"),
         ("postgresql://host", "names no database"),
         ("postgresql+psycopg2://host/db", "names the driver 'psycopg2'"),
+        ("postgresql://db.example/ships", "db.example/ships: names no user; give postgresql://user@host/database"),
+        ("postgresql:///ships", "ships: names no user; give"),
+        ("sqlite://folder/a.db", "names a host, and a file has none; give a folder, sqlite:///path"),
         ("://", "cannot be read"),
         ("postgresql://host:port/db", "cannot be read"),
     ],
@@ -59,6 +64,48 @@ def test_where_a_registry_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_where_no_registry_can_be(url: str, match: str) -> None:
     with pytest.raises(RegistryError, match=match):
         Registry(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "match"),
+    [
+        (
+            "postgresql://ann:pa@s3cret@host/db",
+            "^the registry: its url has an @ where none can be; within .* write %40",
+        ),
+        ("postgresql://ann:pa?x@s3cret@host/db", "^the registry: its url has an @ where none can be"),
+        ("postgresql://ann:pa/x@s3cret@host/db", "^the registry: its url has an @ where none can be"),
+        ("postgresql://an/n:s3cret@host/db", "^the registry: its url has an @ where none can be"),
+        ("postgresql:///ann:s3cret@host/db", "^the registry: its url has an @ where none can be"),
+        ("mysql://ann:pa@s3cret@host/db", "^the registry: its url has an @ where none can be"),
+        ("postgresql://ann@host/db?passwd=s3cret", "ann@host/db: has the option 'passwd', which is not known"),
+        ("postgresql://ann@host/db?Password=s3cret", "ann@host/db: has the option 'Password', which is not known"),
+        ("mysql://ann@host/db?passwd=s3cret", "ann@host/db: 'mysql' is no database"),
+        ("postgresql:/ann:s3cret@host/db", "^the registry: its url has no // after the colon; give a folder"),
+        (Path("postgresql://ann:s3cret@host/db"), "^the registry: its url has no // after the colon; give a folder"),
+        ("postgresql:ann:s3cret@host/db", "^the registry: its url has no // after the colon"),
+        ("PostgreSQL+pg8000:/ann:s3cret@host/db", "^the registry: its url has no // after the colon"),
+        ("sqlite://ann:s3cret@host/a.db", "^the registry: its url names a host"),
+    ],
+)
+def test_urls_that_would_show_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str | Path, match: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RegistryError, match=match) as told:
+        Registry(url)
+    assert "s3cret" not in str(told.value)
+    assert not list(tmp_path.iterdir()), "nor is a folder made of it"
+
+
+def test_an_at_sign_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    location = locate_registry("postgresql://ann%40corp:pa%40ss@host/my%40db?password=a@b")
+    assert (location.url.username, location.url.password, location.url.host) == ("ann@corp", "pa@ss", "host")
+    assert location.url.database == "my@db" and "pa" not in location.shown and "a@b" not in location.shown
+    assert locate_registry("postgresql://ann:pa/s3cret@host/db").url.password == "pa/s3cret"
+    assert locate_registry("sqlite:///a@b.db").file == tmp_path / "a@b.db"
+    assert locate_registry("of:ann/x").file == tmp_path / "of:ann" / "x" / "registry.db"
 
 
 def test_files_and_folders_that_do_not_do(tmp_path: Path) -> None:
@@ -249,6 +296,21 @@ def test_who_only_looks_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "empty.db").read_bytes() and not list((tmp_path / "folder").iterdir())
 
 
+def test_who_only_looks_asks_once(registry: Registry) -> None:
+    """Over a network each question is a moment in which a server is not there yet."""
+    asked: list[str] = []
+
+    def note(*given: Any) -> None:
+        asked.append(given[2])
+
+    listen(Engine, "before_cursor_execute", note)
+    try:
+        Registry(registry.url, create=False).close()
+    finally:
+        remove(Engine, "before_cursor_execute", note)
+    assert len([one for one in asked if "registry_revision" in one]) == 1
+
+
 def test_a_refused_database_keeps_its_mode(tmp_path: Path) -> None:
     file = tmp_path / "other.db"
     before = _another_programs(file, "versions")
@@ -278,7 +340,10 @@ def test_a_registry_that_was_copied_without_its_mode_gets_it_again(registry: Reg
         ("postgresql://host/db?connect_timeout=3", "has the option 'connect_timeout', which is not known"),
         ("postgresql://host/db?sslmode=require&sslmode=disable", "has the option 'sslmode' more than once"),
         ("postgresql://host/db?sslrootcert=a.pem", "nothing is checked with; add sslmode=verify-full"),
-        ("postgresql://host/db?sslmode=verify-ca&sslrootcert=/no/such.pem", "such.pem cannot be read: No such file"),
+        (
+            "postgresql://ada@host/db?sslmode=verify-ca&sslrootcert=/no/such.pem",
+            "such.pem cannot be read: No such file",
+        ),
     ],
 )
 @pytest.mark.parametrize("create", [True, False])

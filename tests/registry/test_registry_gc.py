@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Table, text
 
 from shipworthy.errors import RegistryError
-from shipworthy.registry import Registry, database
+from shipworthy.registry import Registry, database, freeing
 from shipworthy.registry.rollout_tables import rollouts
 from shipworthy.registry.tables import Instant
 
@@ -216,12 +217,12 @@ def test_a_slow_store_does_not_lose_the_lock(postgres, package, tmp_path: Path, 
         remove, began, pushed = slow.blobs.remove, threading.Event(), []
         meanwhile: list[int] = []
 
-        def late(path: str) -> None:
+        def late(paths: list[str]) -> None:
             if not began.is_set():
                 began.set()
                 time.sleep(2)
                 meanwhile.append(len(pushed))
-            remove(path)
+            remove(paths)
 
         monkeypatch.setattr(slow.blobs, "remove", late)
         collector = threading.Thread(target=lambda: slow.gc(older_than=NOW))
@@ -242,9 +243,9 @@ def test_nothing_is_removed_without_the_lock(postgres, package, tmp_path: Path, 
         collecting.delete("digits:1")
         remove, removed = collecting.blobs.remove, []
 
-        def ended(path: str) -> None:
-            remove(path)
-            removed.append(path)
+        def ended(paths: list[str]) -> None:
+            remove(paths)
+            removed.extend(paths)
             if len(removed) == 1:
                 assert postgres.execute(END.format(url.rpartition("/")[2])) == [[True]]
                 other.register(folder, git_commit="", aliases=["champion"])
@@ -253,6 +254,63 @@ def test_nothing_is_removed_without_the_lock(postgres, package, tmp_path: Path, 
         assert collecting.gc(older_than=NOW).blobs == (), "a new look finds that all is needed"
         assert len(removed) == 1
         assert other.pull("digits").is_file()
+
+
+def leave(registry: Registry, many: int) -> list[Path]:
+    """Blobs that no package has."""
+    files = []
+    for number in range(many):
+        name = sha256(str(number).encode()).hexdigest()
+        files.append(Path(registry.blobs.url) / name[:2] / name)
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+        files[-1].touch()
+    return files
+
+
+@pytest.mark.parametrize("kind", ["folder", "postgresql"])
+def test_others_write_meanwhile(kind: str, request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has no queue: without a pause, who waits sleeps while nobody has the lock."""
+    url = tmp_path / "registry" if kind == "folder" else request.getfixturevalue("postgres").new_database()
+    monkeypatch.setattr(freeing, "HOLD_S", 0.1, raising=False)
+    with Registry(url, artifacts=str(tmp_path / "blobs")) as registry, Registry(url) as other:
+        files = leave(registry, 60)
+        remove, began, ended, waits = registry.blobs.remove, threading.Event(), threading.Event(), []
+
+        def slow(paths: list[str]) -> None:
+            began.set()
+            time.sleep(0.012)
+            remove(paths)
+
+        def write() -> None:
+            began.wait(20)
+            while not ended.is_set():
+                asked = time.monotonic()
+                with other.database.write():
+                    waits.append(time.monotonic() - asked)
+                time.sleep(0.02)
+
+        monkeypatch.setattr(registry.blobs, "remove", slow)
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            freed = registry.gc(older_than=NOW)
+        finally:
+            began.set()
+            ended.set()
+            writer.join()
+        assert len(freed.blobs) == len(files) and stored(registry) == set()
+        assert len(waits) >= 4, f"it waited {waits} s"
+
+
+def test_nobody_waits_where_nothing_is_freed(registry: Registry, package, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.register(package())
+    transact, alone = registry.database.transact, []
+    monkeypatch.setattr(registry.database, "transact", lambda *a, **k: (alone.append(a), transact(*a, **k))[1])
+    assert registry.gc(older_than=NOW).blobs == ()
+    assert len(alone) == 1, "only the look for packages without a version"
+    leave(registry, 3)
+    assert len(registry.gc(older_than=NOW).blobs) == 3
+    assert len(alone) == 3
 
 
 def test_pushes_and_gc_at_the_same_time(registry: Registry, package) -> None:

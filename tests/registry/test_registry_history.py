@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy.event import listen, remove
 
 from shipworthy.errors import Conflict, RegistryError
-from shipworthy.registry import Event, Registry, log, moving
-from shipworthy.registry.tables import events
+from shipworthy.registry import Event, Registry, moving
 from shipworthy.registry.versions import aliases_of
 
 
@@ -59,52 +58,6 @@ def test_what_was_live(registry: Registry, package) -> None:
     assert registry.live("digits", alias="challenger") is None
     elsewhere = first.at.astimezone(timezone(timedelta(hours=9)))
     assert registry.live("digits", elsewhere) == live
-
-
-def test_a_clock_that_is_set_back(registry: Registry, package, monkeypatch: pytest.MonkeyPatch) -> None:
-    registry.register(package())
-    ahead = registry.promote("digits:1")
-    registry.register(package())
-
-    class Earlier(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.now(tz) - timedelta(minutes=4)
-
-    monkeypatch.setattr(log, "datetime", Earlier)
-    moved = registry.promote("digits:2")
-    assert moved.at >= ahead.at, "the log never goes back"
-    live = registry.live("digits", ahead.at)
-    assert live is not None and live.version in (1, 2)
-
-
-def test_a_clock_far_from_the_others_is_refused(registry: Registry, package, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The events of a host whose clock is years ahead would hide for years what was live since."""
-    folder = package()
-    registry.register(folder)
-    ahead = timedelta(days=3650)
-
-    class Ahead(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.now(tz) + ahead
-
-    with monkeypatch.context() as patched:
-        patched.setattr(log, "datetime", Ahead)
-        wrong = registry.note("digits", "checked")
-    for change in (lambda: registry.register(folder), lambda: registry.promote("digits:1")):
-        with pytest.raises(
-            RegistryError, match=r"the clock of this host: says .* UTC, and event 2 .checked of digits,"
-        ):
-            change()
-    assert registry.newest_event() == 2 and registry.aliases("digits") == {}, "what is refused leaves nothing"
-    with registry.database.write() as connection:  # as the guide says
-        connection.execute(
-            events.update().where(events.c.at > datetime.now(UTC)).values(at=wrong.at - ahead)
-        )  # fmt: skip
-    assert registry.promote("digits:1").number == 3
-    live = registry.live("digits", datetime.now(UTC))
-    assert live is not None and live.version == 1
 
 
 def test_going_back_is_undoing(registry: Registry, package) -> None:

@@ -227,7 +227,7 @@ def test_a_server_that_falls_silent(shared: Registry, postgres, package, monkeyp
         os.kill(backend, signal.SIGSTOP)
         began = time.monotonic()
         try:
-            with pytest.raises(RegistryError, match="does not answer in time; see what the server does; what you"):
+            with pytest.raises(RegistryError, match="does not answer in time; see what the server does, and"):
                 other.note("digits", "checked")
         finally:
             os.kill(backend, signal.SIGCONT)

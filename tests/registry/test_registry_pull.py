@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from shipworthy.cli.app import app
 from shipworthy.errors import RegistryError, TamperedPackage
 from shipworthy.package import read_package, write_ship
-from shipworthy.registry import Registry, reading
+from shipworthy.registry import Registry, cache, reading
 from shipworthy.registry.cache import cache_folder
 
 
@@ -136,6 +137,18 @@ def test_a_file_that_is_there_is_not_overwritten(filled: Registry, tmp_path: Pat
     assert "digits-1.ship: is there already" in run("digits:1", ".", *option)[1]
 
 
+def test_a_file_that_may_not_be_read(filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(filecmp, "cmp", refused)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    code, told = run("digits:1", notes, "--registry", filled.url)
+    assert code != 0 and f"{notes}: is there already, and cannot be read: Permission denied; give another" in told
+    assert notes.read_text() == "mine"
+
+
 def test_what_is_no_file_is_not_replaced(filled: Registry, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -182,3 +195,35 @@ def test_the_cache_is_the_users_own(filled: Registry, tmp_path: Path, monkeypatc
     with pytest.raises(RegistryError, match="cannot be written"):
         filled.pull("digits")
     assert os.environ["XDG_CACHE_HOME"]
+
+
+def test_a_user_without_a_home(filled: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number which no user has."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(RegistryError, match=r"the cache of packages: has no place: .* home .*; set XDG_CACHE_HOME"):
+        filled.pull("digits")
+    assert filled.pull("digits", tmp_path / "mine.ship").is_file(), "which needs no cache"
+
+
+def test_a_cache_that_may_not_be_used(filled: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/" + "x" * 300)
+    with pytest.raises(RegistryError, match=r"cannot be written: File name too long; .* set XDG_CACHE_HOME to another"):
+        filled.pull("digits")
+
+
+def test_a_cache_that_is_emptied_at_any_time(filled: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = filled.pull("digits")
+    check, emptied = cache.check, []
+
+    def late(found: Path, digest: str) -> None:
+        if not emptied:
+            emptied.append(found)
+            found.unlink()
+            raise FileNotFoundError(2, "No such file or directory")
+        check(found, digest)
+
+    monkeypatch.setattr(cache, "check", late)
+    assert filled.pull("digits") == file and file.is_file()
+    assert emptied == [file]

@@ -14,6 +14,7 @@ from shipworthy.errors import RegistryError
 from shipworthy.registry import Registry
 from shipworthy.registry import store as module
 from shipworthy.registry.blobs import Blobs
+from shipworthy.registry.location import locate_registry
 from shipworthy.registry.tables import settings
 
 
@@ -115,15 +116,40 @@ def test_a_first_push_that_fails_leaves_nothing(tmp_path: Path, package, wrong: 
 
 @pytest.mark.parametrize(
     "address",
-    ["s3://key:hunter2@bucket/x", "s3://hunter2@bucket", "memory://user:hunter2@host/x", "s3://key:hun/ter2@bucket/x"],
+    [
+        "s3://key:hunter2@bucket/x",
+        "s3://hunter2@bucket",
+        "memory://user:hunter2@host/x",
+        "s3://key:hun/ter2@bucket/x",
+        "abfs://ships:hunter2@fleet.dfs.core.windows.net/x",
+        "abfs://Hunter2==@fleet.dfs.core.windows.net/x",
+        "abfss://hunter2@fleet.dfs.core.windows.net.evil.example/x",
+        "abfs://hunter2@ships@fleet.dfs.core.windows.net",
+        "s3://hunter2@fleet.dfs.core.windows.net/x",
+        "abfs://ships@fleet.dfs.core.windows.net/x?sv=1&sig=hunter2",
+        "az://ships/x?sig=hunter2",
+    ],
 )
 def test_a_secret_is_not_remembered(tmp_path: Path, address: str) -> None:
-    with pytest.raises(RegistryError, match="has an @ in its address") as refused:
+    with pytest.raises(RegistryError, match=r"has (an @|a \?) in its address") as refused:
         Registry(tmp_path / "registry", artifacts=address)
     assert "ter2" not in str(refused.value)
     assert all(b"ter2" not in file.read_bytes() for file in (tmp_path / "registry").iterdir())
     with Registry(tmp_path / "registry") as registry:
         assert kept(registry)["artifacts"] == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "abfs://ships@fleet.dfs.core.windows.net/packages",
+        "ABFSS://ships-2@fleet2.blob.core.windows.net",
+        "az://$web@fleet.dfs.core.chinacloudapi.cn/team@home",
+    ],
+)
+def test_a_container_on_azure_is_no_secret(address: str) -> None:
+    location = locate_registry(None)
+    assert module._normal(address, location) == address
 
 
 def test_an_at_sign_within_a_name_is_none(tmp_path: Path) -> None:

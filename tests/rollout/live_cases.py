@@ -140,3 +140,11 @@ def scores(best: int) -> list[float]:
 
 def logits(*rows: Any) -> Array:
     return np.array(rows, np.float32)
+
+
+def end(part: Any, status: int, seconds: float) -> None:
+    """A request has ended, as the server tells the experiment."""
+    if status == 200:
+        part.answered(seconds)
+    else:
+        part.unserved(status, seconds)

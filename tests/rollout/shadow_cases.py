@@ -42,28 +42,33 @@ class Trial:
         arrays = np.array([one["x"] for one in instances], np.float32)
         answers = model.rows(model.run({"x": arrays}))
         self.ids = list(part.naming(instances)(answers))
-        part.done(200, 0.001)
+        part.answered(0.001)
         return isinstance(part, Copied)
 
-    def fail(self, status: int, *, unanswered: bool = False) -> None:
-        """A request that the champion does not answer."""
-        self.shadowed.assign({}).done(status, 0.001, unanswered=unanswered)
+    def fail(self, status: int, *instances: Any, unanswered: bool = False) -> None:
+        """A request that the champion does not answer; with the instances, where it got as far as that."""
+        part = self.shadowed.assign({})
+        if instances:
+            part.naming(instances)
+        part.unserved(status, 0.001, unanswered=unanswered)
 
-    def seen(self, *, copies: int = 0, failed: int = 0, slow: int = 0) -> Copies:
+    def seen(self, *, copies: int = 0, failed: int = 0, slow: int = 0, lost: int = 0) -> Copies:
         """All that was told, when it is so much."""
         until = time.monotonic() + 10
         while True:
             self.told.append(self.shadowed.take()().copies)
             whole = joined(self.told)
-            if len(whole) >= copies and len(whole.failed) >= failed and len(whole.slow) >= slow:
+            found = len(whole), len(whole.failed), len(whole.slow), whole.lost
+            if all(one >= least for one, least in zip(found, (copies, failed, slow, lost), strict=True)):
                 return whole
-            assert time.monotonic() < until, (len(whole), len(whole.failed), len(whole.slow))
+            assert time.monotonic() < until, found
             time.sleep(0.002)
 
 
 def joined(parts: Sequence[Copies]) -> Copies:
     names = ("digests", "worst", "uniques", "champion", "challenger", "failed", "slow")
-    return Copies(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Copies(**whole, lost=sum(part.lost for part in parts))
 
 
 @contextmanager

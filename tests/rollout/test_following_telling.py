@@ -19,8 +19,10 @@ from rollout_world import make_registry as make_world
 from shipworthy.errors import EngineError, PackageError, RegistryError
 from shipworthy.registry import Registry
 from shipworthy.rollout import Rollouts, Spec
+from shipworthy.rollout.deaths import Trying
 from shipworthy.rollout.followed import SAID, Followed, storable
 from shipworthy.rollout.following import UNTOLD, Follower
+from shipworthy.rollout.instance import this_instance
 from shipworthy.rollout.live import Router
 from shipworthy.rollout.observed import Observed
 
@@ -306,10 +308,32 @@ def store() -> Store:
     return Store()
 
 
+def trying() -> Trying:
+    return Trying("/registry", KEY, ["digits"], this_instance(worker=False))
+
+
 @pytest.fixture
 def followed(store: Store) -> Followed:
     fake: Any = store
-    return Followed(fake, fake, Router(KEY), ["digits"])
+    return Followed(fake, fake, Router(KEY), trying(), ["digits"])
+
+
+def test_models_are_fetched_at_the_same_time(followed: Followed, store: Store) -> None:
+    """What kept another one from coming is noted while this one looks at its own."""
+    error = RegistryError("the registry", "cannot be reached", "start it")
+
+    class Meanwhile(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            followed._missing["roses", len(followed._missing)] = error
+            return str.__eq__(self, other)
+
+    followed._missing["digits", 1] = followed._missing["iris", 0] = error
+    followed.fetch(Meanwhile("digits"))
+    assert ("digits", 1) not in followed._missing and followed._missing["iris", 0] is error
+    assert store.pulled == ["digits:1", "digits:2"]
 
 
 @pytest.mark.parametrize("away", [1, 2])
@@ -361,7 +385,7 @@ def test_whatever_refuses_a_challenger_is_told_in_words_that_are_taken(
         rollouts, router = Rollouts(world), Router(KEY)
         rollout = rollouts.start(MODEL, "digits:2", Spec("canary"))
         router.running[MODEL] = rollout
-        Followed(world, rollouts, router, [MODEL]).refused(MODEL, "2", EngineError("onnxruntime", words))
+        Followed(world, rollouts, router, trying(), [MODEL]).refused(MODEL, "2", EngineError("onnxruntime", words))
         assert rollouts.get(rollout.id).state == "rollback"
         [event] = [event for event in world.history(MODEL) if event.kind == "load-failed"]
         assert event.why == storable(str(EngineError("onnxruntime", words)))
@@ -394,7 +418,7 @@ def test_a_refusal_that_could_not_be_told_is_told_later(registry: Registry) -> N
         notes.append(kind)
 
     fake: Any = SimpleNamespace(note=note)
-    followed = Followed(fake, SimpleNamespace(), Router(KEY), ["iris"])  # type: ignore[arg-type]
+    followed = Followed(fake, SimpleNamespace(), Router(KEY), trying(), ["iris"])  # type: ignore[arg-type]
     error = EngineError("onnxruntime", "cannot open it")
     followed.refused("iris", "2", error)
     away = False

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_cases import KEY, lane, rollout
+from live_cases import KEY, end, lane, rollout
 
 from shipworthy.predict.ids import ALONE, CHALLENGER, CHAMPION, digest_of, read_id, tag_of
 from shipworthy.rollout import live, recorder
+from shipworthy.rollout.arms import failed
 from shipworthy.rollout.live import Router, Split
 from shipworthy.rollout.observed import Observed
-from shipworthy.rollout.recorder import LINGER_S, Recorder, failed
+from shipworthy.rollout.recorder import SETTLED_S, Recorder
 
 HEADER = b"x-assignment-key"
 NOBODY: dict[bytes, bytes] = {}
@@ -108,7 +109,7 @@ def test_statuses_that_count_as_errors(status: int, counts: bool) -> None:
     assert failed(status) == counts
     for key in (None, b"user"):
         trial = split(share=0.5)
-        trial.assign({} if key is None else {HEADER: key}).done(status, 0.1)
+        end(trial.assign({} if key is None else {HEADER: key}), status, 0.1)
         told = trial.take()()
         assert (len(told.assigned), len(told.completed)) == (1, 1 if status == 200 or counts else 0)
         assert told.completed.failed.tolist() == ([counts] if len(told.completed) else [])
@@ -118,14 +119,14 @@ def test_a_client_that_has_left_was_kept_waiting_or_says_nothing() -> None:
     for key in (None, b"user"):
         trial = split(share=0.5, target_ms=50)
         for seconds in (0.04, 0.06):
-            trial.assign({} if key is None else {HEADER: key}).done(499, seconds)
+            end(trial.assign({} if key is None else {HEADER: key}), 499, seconds)
         told = trial.take()().completed
         assert (told.failed.tolist(), told.slow.tolist()) == ([False, False], [-1, 1])
         # It has no say in what is usual, and without a limit nothing is slow.
         trial = split(share=0.5)
         for _ in range(3):
             for _ in range(300):
-                trial.assign({} if key is None else {HEADER: key}).done(499, 9.0)
+                end(trial.assign({} if key is None else {HEADER: key}), 499, 9.0)
             told = trial.take()().completed
             assert set(told.slow.tolist()) == {-1}
         assert trial._recorder._threshold.seconds is None
@@ -159,7 +160,7 @@ def test_only_who_has_the_key_knows_which_callers_the_challenger_gets() -> None:
 
 
 def account(trial: Split, requests: int, seed: int) -> tuple[list[Any], list[Any]]:
-    """Sends requests of all kinds; gives what has been assigned and completed, as rows."""
+    """Sends requests of all kinds, some of which never end; gives what has been assigned and completed, as rows."""
     draw = np.random.default_rng(seed)
     assigned, completed = [], []
     for _ in range(requests):
@@ -169,11 +170,13 @@ def account(trial: Split, requests: int, seed: int) -> tuple[list[Any], list[Any
         digest = 0 if key is None else digest_of(b"1:" + key, KEY)
         assigned.append((digest, share, new))
         status, seconds = int(draw.choice([200, 200, 500, 422, 401])), float(draw.random())
-        if draw.random() < 0.9:
-            part.done(status, seconds)
-            if status != 401:
-                slow = int(seconds > 0.6) if status == 200 else -1
-                completed.append((digest, share, new, status != 200, slow))
+        if draw.random() > 0.9:
+            completed.append((digest, share, new, False, 1))
+            continue
+        end(part, status, seconds)
+        if status != 401:
+            slow = int(seconds > 0.6) if status == 200 else -1
+            completed.append((digest, share, new, status != 200, slow))
     return assigned, completed
 
 
@@ -194,14 +197,21 @@ def rows(told: Observed) -> tuple[list[Any], list[Any]]:
     )
 
 
-def test_what_is_told_is_what_was_done() -> None:
+def test_what_is_told_is_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(recorder, "time", SimpleNamespace(monotonic=lambda: now))
     trial = split(share=0.25, target_ms=600)
+    ended: list[Any] = []
     for turn in range(5):
         trial.follow(rollout(share=(0.25, 0.5, 0.5, 0.75, 0.9)[turn]))
         assigned, completed = account(trial, 200, turn)
-        assert rows(trial.take()()) == (sorted(assigned), sorted(completed))
+        assert rows(trial.take()()) == (sorted(assigned), []), "some of them are still under way"
+        ended += completed
+    now = SETTLED_S
     told = trial.take()()
-    assert (len(told.assigned), len(told.completed)) == (0, 0), "nothing is told twice"
+    assert rows(told) == ([], sorted(ended))
+    told = trial.take()()
+    assert (len(told.assigned), len(told.completed), len(told.settled)) == (0, 0, 0), "nothing is told twice"
 
 
 def test_what_ends_after_the_share_has_changed_is_told_with_its_own() -> None:
@@ -209,7 +219,7 @@ def test_what_ends_after_the_share_has_changed_is_told_with_its_own() -> None:
     parts = [trial.assign(NOBODY) for _ in range(40)]
     trial.follow(rollout(share=0.5))
     for part in parts:
-        part.done(200, 0.1)
+        part.answered(0.1)
     told = trial.take()()
     assert told.assigned.shares.tolist() == told.completed.shares.tolist() == [0.25] * 40
     assert told.completed.slow.tolist() == [0] * 40
@@ -227,20 +237,26 @@ def test_arms_of_earlier_shares_are_let_go(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(recorder, "time", SimpleNamespace(monotonic=lambda: now))
     trial = split(share=0.25)
     early = trial.assign(NOBODY)
-    kept = trial._recorder._arms
     for turn in range(400):
         now += 1.0
         trial.follow(rollout(share=0.3 + 0.1 * (turn % 2)))
+        trial.assign(NOBODY)
         trial.take()
-    kept = trial._recorder._arms
-    assert len(kept) <= 2 * (LINGER_S + 2)
-    now += LINGER_S
-    trial.take()()
-    trial.take()()
-    assert list(trial._recorder._arms) == [trial._old, trial._new]
+    assert len(trial._recorder._past) <= SETTLED_S
+    now += SETTLED_S
+    trial.take()
+    assert not trial._recorder._past
     # Who comes after that is not told of, and harms nobody.
-    early.done(200, 1.0)
-    assert len(trial.take()().completed) == 0
+    early.answered(1.0)
+    told = trial.take()()
+    assert (len(told.completed), len(told.settled)) == (0, 0)
+
+
+def test_where_nobody_asks_nothing_is_kept() -> None:
+    trial = split(share=0.25)
+    for _ in range(100):
+        assert len(trial.take()().assigned) == 0
+    assert not trial._recorder._past
 
 
 def test_slow_is_what_was_slow_by_a_limit_that_was_known_before() -> None:
@@ -248,7 +264,7 @@ def test_slow_is_what_was_slow_by_a_limit_that_was_known_before() -> None:
 
     def one_turn(seconds: float, requests: int = 300) -> np.ndarray:
         for _ in range(requests):
-            trial.assign(NOBODY).done(200, seconds)
+            trial.assign(NOBODY).answered(seconds)
         return trial.take()().completed.slow
 
     assert set(one_turn(0.1).tolist()) == {-1}, "there is no limit yet"
@@ -266,7 +282,7 @@ def test_the_challenger_has_no_say_in_what_is_slow() -> None:
     for _ in range(12):
         for _ in range(300):
             part = trial.assign(NOBODY)
-            part.done(200, 5.0 if part.lane is trial.lanes[1] else 0.1)
+            part.answered(5.0 if part.lane is trial.lanes[1] else 0.1)
         told = trial.take()().completed
     assert set(told.slow[told.new].tolist()) == {1}
     assert set(told.slow[~told.new].tolist()) == {0}
@@ -275,18 +291,18 @@ def test_the_challenger_has_no_say_in_what_is_slow() -> None:
 def test_a_target_is_the_limit_from_the_first_request_on() -> None:
     trial = split(share=0.5, target_ms=50)
     for seconds in (0.04, 0.06):
-        trial.assign(NOBODY).done(200, seconds)
+        trial.assign(NOBODY).answered(seconds)
     assert sorted(trial.take()().completed.slow.tolist()) == [0, 1]
 
 
 def test_what_was_taken_is_told_in_its_own_time() -> None:
     """Requests that come between the taking and the telling belong to the next."""
     trial = split(share=0.5)
-    trial.assign(NOBODY)
+    trial.assign(NOBODY).answered(0.1)
     tell = trial.take()
-    trial.assign(NOBODY).done(200, 0.1)
-    assert len(tell().assigned) == 1
-    assert len(trial.take()().assigned) == 1
+    trial.assign(NOBODY).answered(0.1)
+    for told in (tell(), trial.take()()):
+        assert (len(told.assigned), len(told.completed), len(told.settled)) == (1, 1, 1)
 
 
 def lanes(*versions: int) -> dict[str, Any]:

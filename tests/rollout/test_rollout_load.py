@@ -117,7 +117,7 @@ def test_a_busy_process_is_left_nine_tenths_of_the_budget(full: str | None, monk
     made._load.busy = full == "loop"
     note_rests(made, rests, monkeypatch)
     for _ in range(5):
-        made.offer([{"x": scores(0)}], [{"predicted_class": 0}], [b"A" * 88], 0)
+        made.offer(made.copy([{"x": scores(0)}], [{"predicted_class": 0}], [b"A" * 88], 0))
     until(lambda: len(rests) == 5)
     made.close()
     made._thread.join(10)
@@ -135,7 +135,7 @@ def test_a_whole_core_for_a_budget_still_leaves_time_to_look(monkeypatch: pytest
     note_rests(made, rests, monkeypatch)
     monkeypatch.setattr(made._load, "rested", lambda: None)
     made._load._judged = -100.0
-    made.offer([{"x": scores(0)}], [{"predicted_class": 0}], [b"A" * 88], 0)
+    made.offer(made.copy([{"x": scores(0)}], [{"predicted_class": 0}], [b"A" * 88], 0))
     until(lambda: rests)
     made.close()
     made._thread.join(10)

@@ -1,4 +1,4 @@
-"""Answers that a version loses, told from those that only take longer: by the seconds in which requests came."""
+"""Answers that a version loses, and errors that it makes, told from those that only take longer."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_cases import KEY, lane, rollout
+from live_cases import KEY, end, lane, rollout
 
 from shipworthy.predict.ids import digest_of
-from shipworthy.rollout import cohorts, recorder
-from shipworthy.rollout.cohorts import SETTLED_S, Cohorts
+from shipworthy.rollout import recorder
 from shipworthy.rollout.evidence import Evidence, Judgement, judge
 from shipworthy.rollout.live import Split
 from shipworthy.rollout.merging import absorb
-from shipworthy.rollout.recorder import Recorder
+from shipworthy.rollout.recorder import SETTLED_S, Recorder
 from shipworthy.rollout.tally import Tally
 
 HEADER = b"x-assignment-key"
@@ -38,25 +37,32 @@ class World:
         self._clock, self._draw = clock, np.random.default_rng(seed)
         self._shares = shares
         self._spec = rollout(**options).spec
-        self._trial = Split(rollout(share=shares[0]), KEY, lane(), lane(version=2), Recorder(None))
+        target_ms = self._spec.target_ms
+        recorder = Recorder(None if target_ms is None else target_ms / 1e3)
+        self._trial = Split(rollout(share=shares[0]), KEY, lane(), lane(version=2), recorder)
         self._trial._random = self._draw.random
-        self._ends: list[tuple[float, int, Any, float]] = []
+        self._ends: list[tuple[float, int, Any, float, int]] = []
         self._number = 0
         self._evidence, self._tally = Evidence("canary", 0.02), Tally()
         self._stage = self._seen = self._began = 0
 
-    def second(self, rate: float, medians: tuple[float, float], lost: float = 0.0) -> Judgement:
-        """`lost` is the share of the challenger's requests that never end."""
+    def second(
+        self, rate: float, medians: tuple[float, float], lost: float = 0.0, fail_after: tuple[float, float] = (0.0, 0.0)
+    ) -> Judgement:
+        """`lost` is the share of the challenger's requests that never end. One of fifty fails, of either version, where
+        it says after how long."""
         until = self._clock.now + 1.0
         arrivals = np.sort(self._clock.now + self._draw.random(self._draw.poisson(rate)))
         for came in arrivals.tolist():
             self._run_until(came)
             part = self._trial.assign({})
             new = part.lane is self._trial.lanes[1]
-            takes = medians[new] * float(self._draw.lognormal(0, 0.2))
+            takes, status = medians[new] * float(self._draw.lognormal(0, 0.2)), 200
+            if any(fail_after) and self._draw.random() < 0.02:
+                takes, status = fail_after[new], 500
             if not (new and self._draw.random() < lost):
                 self._number += 1
-                heapq.heappush(self._ends, (came + takes, self._number, part, takes))
+                heapq.heappush(self._ends, (came + takes, self._number, part, takes, status))
         self._run_until(until)
         absorb(self._trial.take()(), self._spec, self._evidence, self._tally, EVERY)
         self._go_on(len(arrivals))
@@ -64,8 +70,8 @@ class World:
 
     def _run_until(self, moment: float) -> None:
         while self._ends and self._ends[0][0] <= moment:
-            self._clock.now, _, part, takes = heapq.heappop(self._ends)
-            part.done(200, takes)
+            self._clock.now, _, part, takes, status = heapq.heappop(self._ends)
+            end(part, status, takes)
         self._clock.now = moment
 
     def _go_on(self, came: int) -> None:
@@ -114,72 +120,82 @@ def test_however_much_slower_it_is_no_answer_looks_lost(
     assert world._evidence.completed.requests.sum() > 60 * 60
 
 
+def test_errors_that_come_late_are_as_many_as_those_that_come_at_once(
+    monkeypatch: pytest.MonkeyPatch, effort: float
+) -> None:
+    """Both fail as often. Whoever counted them as they come would see those of one version alone for many seconds."""
+    for seed in range(max(2, int(40 * effort))):
+        for fail_after in ((15.0, 0.01), (0.01, 15.0)):
+            world = World(Clock(monkeypatch), (0.5,), seed, guardrails=("errors", "ratio"))
+            for _ in range(60):
+                assert world.second(200, (0.02, 0.02), fail_after=fail_after).verdict is None
+            assert min(world._tally.failed) > 50
+
+
 def test_a_version_that_loses_answers_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(Clock(monkeypatch), (0.5,), 6)
+    world = World(Clock(monkeypatch), (0.5,), 6, guardrails=("ratio",))
     judgements = [world.second(100, (0.02, 0.02), lost=0.2) for _ in range(90)]
     decided = [one.verdict is not None for one in judgements].index(True)
     assert (judgements[decided].verdict, judgements[decided].by) == ("hold", "completed")
     assert decided > SETTLED_S
 
 
-def test_a_second_is_told_once_when_it_is_over_for_long_enough() -> None:
-    kept = Cohorts()
-    for came in (10.0, 10.9, 11.1, 12.5):
-        kept.end(came)
-    for came, digest in ((10.2, 7), (10.3, 7), (11.5, 8)):
-        kept.end(came, digest)
-    assert kept.take(11.0 + SETTLED_S - 0.01) == (0, [])
-    assert kept.take(11.0 + SETTLED_S) == (2, [7, 7])
-    assert kept.take(11.0 + SETTLED_S) == (0, [])
-    # What ends after its second was told counts for neither version.
-    kept.end(10.99)
-    kept.end(10.99, 9)
-    assert kept.take(13.0 + SETTLED_S) == (2, [8])
-    assert not kept
+def test_who_never_answers_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shall lose: its callers wait for nothing."""
+    world = World(Clock(monkeypatch), (0.5,), 6, target_ms=50)
+    judgements = [world.second(100, (0.02, 0.02), lost=1.0) for _ in range(40)]
+    decided = next(one for one in judgements if one.verdict is not None)
+    assert (decided.verdict, decided.by) == ("rollback", "latency")
 
 
-def test_what_is_kept_does_not_grow_with_the_requests() -> None:
-    kept = Cohorts()
-    for came in range(200_000):
-        kept.end(came / 1000.0)
-        if came % 1000 == 999:
-            kept.take(came / 1000.0)
-    assert len(kept._plain) <= SETTLED_S + 2
-    assert not kept._keyed
+@pytest.mark.parametrize("key", [None, b"me"])
+def test_a_period_is_told_when_all_of_it_has_ended_and_after_those_before(
+    key: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    trial = Split(rollout(share=0.25), KEY, lane(), lane(version=2), Recorder(None))
+    headers = {} if key is None else {HEADER: key}
+    slow, quick = trial.assign(headers), trial.assign(headers)
+    end(quick, 500, 0.1)
+    assert len(trial.take()().completed) == 0
+    trial.assign(headers).answered(0.1)
+    assert len(trial.take()().completed) == 0, "it is over, and has to wait for its turn"
+    clock.now += 2.0
+    slow.answered(2.0)
+    told = trial.take()()
+    assert sorted(told.completed.failed.tolist()) == [False, False, True]
+    assert len(told.settled) == 3
+
+
+@pytest.mark.parametrize("key", [None, b"me"])
+def test_who_has_not_ended_in_time_is_lost_and_slow(key: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    trial = Split(rollout(share=0.25, target_ms=50), KEY, lane(), lane(version=2), Recorder(0.05))
+    headers = {} if key is None else {HEADER: key}
+    late = trial.assign(headers)
+    trial.assign(headers).answered(0.01)
+    trial.take()()
+    clock.now += SETTLED_S - 0.1
+    assert len(trial.take()().settled) == 0
+    clock.now += 0.1
+    told = trial.take()()
+    assert len(told.settled) == 1
+    assert sorted(told.completed.slow.tolist()) == [0, 1]
+    assert told.completed.failed.tolist() == [False, False]
+    # It counts for neither version when it ends at last.
+    end(late, 500, SETTLED_S + 1.0)
+    told = trial.take()()
+    assert (len(told.settled), len(told.completed)) == (0, 0)
 
 
 @pytest.mark.parametrize("status", [200, 401, 422, 499, 500, 503])
 @pytest.mark.parametrize("key", [None, b"me"])
-def test_whatever_way_it_ends_it_has_ended(status: int, key: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
+def test_whatever_way_it_ends_it_has_ended(status: int, key: bytes | None) -> None:
     trial = Split(rollout(share=0.25), KEY, lane(), lane(version=2), Recorder(None))
     part = trial.assign({} if key is None else {HEADER: key})
-    clock.now += 5.0
-    part.done(status, 5.0)
-    for later in (SETTLED_S - 5.0, 0.9):
-        clock.now += later
-        assert len(trial.take()().settled) == 0
-    clock.now += 0.1
+    end(part, status, 5.0)
     # The share is the one of its own time.
     trial.follow(rollout(share=0.5))
     told = trial.take()().settled
     assert told.digests.tolist() == [0 if key is None else digest_of(b"1:me", KEY)]
     assert (told.shares.tolist(), told.new.tolist()) == ([0.25], [part.lane is trial.lanes[1]])
-
-
-def test_an_arm_stays_as_long_as_it_has_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch)
-    monkeypatch.setattr(recorder, "LINGER_S", 5.0)
-    trial = Split(rollout(share=0.25), KEY, lane(), lane(version=2), Recorder(None))
-    part = trial.assign({})
-    clock.now += 4.0
-    part.done(200, 4.0)
-    trial.follow(rollout(share=0.5))
-    told = []
-    for _ in range(int(cohorts.SETTLED_S) + 3):
-        told += trial.take()().settled.shares.tolist()
-        clock.now += 1.0
-    assert told == [0.25]
-    clock.now += 10.0
-    trial.take()
-    assert len(trial._recorder._arms) == 2

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from live_cases import CLASSES, KEY, NUMBERS, SETS, VECTORS, Runner, lane, logits, predictor, rollout, same
-from shadow_cases import HEADER, Trial, other_than_0, trials, until, x
+from shadow_cases import HEADER, Trial, other_than_0, trials, x
 
 from shipworthy.contract import Array, Arrays
 from shipworthy.errors import EngineError
@@ -152,8 +152,41 @@ def test_of_the_champions_failures_as_many_are_counted_as_of_its_answers(trial: 
     one.champion.queue.rows = 1
     one.fail(500)
     one.ask(x(0))
-    until(lambda: one.shadowed._shadow.lost == 2)
-    assert one.shadowed.take()().copies.failed.tolist() == []
+    seen = one.seen(lost=2)
+    assert (seen.failed.tolist(), seen.lost) == ([], 2)
+
+
+def test_a_failure_among_several_counts_as_often_as_it_would_be_drawn(trial: Callable[..., Trial]) -> None:
+    """The challenger is asked for one of them only, and would have to fail as often to look as bad."""
+    one = trial(run=lambda feeds: {"y": np.where(feeds["x"][:, :1] > 0, np.float32(np.nan), feeds["x"])})
+    one.shadowed._shadow._random.seed(3)
+    for turn in range(400):
+        one.fail(422, x(1), x(2), x(2), x(0), unanswered=True)
+        one.seen(failed=turn + 1)
+    seen = one.seen()
+    assert (len(seen), len(seen.failed), len(seen.slow), seen.lost) == (0, 400, 0, 0)
+    # 4 standard errors.
+    for failed in seen.failed.mean(axis=0):
+        assert abs(failed - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 400)
+
+
+def test_where_the_champion_has_no_answer_the_challenger_is_asked_too(trial: Callable[..., Trial]) -> None:
+    """Else an input that neither can answer would count against the champion alone."""
+    one = trial(run=lambda feeds: {"y": np.where(feeds["x"][:, :1] > 0, np.float32(np.nan), feeds["x"])})
+    for best in (0, 1):
+        one.fail(422, x(best), unanswered=True)
+    assert one.seen(failed=2).failed.tolist() == [[True, True], [True, False]]
+
+
+def test_who_has_left_is_not_copied(trial: Callable[..., Trial]) -> None:
+    """Nobody will ever say what was true: where the versions differ, the worst would count for good."""
+    one = trial(run=other_than_0)
+    part = one.shadowed.assign({})
+    assert len(part.naming([x(0)])([{"predicted_class": 0}])) == 1
+    part.unserved(499, 0.001)
+    one.ask(x(1))
+    seen = one.seen(copies=1)
+    assert (len(seen), seen.worst.tolist(), seen.failed.tolist(), seen.lost) == (1, [0.0], [[False, False]], 0)
 
 
 def test_both_are_timed_with_the_same_work(trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +239,10 @@ def test_requests_without_ids_are_neither_copied_nor_counted(status: int, trial:
     for key in (None, b"me"):
         part = one.shadowed.assign({} if key is None else {HEADER: key}, named=False)
         assert part.lane is one.champion and not isinstance(part, Copied)
-        part.done(status, 0.01, unanswered=status == 500)
+        if status == 200:
+            part.answered(0.01)
+        else:
+            part.unserved(status, 0.01, unanswered=True)
     one.ask(x(0))
     assert one.seen(copies=1, failed=1).failed.tolist() == [[False, False]]
 
@@ -224,6 +260,35 @@ def test_it_ends_whenever_it_is_told_to() -> None:
         assert not one.thread.is_alive(), turn
         assert one.ask(x(0)), "who was assigned before the end is answered"
         assert not [thread for thread in one.champion.borrowers if thread.is_alive()]
+
+
+@pytest.mark.parametrize("timed_before", [False, True])
+def test_it_ends_while_it_times_the_versions(timed_before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes a version waits for what runs, and for no further run."""
+    monkeypatch.setattr(shadow, "TIMED", 1.0)
+    began, go = threading.Event(), threading.Event()
+    runs: list[str] = []
+
+    def held(name: str) -> Callable[[Arrays], dict[str, Array]]:
+        def run(feeds: Arrays) -> dict[str, Array]:
+            if threading.current_thread().name == "shipworthy-shadow":
+                runs.append(name)
+                # The challenger's first run is its answer to the copy.
+                if runs != ["new"]:
+                    began.set()
+                    go.wait(10)
+            return same(feeds)
+
+        return run
+
+    one = Trial(run=held("new"), champion=held("old"), target_ms=5.0 if timed_before else None)
+    one.ask(x(0))
+    assert began.wait(10)
+    one.shadowed.close()
+    go.set()
+    one.thread.join(10)
+    assert not one.thread.is_alive() and len(runs) == 2
+    assert timed_before or runs == ["new", "old"]
 
 
 def test_a_champion_of_many_rollouts_remembers_none(trial: Callable[..., Trial]) -> None:
@@ -260,7 +325,7 @@ async def _ended_under_load() -> list[Runner]:
         while not stopped:
             part = trial.assign({})
             part.naming([x(0)])([{"predicted_class": 0}])
-            part.done(200, 0.001)
+            part.answered(0.001)
             await asyncio.sleep(0.0005)
 
     asking = asyncio.create_task(ask_on())

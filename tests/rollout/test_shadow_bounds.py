@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from live_cases import KEY, same
-from shadow_cases import Trial, other_than_0, trials, until, x
+from shadow_cases import HEADER, Trial, other_than_0, trials, until, x
 
 from shipworthy.contract import Array, Arrays
-from shipworthy.predict.ids import digest_of, read_id
-from shipworthy.rollout import shadow
+from shipworthy.predict.ids import read_id
+from shipworthy.rollout import backlog, shadow
+from shipworthy.rollout.backlog import HELD, NUMBER, WAITING, Backlog, Copy, Failure
 from shipworthy.rollout.live import Copied
-from shipworthy.rollout.shadow import HELD, NUMBER, WAITING, Shadow
+from shipworthy.rollout.shadow import Shadow
 
 
 @pytest.fixture
@@ -74,10 +75,10 @@ def test_what_it_has_no_time_for_is_not_copied(trial: Callable[..., Trial]) -> N
     copied = [one.ask(x(0), key=b"me") for _ in range(WAITING + 50)]
     # One has been taken out, or is about to be.
     assert copied.count(True) in (WAITING, WAITING + 1) and not copied[-1]
-    # Who is not copied has an id of the rollout all the same, and leaves nothing behind.
-    assert read_id(KEY, one.ids[0].decode()).key_digest == digest_of(b"1:me", KEY)
-    one.shadowed.take()
-    assert one.shadowed._plain.take().empty
+    # Who is not copied has an id of the rollout all the same, and is not told apart from others who are not.
+    read = read_id(KEY, one.ids[0].decode())
+    assert (read.rollout, read.version, read.key_digest) == (1, 1, 0)
+    assert one.shadowed.assign({}) is one.shadowed.assign({HEADER: b"me"})
     go.set()
     assert len(one.seen(copies=copied.count(True))) == copied.count(True)
 
@@ -102,9 +103,10 @@ def test_many_that_came_together_do_not_pass_the_bound(
     assert all(isinstance(part, Copied) for part in parts)
     for part in parts:
         part.naming([x(0)])([{"predicted_class": 0}])
-    assert (len(made._waiting), made.lost) == (WAITING, 1000 - WAITING)
-    parts[0].done(500, 0.1)
-    assert len(made._waiting) == WAITING
+        part.answered(0.1)
+    assert (len(made._waiting), made._seen.lost) == (WAITING, 1000 - WAITING)
+    parts[0].unserved(500, 0.1)
+    assert (len(made._waiting), one.seen().lost) == (WAITING, 1001 - WAITING)
 
 
 def test_copies_of_large_instances_are_fewer(trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,19 +118,44 @@ def test_copies_of_large_instances_are_fewer(trial: Callable[..., Trial], monkey
     parts = [one.shadowed.assign({}) for _ in range(WAITING)]
     for part in parts:
         part.naming([large])([{"predicted_class": 0}])
+        part.answered(0.1)
     assert len(made._waiting) == HELD // (700_000 * NUMBER) == 2
-    assert made._held == 2 * 700_000 * NUMBER
+    assert made._waiting.held == 2 * 700_000 * NUMBER
     one.champion.queue.rows = 0
     until(lambda: not made._waiting)
-    assert made._held == 0
+    assert made._waiting.held == 0
     # One that is larger than all that may wait is copied when nothing does.
     one.champion.queue.rows = 1
     held(one)
     huge: dict[str, Any] = {"x": bytes(HELD + 1)}
     for _ in range(2):
-        made.offer([huge], [{"predicted_class": 0}], [b""], 0)
-    assert (len(made._waiting), made._held) == (1, HELD + 1)
+        made.offer(made.copy([huge], [{"predicted_class": 0}], [b""], 0))
+    assert (len(made._waiting), made._waiting.held) == (1, HELD + 1)
     assert not made.wants()
+
+
+def test_a_failure_finds_no_room_where_an_answer_finds_none() -> None:
+    """Else the champion's failures would be counted while its answers are dropped, and it would look worse."""
+    waiting, size = Backlog(), HELD // 3
+
+    def copy(size: int) -> Copy:
+        return Copy({}, (1, 0), b"", 0, size)
+
+    assert [waiting.put(copy(size)) for _ in range(4)] == [True, True, True, False]
+    assert waiting.has_room and not waiting.put_failure()
+    for _ in range(2):
+        waiting.take()
+    assert [waiting.put_failure() for _ in range(3)] == [True, True, False]
+    assert [type(waiting.take()) for _ in range(3)] == [Copy, Failure, Failure]
+    assert (len(waiting), waiting.held) == (0, 0)
+
+
+def test_of_an_answer_no_more_is_kept_than_what_it_predicts(trial: Callable[..., Trial]) -> None:
+    """It may have thousands of probabilities."""
+    made = trial().shadowed._shadow
+    copy = made.copy([x(0)], [{"predicted_class": 7, "probabilities": [0.0] * 100_000}], [b""], 0)
+    assert (copy.predicted, copy.size) == ((1, 7), 3 * NUMBER)
+    assert not any(isinstance(getattr(copy, name), dict) for name in copy.__slots__ if name != "instance")
 
 
 def test_instances_are_measured_by_what_they_hold() -> None:
@@ -142,7 +169,7 @@ def test_instances_are_measured_by_what_they_hold() -> None:
         (array[0], 80),
         ({"x": [array, array]}, 160),
     ):
-        assert shadow._size(value) == size, value
+        assert backlog.size_of(value) == size, value
 
 
 def test_nothing_is_copied_while_the_champion_is_busy(trial: Callable[..., Trial]) -> None:
@@ -155,7 +182,7 @@ def test_nothing_is_copied_while_the_champion_is_busy(trial: Callable[..., Trial
     one = trial(run=run)
     one.champion.queue.rows = 3
     one.ask(x(0))
-    until(lambda: one.shadowed._shadow.lost == 1)
+    assert one.seen(lost=1).lost == 1
     assert not ran.is_set()
     one.champion.queue.rows = 0
     one.ask(x(0))
@@ -165,7 +192,7 @@ def test_nothing_is_copied_while_the_champion_is_busy(trial: Callable[..., Trial
 def test_a_part_of_the_requests_is_copied(trial: Callable[..., Trial], monkeypatch: pytest.MonkeyPatch) -> None:
     one = trial(shadow_rate=0.3)
     one.shadowed._shadow._random.seed(5)
-    monkeypatch.setattr(shadow, "WAITING", 10**6)
+    monkeypatch.setattr(backlog, "WAITING", 10**6)
     copied = sum(one.ask(x(0)) for _ in range(3000))
     assert abs(copied / 3000 - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 3000)
     assert len(one.seen(copies=copied)) == copied

@@ -49,6 +49,8 @@ def version(
 class Part:
     """Notes what it is told."""
 
+    ids = None
+
     def __init__(self, lane: Lane, trial: Trial) -> None:
         self.lane, self._trial = lane, trial
 
@@ -56,7 +58,10 @@ class Part:
         self._trial.named.append(list(instances))
         return lambda rows: [f"{self.lane.version}-{place}".encode() for place in range(len(rows))]
 
-    def done(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
+    def answered(self, total_s: float) -> None:
+        self.unserved(200, total_s)
+
+    def unserved(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
         assert 0 <= total_s < 60
         self._trial.done.append((self.lane.version, status))
         self._trial.unanswered += unanswered
@@ -149,6 +154,9 @@ class Extras:
 
     def begin(self, catalog: Catalog) -> None:
         """Nothing has to be followed."""
+
+    def drain(self) -> None:
+        """Nothing is tried."""
 
     async def end(self) -> None:
         """Nothing has to be told."""

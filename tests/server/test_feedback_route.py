@@ -22,6 +22,7 @@ from shipworthy.server import told as told_room
 from shipworthy.server.access import Access
 from shipworthy.server.app import assemble
 from shipworthy.server.feedback import LONGEST, WAITING, WAITING_BYTES
+from shipworthy.server.incoming import HEAD_START_S
 from shipworthy.server.routing import Outcome
 from shipworthy.server.told import FAULTS, QUICK, Item
 
@@ -246,15 +247,21 @@ class Room:
 
 
 class Held:
-    """A request whose body comes when a test says so."""
+    """A request whose body comes when a test says so, but for the `first` bytes of it; the `last` ones come apart."""
 
-    def __init__(self, room: Room, body: bytes, **announced: Any) -> None:
-        self.go, self._body = asyncio.Event(), body
+    def __init__(self, room: Room, body: bytes, *, first: int = 0, last: int = 0, **announced: Any) -> None:
+        self.go, self._body, self._first, self._last = asyncio.Event(), body, first, last
         self.leaves = False
         self.task = asyncio.create_task(room.ask(self._receive, **announced))
 
     async def _receive(self) -> Any:
+        if self._first:
+            first, self._body, self._first = self._body[: self._first], self._body[self._first :], 0
+            return {"type": "http.request", "body": first, "more_body": True}
         await self.go.wait()
+        if self._last:
+            first, self._body, self._last = self._body[: -self._last], self._body[-self._last :], 0
+            return {"type": "http.request", "body": first, "more_body": True}
         return {"type": "http.disconnect"} if self.leaves else {"type": "http.request", "body": self._body}
 
 
@@ -278,19 +285,82 @@ async def test_a_place_is_taken_before_the_body_is_read(extras: Extras) -> None:
 
 async def test_the_bytes_of_labels_that_wait_are_bounded(extras: Extras) -> None:
     room, body = Room(extras), json.dumps(label()).encode()
-    most = WAITING_BYTES // LONGEST
-    # A body that comes in chunks may be the longest one; whoever says nothing of a body has none.
-    held = [Held(room, body, chunked=True) for _ in range(most - 1)] + [Held(room, body, length=LONGEST)]
+    whole = body.ljust(LONGEST)
+    # A body that comes in chunks has as many as have come; whoever says nothing of a body has none.
+    held = [Held(room, whole, first=LONGEST - 1, chunked=True) for _ in range(WAITING_BYTES // LONGEST - 1)]
+    held.append(Held(room, whole, length=LONGEST))
     await asyncio.sleep(0.05)
-    for announced in ({"length": len(body)}, {"chunked": True}):
-        status, reason, after = await room.refused(**announced)
-        assert (status, after) == (503, b"1") and "as many bytes as they may" in reason
+    status, reason, after = await room.refused(length=len(body))
+    assert (status, after) == (503, b"1") and "as many bytes as they may" in reason
+    for first in (0, 50):
+        chunked = Held(room, body, first=first, chunked=True)
+        chunked.go.set()
+        status, _, problem = await chunked.task
+        assert status == 503 and "as many bytes as they may" in problem["detail"]
     held[0].go.set()
     assert (await held[0].task)[0] == 200
     held.append(Held(room, body, chunked=True))
     for one in held[1:]:
         one.go.set()
-    assert {(await one.task)[0] for one in held[1:]} == {200}, "what was announced gives way to what came"
+    assert {(await one.task)[0] for one in held[1:]} == {200}, "each was as quick as it could"
+    last = Held(room, whole, length=LONGEST)
+    last.go.set()
+    assert (await last.task)[0] == 200
+    await room.catalog.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "announced"),
+    [
+        (WAITING_BYTES // LONGEST, {"length": LONGEST}),
+        (WAITING, {"length": 100}),
+        (WAITING, {"chunked": True}),
+    ],
+    ids=["bytes", "requests", "chunks"],
+)
+async def test_bodies_that_hardly_come_hold_no_place(count: int, announced: dict[str, Any], extras: Extras) -> None:
+    room, body = Room(extras), json.dumps(label()).encode()
+    slow = [Held(room, body, first=1, **announced) for _ in range(count)]
+    await asyncio.sleep(2 * HEAD_START_S)
+    free = Held(room, body, length=len(body))
+    free.go.set()
+    assert (await free.task)[0] == 200
+    done = [one for one in slow if one.task.done()]
+    assert len(done) == 1, "no more than it needs"
+    status, headers, problem = await done[0].task
+    assert (status, headers[b"retry-after"]) == (503, b"1") and "too slowly" in problem["detail"]
+    for one in slow:
+        one.go.set()
+    assert {(await one.task)[0] for one in slow if one is not done[0]} == {200}
+    await room.catalog.close()
+
+
+async def test_many_bodies_in_chunks_that_have_not_come_keep_nobody_out(extras: Extras) -> None:
+    room, body = Room(extras), json.dumps(label()).encode()
+    held = [Held(room, body, chunked=True) for _ in range(WAITING - 1)]
+    await asyncio.sleep(0)
+    free = Held(room, body, length=len(body))
+    free.go.set()
+    assert (await free.task)[0] == 200
+    for one in held:
+        one.go.set()
+    assert {(await one.task)[0] for one in held} == {200}
+    await room.catalog.close()
+
+
+async def test_what_is_more_than_it_seemed_pushes_aside_who_is_slow(extras: Extras) -> None:
+    """And never itself, though it is the slowest."""
+    room, body = Room(extras), json.dumps(label()).encode()
+    whole = body.ljust(LONGEST)
+    slow = [Held(room, whole, first=1000, length=LONGEST) for _ in range(WAITING_BYTES // LONGEST - 1)]
+    slow.append(Held(room, whole[:-1], first=1000, length=LONGEST - 1))
+    chunked = Held(room, body, first=1, last=1, chunked=True)
+    await asyncio.sleep(2 * HEAD_START_S)
+    chunked.go.set()
+    assert (await chunked.task)[0] == 200
+    for one in slow:
+        one.go.set()
+    assert sorted([(await one.task)[0] for one in slow]) == [200] * (len(slow) - 1) + [503]
     await room.catalog.close()
 
 

@@ -13,7 +13,7 @@ from server_cases import prices
 from v2_cases import serving
 
 from shipworthy.server import Settings
-from shipworthy.server.place import HEAD_START_S
+from shipworthy.server.incoming import HEAD_START_S
 
 BOUNDS = Settings(max_body_bytes=2**20, max_waiting_bytes=2**22, max_waiting=32)
 PATHS = ("/models/prices/predict", "/v2/models/prices/infer")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from shipworthy.errors import PackageError, ServeError, TamperedPackage
+from shipworthy.errors import PackageError, ServeError, ShipworthyError, TamperedPackage
 from shipworthy.package import read_label
 from shipworthy.server.problems import ProblemError
+from shipworthy.server.routing import Offered
 from shipworthy.server.sources import Sources
 
 
@@ -151,6 +153,75 @@ def test_a_folder_that_has_gone_is_said(copies: Path) -> None:
     copies.rename(copies.with_name("elsewhere"))
     with pytest.raises(ServeError, match="cannot be read"):
         sources.open("iris", served=())
+
+
+class Registered:
+    """An upstream that offers a spare version before the current one, and opens what it offers."""
+
+    names = ("roses",)
+
+    def __init__(self, *, refuses: str = "") -> None:
+        self.seen: list[str] = []
+        self._refuses = refuses
+
+    def offered(self, name: str) -> Sequence[Offered]:
+        return [Offered("2", Path("2"), spare=True), Offered("1", Path("1"))]
+
+    @contextmanager
+    def trying(self, name: str, version: str) -> Iterator[None]:
+        self.seen.append(f"try {name}:{version}")
+        try:
+            yield
+        finally:
+            self.seen.append(f"tried {version}")
+
+    def refused(self, name: str, version: str, error: ShipworthyError) -> None:
+        self.seen.append(f"refused {version}")
+
+    def open(self, path: Path, *, version: str) -> Any:
+        self.seen.append(f"open {version}")
+        if version == self._refuses:
+            raise PackageError(version, "is refused")
+
+        class Predictor(SimpleNamespace):
+            def __enter__(self) -> Predictor:
+                return self
+
+            def __exit__(self, *given: object) -> None:
+                return None
+
+        return Predictor(version=version)
+
+
+TRIED = ["try roses:2", "open 2", "tried 2"]
+
+
+def test_a_spare_version_is_opened_last_and_is_not_the_current_one() -> None:
+    """It may end the process."""
+    upstream = Registered()
+    sources = Sources([], upstream=upstream, open_package=upstream.open)
+    assert [one.version for one in sources.open_all(lambda: False)] == ["2", "1"]
+    assert upstream.seen == ["open 1", *TRIED]
+    upstream.seen.clear()
+    found = sources.open("roses", served=("1",))
+    assert (found.versions, len(found.opened), upstream.seen) == (("2", "1"), 1, TRIED)
+    upstream.seen.clear()
+    assert sources.open_all(lambda: bool(upstream.seen)) == [] and upstream.seen == ["open 1"]
+
+
+def test_a_spare_version_that_is_refused_is_done_without() -> None:
+    upstream = Registered(refuses="2")
+    sources = Sources([], upstream=upstream, open_package=upstream.open)
+    assert sources.open("roses", served=()).versions == ("1",)
+    assert upstream.seen == ["open 1", *TRIED, "refused 2"]
+
+
+def test_no_spare_version_is_tried_for_a_model_that_is_refused() -> None:
+    upstream = Registered(refuses="1")
+    sources = Sources([], upstream=upstream, open_package=upstream.open)
+    with pytest.raises(PackageError, match="is refused"):
+        sources.open_all(lambda: False)
+    assert upstream.seen == ["open 1", "refused 1"]
 
 
 def test_a_repository_that_is_no_folder() -> None:

@@ -78,6 +78,9 @@ def _print_pushed(pushed: Pushed, as_json: bool) -> None:
 
 def _print_pulled(pulled: Pulled, as_json: bool) -> None:
     moved = [event.alias for event in pulled.moved]
+    if pulled.skipped:
+        skipped = " and ".join(pulled.skipped)
+        typer.echo(f"left out, because a registry cannot have such an alias: {skipped}", err=True)
     if as_json:
         out = {
             "name": pulled.version.name,
@@ -85,6 +88,7 @@ def _print_pulled(pulled: Pulled, as_json: bool) -> None:
             "run_id": pulled.source.run_id,
             "created": pulled.created,
             "aliases": moved,
+            "skipped": pulled.skipped,
         }
         typer.echo(json.dumps(out, indent=2))
         return

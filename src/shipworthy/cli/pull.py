@@ -56,6 +56,10 @@ def _check_same(registry: Registry, version: Version, target: Path) -> None:
     """Raises RegistryError where the file that is there would become another one."""
     with tempfile.TemporaryDirectory(prefix="shipworthy-") as folder:
         wanted = registry.pull(version.name, Path(folder) / "wanted.ship")
-        if not (target.is_file() and filecmp.cmp(wanted, target, shallow=False)):
+        try:
+            same = target.is_file() and filecmp.cmp(wanted, target, shallow=False)
             reason = f"is there already, and is not {version.name}"
+        except OSError as error:
+            same, reason = False, f"is there already, and cannot be read: {error.strerror or error}"
+        if not same:
             raise RegistryError(str(target), reason, "give another name, or write over it: --force")

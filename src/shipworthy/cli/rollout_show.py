@@ -128,7 +128,9 @@ def _head(rollout: Rollout, now: datetime) -> Text:
 
 def _progress(rollout: Rollout) -> Text:
     if rollout.mode == "shadow":
-        return Text(f"{rollout.tally.copies:,} copies were answered, and nobody got these answers")
+        tally = rollout.tally
+        lost = f"\n{tally.lost:,} were dropped, as there was no time for them" if tally.lost else ""
+        return Text(f"{tally.copies:,} copies were answered, and nobody got these answers{lost}")
     share = Text.assemble("share ", _bar(rollout.share, "cyan"), f" {_percent(rollout.share)}")
     if rollout.mode == "ab":
         return share

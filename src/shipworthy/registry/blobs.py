@@ -9,8 +9,9 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,15 +19,18 @@ from typing import Any
 from uuid import uuid4
 
 from ..errors import MissingExtra, RegistryError, ShipworthyError, TamperedPackage
+from .claims import OWNER, owner_of, sign_bucket
+from .folders import appearing, sync_folder
 
 CHUNK = 1 << 20
 _PARTS = "parts"
-_OWNER = "registry-id"
 _NAME = re.compile(rf"([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})|{_PARTS}/[0-9a-f]{{32}}")
 """What a registry calls its files: whatever has another name, or lies deeper, is somebody else's."""
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 REMOVAL_S = 20.0
-"""How long a bucket may take to remove a file."""
+"""How long a bucket may take to remove files."""
+CLAIM_S = 60.0
+"""After how long it is read again whose place it is: another may have written over a claim."""
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
 
 
@@ -58,7 +62,7 @@ class Blobs:
         self._opened: Any = None
         self._process = 0
         self._root = ""
-        self._claimed = 0
+        self._claimed: tuple[int, float] | None = None
 
     def path(self, sha256: str) -> str:
         return f"{self._place()}/{sha256[:2]}/{sha256}"
@@ -116,17 +120,21 @@ class Blobs:
                 "remove it, and restore it from a backup or register the package again",
             )
 
-    def remove(self, path: str) -> None:
-        """Remove a file of `listing`; one that is gone already is no error. Raises RegistryError where a bucket takes
-        longer than `REMOVAL_S`, and does not go on with it."""
-        with self._told(path):
-            try:
-                if getattr(self._files, "async_impl", False):
-                    _remove_in_time(self._files, path)
-                else:
-                    self._files.rm_file(path)
-            except FileNotFoundError:
+    @property
+    def removed_at_once(self) -> int:
+        """How many files `remove` is best given: a bucket takes as long for one as for several."""
+        return 32 if getattr(self._files, "async_impl", False) else 1
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Remove files of `listing`; one that is gone already is no error. Raises RegistryError where one cannot be
+        removed, and where a bucket takes longer than `REMOVAL_S`; then it does not go on."""
+        with self._told(paths[0] if len(paths) == 1 else self.url):
+            if getattr(self._files, "async_impl", False):
+                _remove_in_time(self._files, paths)
                 return
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    self._files.rm_file(path)
 
     def listing(self) -> Iterator[Stored]:
         """Every blob, and every part that was never finished; nothing else that lies there."""
@@ -146,11 +154,7 @@ class Blobs:
     def owner(self) -> str | None:
         """The id of the registry whose blobs these are; None for a place that none has claimed."""
         with self._told(self.url):
-            try:
-                text: bytes = self._files.cat_file(f"{self._place()}/{_OWNER}")
-            except FileNotFoundError:
-                return None
-            return text.decode("utf-8", "replace").strip() or None
+            return owner_of(self._files, self._place())
 
     def try_writing(self) -> None:
         """Raises RegistryError where nothing can be stored; a folder is made, a bucket is not."""
@@ -161,8 +165,11 @@ class Blobs:
 
     @property
     def is_claimed(self) -> bool:
-        """Whether this process has read that the place is its registry's."""
-        return self._claimed == os.getpid()
+        """Whether this process has read, not long ago, that the place is its registry's."""
+        if self._claimed is None:
+            return False
+        process, at = self._claimed
+        return process == os.getpid() and time.monotonic() - at < CLAIM_S
 
     def claim(self, registry: str) -> None:
         """Write down whose blobs these are, where nobody has. Raises RegistryError where they are another registry's:
@@ -176,42 +183,31 @@ class Blobs:
             with self._told(self.url):
                 self._sign(f"{registry}\n".encode())
             owner = self.owner()
+        if owner is None:
+            reason = "is empty: another process writes it at this moment, or has ended while it did"
+            raise RegistryError(f"{self.url}/{OWNER}", reason, "try again in a minute, and remove it if it stays so")
         if owner != registry:
             raise RegistryError(self.url, "keeps the packages of another registry", "give a place of its own")
         if found:
-            self._claimed = os.getpid()
+            self._claimed = os.getpid(), time.monotonic()
 
     def _sign(self, text: bytes) -> None:
-        target = f"{self._place()}/{_OWNER}"
         if not self.local:
-            try:
-                self._files.pipe_file(target, text, mode="create")
-            except FileExistsError:
-                return
-            except Exception:  # noqa: BLE001 - not every store knows the condition; what else is wrong comes again
-                self._files.pipe_file(target, text)
+            sign_bucket(self._files, self._place(), text)
             return
-        part = Path(self._new_part())
-        try:
-            with part.open("xb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            _name_once(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-        _sync_folder(Path(target).parent)
+        with appearing(Path(self._new_part()), Path(self._place()) / OWNER, once=True) as file:
+            file.write(text)
 
     def _is_whole(self, sha256: str, size: int, source: Path) -> bool:
         with self._told(sha256):
             try:
                 info = self._files.info(self.path(sha256))
-            except FileNotFoundError:
+                if info["size"] != size:
+                    return False
+                if self.local:
+                    return _hash(Path(self.path(sha256)), "sha256") == sha256
+            except FileNotFoundError:  # `gc` may remove it at any moment before it is read
                 return False
-            if info["size"] != size:
-                return False
-            if self.local:
-                return _hash(Path(self.path(sha256)), "sha256") == sha256
             told = _MD5.fullmatch(str(info.get("ETag", ""))) if self.url.startswith(("s3://", "s3a://")) else None
             return told is None or told[1] == _hash(source, "md5")
 
@@ -225,16 +221,9 @@ class Blobs:
         target = Path(self.path(sha256))
         part = Path(self._new_part())
         target.parent.mkdir(exist_ok=True)
-        try:
-            with self._files.open(str(part), "xb") as file:
-                _copy(source, file, sha256)
-                file.flush()
-                os.fsync(file.fileno())
-            self._files.mv(str(part), str(target))
-        finally:
-            part.unlink(missing_ok=True)
-        _sync_folder(target.parent)
-        _sync_folder(target.parent.parent)
+        with appearing(part, target) as file:
+            _copy(source, file, sha256)
+        sync_folder(target.parent.parent)
 
     def _shown(self, sha256: str) -> str:
         return f"{self.url}/{sha256[:2]}/{sha256}"
@@ -301,38 +290,24 @@ def _hash(file: Path, kind: str) -> str:
         return hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
-def _name_once(part: Path, target: str) -> None:
-    """Give a whole file its name, unless there is one of that name."""
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without links: the name is taken first, and for a moment the file is empty
-        try:
-            handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        except FileExistsError:
-            return
-        os.close(handle)
-        part.replace(target)
+def _remove_in_time(files: Any, paths: Sequence[str]) -> None:
+    import asyncio
 
-
-def _remove_in_time(files: Any, path: str) -> None:
     from fsspec.asyn import FSTimeoutError, sync  # type: ignore[import-untyped]
 
+    # One request each: what s3fs has for a list does not say which of them were refused.
+    async def remove() -> list[Any]:
+        return await asyncio.gather(*(files._rm_file(path) for path in paths), return_exceptions=True)
+
     try:
-        sync(files.loop, files._rm_file, path, timeout=REMOVAL_S)
+        answers = sync(files.loop, remove, timeout=REMOVAL_S)
     except FSTimeoutError:
+        what = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
         remedy = "see whether the store can be reached, and free again"
-        raise RegistryError(path, f"was not removed within {REMOVAL_S:g} s", remedy) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name is on the disk when its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        raise RegistryError(what, f"was not removed within {REMOVAL_S:g} s", remedy) from None
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, FileNotFoundError):
+            raise answer
 
 
 def _modified(info: dict[str, Any]) -> datetime | None:

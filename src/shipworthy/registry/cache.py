@@ -17,22 +17,32 @@ from .versions import Blob
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/shipworthy/packages`, else below `~/.cache`."""
+    """`$XDG_CACHE_HOME/shipworthy/packages`, else below `~/.cache`. Raises RegistryError for a user without a home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()
+    try:
+        root = Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()
+    except RuntimeError as error:
+        reason = f"has no place: {' '.join(str(error).split())}"
+        remedy = "set XDG_CACHE_HOME to a folder that may be written to"
+        raise RegistryError("the cache of packages", reason, remedy) from None
     return root / "shipworthy" / "packages"
 
 
 def cached(digest: str) -> Path | None:
-    """The package's file where it is in the cache and whole; a damaged one is removed."""
+    """The package's file where it is in the cache and whole; a damaged one is removed.
+
+    Raises RegistryError where the cache may not be used."""
     file = cache_folder() / f"{digest}.ship"
-    if not file.is_file():
-        return None
-    try:
-        check(file, digest)
-    except PackageError:
-        file.unlink(missing_ok=True)
-        return None
+    with writing(file, "check the permissions, or set XDG_CACHE_HOME to another folder"):
+        if not file.is_file():
+            return None
+        try:
+            check(file, digest)
+        except FileNotFoundError:  # the cache was emptied at this moment
+            return None
+        except PackageError:
+            file.unlink(missing_ok=True)
+            return None
     return file
 
 
@@ -67,12 +77,11 @@ def assemble(blobs: Blobs, members: tuple[Blob, ...], digest: str, file: Path) -
 
 
 @contextmanager
-def writing(file: Path) -> Iterator[None]:
+def writing(file: Path, remedy: str = "make room, check the permissions, or name another place") -> Iterator[None]:
     """Whatever the system says against writing there becomes a RegistryError."""
     try:
         yield
     except OSError as error:
-        remedy = "make room, check the permissions, or name another place"
         raise RegistryError(str(file), f"cannot be written: {error.strerror or error}", remedy) from None
 
 

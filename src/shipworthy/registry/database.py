@@ -23,7 +23,18 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import RegistryError
-from .faults import is_lost, is_passing, is_silent, is_starting, is_unreachable, told
+from .faults import (
+    is_lost,
+    is_passing,
+    is_silent,
+    is_starting,
+    is_unconfirmed,
+    is_unconnected,
+    is_unreachable,
+    mark_unconfirmed,
+    mark_unconnected,
+    told,
+)
 from .location import Location, tls_of
 from .tables import VERSION_TABLE
 
@@ -38,7 +49,7 @@ CONNECT_S = 5.0
 SILENT_S = 60.0
 """After how long a server that says nothing, not even that a time is over, is given up."""
 PATIENCE_S = 8.0
-"""How long one that was there a moment ago is waited for: a restart takes a few seconds."""
+"""How long one that was there, or that starts, is waited for in an outage: a restart takes a few seconds."""
 ATTEMPTS = 6
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
@@ -60,6 +71,8 @@ class Database:
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self._process = os.getpid()
         self._reached = False
+        self._away_since: float | None = None
+        """When a server that is waited for, or was in vain, was first not there."""
 
     @property
     def is_sqlite(self) -> bool:
@@ -95,19 +108,21 @@ class Database:
 
         Again at most five times, after pauses: when another transaction was in the way, and for work that says to be
         `repeatable` also when the connection broke, where nobody knows whether it was committed. Such work looks first
-        whether it has been done. A server that does not answer in time is not asked again. Raises RegistryError in the
-        end."""
+        whether it has been done. A server that does not answer in time is not asked again, and one that cannot be
+        connected to has been waited for. Raises RegistryError in the end."""
         return self._repeat(self._writer, work, alone=alone, repeatable=repeatable)
 
     def _repeat(self, engine: Engine, work: Callable[[Connection], T], *, alone: bool, repeatable: bool) -> T:
+        maybe_done = False
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self._begin(engine, alone=alone) as connection:
                     return work(connection)
             except (DBAPIError, PoolTimeout) as error:
+                maybe_done = maybe_done or is_unconfirmed(error)
                 again = is_passing(error) or (repeatable and is_lost(error) and not is_silent(error))
-                if attempt == ATTEMPTS or not again:
-                    raise told(error, self.shown) from error
+                if attempt == ATTEMPTS or not again or is_unconnected(error):
+                    raise told(error, self.shown, maybe_done=maybe_done) from error
             _pause(attempt)
         raise AssertionError("the last attempt returns or raises")
 
@@ -126,28 +141,43 @@ class Database:
             # A connection that two processes use is broken for both; the parent keeps it.
             self._process = os.getpid()
             self._engine.dispose(close=False)
-        with self._connect(engine) as connection, connection.begin():
+        with self._connect(engine) as connection, connection.begin() as transaction:
             if alone and not self.is_sqlite:
                 connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
             yield connection
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if engine is self._writer:
+                    mark_unconfirmed(error)
+                raise
 
     def _connect(self, engine: Engine) -> Connection:
-        """A connection. A server that was reached before, or says that it starts, is waited for; one that was waited
-        for in vain is not until it has been reached again, so that an outage costs each question no time."""
-        until, attempt = time.monotonic() + PATIENCE_S, 0
+        """A connection. A server that was reached before, or says that it starts, is waited for: once in an outage, by
+        all threads together, so that what is asked later costs no time until it has been reached again."""
+        attempt = 0
         while True:
             try:
                 connection = engine.connect()
             except DBAPIError as error:
-                passes = not self.is_sqlite and is_unreachable(error) and (self._reached or is_starting(error))
-                if not passes or time.monotonic() > until:
-                    self._reached = False
+                if self.is_sqlite:
+                    raise
+                if not self._is_waited_for(error):
+                    mark_unconnected(error)
                     raise
             else:
-                self._reached = True
+                self._reached, self._away_since = True, None
                 return connection
             attempt += 1
             _pause(attempt)
+
+    def _is_waited_for(self, error: DBAPIError) -> bool:
+        if not is_unreachable(error) or not (self._reached or is_starting(error)):
+            return False
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        return now - self._away_since < PATIENCE_S
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -217,6 +247,8 @@ def _connect_postgresql(dialect: Any, record: object, arguments: Any, options: A
         return dialect.connect(*arguments, **options)
     except OSError as error:  # the driver lets it through once the socket is open
         raise dialect.loaded_dbapi.InterfaceError("communication error") from error
+    except UnicodeError:  # its own text may have a piece of the password
+        raise dialect.loaded_dbapi.InterfaceError("the url has a host or a sign that cannot be sent") from None
 
 
 def _wait_at_most(connection: Any, seconds: float) -> None:

@@ -13,6 +13,8 @@ from ..errors import RegistryError
 _PASSING = {"40001", "40P01", "55P03"}
 _RESTARTING = {"57P01", "57P02", "57P03"}
 _LOST = {"25P03", *_RESTARTING}
+_UNCONNECTED = "no connection came about"
+_UNCONFIRMED = "the commit was sent, and not confirmed"
 _REMEDIES = {
     "28": "check the user and the password",
     "3D": "create the database first: createdb NAME",
@@ -59,8 +61,37 @@ def is_unreachable(error: SQLAlchemyError) -> bool:
     return (isinstance(cause, OSError) and "SSL" not in type(cause).__name__) or "network error" in str(cause)
 
 
-def told(error: SQLAlchemyError, where: str) -> Exception:
-    """A RegistryError for what a user or a host can mend; else the error itself, which is a fault of the program."""
+def mark_unconnected(error: DBAPIError) -> None:
+    """Note that it came before there was a connection."""
+    error.add_detail(_UNCONNECTED)
+
+
+def is_unconnected(error: SQLAlchemyError) -> bool:
+    return isinstance(error, DBAPIError) and _UNCONNECTED in error.detail
+
+
+def mark_unconfirmed(error: DBAPIError) -> None:
+    """Note that the commit of a change had been sent, where the error leaves open what became of it."""
+    if is_lost(error) or is_silent(error):
+        error.add_detail(_UNCONFIRMED)
+
+
+def is_unconfirmed(error: SQLAlchemyError) -> bool:
+    return isinstance(error, DBAPIError) and _UNCONFIRMED in error.detail
+
+
+def told(error: SQLAlchemyError, where: str, *, maybe_done: bool = False) -> Exception:
+    """A RegistryError for what a user or a host can mend; else the error itself, which is a fault of the program.
+
+    `maybe_done`: an earlier attempt was left unconfirmed."""
+    found = _told(error, where)
+    if isinstance(found, RegistryError) and (maybe_done or is_unconfirmed(error)):
+        remedy = "what you asked for may be done: look into the history before you repeat it"
+        return RegistryError(found.culprit, found.reason, remedy)
+    return found
+
+
+def _told(error: SQLAlchemyError, where: str) -> Exception:
     if not isinstance(error, DBAPIError):
         return RegistryError(where, "all its connections of this process are in use", "use fewer threads")
     state = _state(error)
@@ -76,8 +107,7 @@ def told(error: SQLAlchemyError, where: str) -> Exception:
         remedy = _SQLITE_REMEDIES.get(code, "check the disk, and that it is a local one")
         return RegistryError(where, f"the database says: {_message(error)}", remedy)
     if is_silent(error):
-        remedy = "see what the server does; what you asked for may be done: look into the history before you repeat it"
-        return RegistryError(where, "does not answer in time", remedy)
+        return RegistryError(where, "does not answer in time", "see what the server does, and the network")
     if isinstance(error.orig, OSError) or type(error.orig).__name__ in ("InterfaceError", "OperationalError"):
         return RegistryError(where, f"cannot be reached: {_message(error)}", "check that the server runs, and the url")
     return error

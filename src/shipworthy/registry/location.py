@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,8 @@ _SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
 """As libpq has them: https://www.postgresql.org/docs/current/libpq-ssl.html"""
 _SOCKET = "unix_sock"
 _OPTIONS = ("sslmode", "sslrootcert", _SOCKET, "password")
+_ALMOST_URL = re.compile(r"[a-z][a-z0-9+.-]+:/|(postgres(ql)?|sqlite)(\+\w*)?:", re.IGNORECASE)
+"""No folder, but a url with a typing error; it may hold a password."""
 _FORMS = "give a folder, sqlite:///path/to/registry.db, or postgresql://user@host/database"
 
 
@@ -52,6 +55,8 @@ def locate_registry(url: str | Path | None) -> Location:
     """Read what a user calls a registry; None is `default_url`. Raises RegistryError where it is none."""
     text = default_url() if url is None else str(url)
     if "://" not in text:
+        if _ALMOST_URL.match(text):
+            raise RegistryError("the registry", "its url has no // after the colon", _FORMS)
         return _folder(text)
     try:
         parsed = make_url(text)
@@ -60,9 +65,18 @@ def locate_registry(url: str | Path | None) -> Location:
     kind = parsed.get_backend_name()
     if kind == "sqlite":
         return _sqlite(text, parsed)
+    _check_signs(text, parsed)
     if kind in ("postgresql", "postgres"):
         return _postgresql(text, parsed)
     raise RegistryError(_shown(parsed), f"{kind!r} is no database that a registry can be in", _FORMS)
+
+
+def _check_signs(text: str, parsed: URL) -> None:
+    """Raises RegistryError, without the url, where a piece of the password is taken for the host or the database."""
+    before_options = text.partition("?")[0]
+    if before_options.count("@") > (parsed.username is not None) or "@" in (parsed.host or ""):
+        remedy = "within the user, the password and the name of the database write %40 for an @, and %2F for a /"
+        raise RegistryError("the registry", "its url has an @ where none can be", remedy)
 
 
 def tls_of(location: Location) -> ssl.SSLContext | bool | None:
@@ -112,11 +126,14 @@ def _folder(text: str) -> Location:
 
 
 def _sqlite(text: str, parsed: URL) -> Location:
+    shown = text.partition("?")[0]
+    if parsed.host is not None or parsed.username is not None:
+        raise RegistryError("the registry", "its url names a host, and a file has none", _FORMS)
     if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
-        raise RegistryError(text, "names no file", "a registry outlives the process: give sqlite:///path.db")
+        raise RegistryError(shown, "names no file", "a registry outlives the process: give sqlite:///path.db")
     if parsed.query:
-        raise RegistryError(text, "has options, and none is known here", "leave out what follows the question mark")
-    file = _path(parsed.database, text)
+        raise RegistryError(shown, "has options, and none is known here", "leave out what follows the question mark")
+    file = _path(parsed.database, shown)
     url = URL.create("sqlite", database=str(file))
     return Location(f"sqlite:///{file}", url, f"sqlite:///{file}", file, file.with_name(file.name + ".blobs"))
 
@@ -129,6 +146,8 @@ def _postgresql(text: str, parsed: URL) -> Location:
     if not parsed.database:
         raise RegistryError(shown, "names no database", "give postgresql://user@host/database")
     mode, root = _ssl_options(parsed, shown)
+    if not parsed.username:
+        raise RegistryError(shown, "names no user", "give postgresql://user@host/database")
     if find_spec("pg8000") is None:
         raise MissingExtra(f"the registry {shown}", "pg8000", "postgres")
     given = text
@@ -157,4 +176,5 @@ def _ssl_options(parsed: URL, shown: str) -> tuple[str | None, str | None]:
 
 
 def _shown(url: URL) -> str:
-    return url.difference_update_query(["password"]).render_as_string(hide_password=True)
+    unknown = [name for name in url.query if name not in _OPTIONS]  # another spelling of `password`, perhaps
+    return url.difference_update_query(["password", *unknown]).render_as_string(hide_password=True)

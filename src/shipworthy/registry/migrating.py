@@ -33,21 +33,18 @@ def check_file_there(location: Location) -> None:
         raise _none_yet(location)
 
 
-def check_there(database: Database) -> None:
-    """Raises RegistryError where the database holds no registry; nothing is written to find out."""
-    if _quick_look(database) is None:
-        raise _none_yet(database.location)
-
-
 def _none_yet(location: Location) -> RegistryError:
     remedy = "name another with --registry or $SHIPWORTHY_REGISTRY, or begin this one: shipworthy push PACKAGE"
     return RegistryError(location.shown, "is no registry yet", remedy)
 
 
-def bring_up_to_date(database: Database) -> None:
-    """Make or upgrade the tables. Raises RegistryError where the database is newer, or not a registry's."""
+def bring_up_to_date(database: Database, *, create: bool = True) -> None:
+    """Make or upgrade the tables; without `create`, only upgrade them, and nothing is written to find out. Raises
+    RegistryError where the database is newer, or not a registry's."""
     newest = newest_revision()
     found = _quick_look(database)
+    if found is None and not create:
+        raise _none_yet(database.location)
     if found == newest:
         return
     if found is not None and found > newest:

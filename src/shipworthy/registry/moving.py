@@ -29,9 +29,11 @@ def move(
     why: str = "",
     details: Mapping[str, Any] | None = None,
     token: str | None = None,
+    adds: bool = True,
 ) -> Event:
     """Let the alias, which names `previous`, name `to`, or nothing. Where that is the same, nothing is written, and the
-    event is the one that made it so. Raises RegistryError where `to` is no version, or a deleted one."""
+    event is the one that made it so. A move that goes back, or is the end of something, `adds` nothing, and is possible
+    whatever the clock says (`log.append`). Raises RegistryError where `to` is no version, or a deleted one."""
     if to is not None:
         check_not_deleted(connection, model, to)
     if previous == to:
@@ -45,7 +47,7 @@ def move(
         connection.execute(aliases.update().where(this).values(number=to))
     return log.append(
         connection, model, log.MOVED, who=who, version=to, alias=alias, previous=previous, why=why, details=details,
-        token=token,
+        token=token, adds=adds and to is not None,
     )  # fmt: skip
 
 

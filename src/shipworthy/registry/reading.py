@@ -47,8 +47,7 @@ def parse_member(database: Database, blobs: Blobs, version: Version, path: str, 
 
 
 def _members(database: Database, version: Version) -> tuple[Blob, ...]:
-    with database.read() as connection:
-        members = versions.blobs_of(connection, version.digest)
+    members = database.ask(lambda connection: versions.blobs_of(connection, version.digest))
     if not members:
         raise RegistryError(version.name, "has just been deleted and freed", "choose another version")
     return members

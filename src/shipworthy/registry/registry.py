@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -21,7 +21,7 @@ from . import log, moving, reading, versions
 from .database import Database
 from .freeing import free
 from .location import locate_registry
-from .migrating import bring_up_to_date, check_file_there, check_there
+from .migrating import bring_up_to_date, check_file_there
 from .names import CHAMPION, Reference, check_alias, check_model, parse
 from .origin import commit_here, who_am_i
 from .pushing import facts_of, push
@@ -60,9 +60,7 @@ class Registry:
             check_file_there(location)
         self.database = Database(location)
         try:
-            if not create:
-                check_there(self.database)
-            bring_up_to_date(self.database)
+            bring_up_to_date(self.database, create=create)
             self.blobs = open_store(self.database, artifacts, create=create)
         except BaseException:
             self.database.close()
@@ -228,8 +226,9 @@ class Registry:
             number, event = moving.before(connection, model, alias, named)
             back = {moving.ROLLBACK: event}
             return moving.move(
-                connection, model, alias, number, previous=named, who=self.who, why=said, details=back, token=token
-            )
+                connection, model, alias, number, previous=named, who=self.who, why=said, details=back, token=token,
+                adds=False,
+            )  # fmt: skip
 
         return self._write(work)
 
@@ -251,7 +250,7 @@ class Registry:
         Read from the events alone. A time without a zone is refused with RegistryError."""
         check_alias(alias)
         if at is not None and at.tzinfo is None:
-            raise RegistryError(f"{at:%Y-%m-%dT%H:%M:%S}", "has no time zone", "say which, such as UTC")
+            raise _without_zone(at)
         return self._ask(model, lambda connection: log.live_at(connection, model, alias, at))
 
     def events_after(self, number: int) -> list[Event]:
@@ -285,6 +284,17 @@ class Registry:
             )  # fmt: skip
 
         return self._write(work)
+
+    def mend_times(self, *, after: int, at: datetime) -> int:
+        """Bring back what a wrong clock put into the future: events after that number, the last one that is right, get
+        the time `at`, or what the right clock said when they were written; each keeps the time that it had in its
+        details. Times of versions and rollouts follow. How many events there were.
+
+        Raises RegistryError where `at` has no zone, is before the event of that number, or in the future."""
+        if at.tzinfo is None:
+            raise _without_zone(at)
+        moment = at.astimezone(UTC)
+        return self.database.transact(lambda connection: log.mend_times(connection, after, moment), repeatable=True)
 
     def gc(self, *, older_than: timedelta = timedelta(hours=1), dry_run: bool = False) -> Freed:
         """Free the packages of deleted versions, and files that no other package needs.
@@ -334,3 +344,7 @@ class Registry:
         if version.deleted is not None:
             raise RegistryError(version.name, f"was deleted on {version.deleted:%Y-%m-%d}", "choose another version")
         return version
+
+
+def _without_zone(at: datetime) -> RegistryError:
+    return RegistryError(f"{at:%Y-%m-%dT%H:%M:%S}", "has no time zone", "say which, such as UTC")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +18,14 @@ _ID = "id"
 _ARTIFACTS = "artifacts"
 _BESIDE = ""
 """Stands for the place beside the SQLite file, so that a registry's folder can be moved as a whole."""
+
+_AZURE = ("abfs", "abfss", "az")
+_CONTAINER = re.compile(
+    r"(?:[a-z0-9][a-z0-9-]{1,61}[a-z0-9]|\$[a-z]+)@[a-z0-9]{3,24}\.(?:blob|dfs)\.core"
+    r"\.(?:windows\.net|usgovcloudapi\.net|chinacloudapi\.cn)"
+)
+"""A container of an account on Azure, whose address has no place for a password. An account's key is longer, and has
+upper-case letters: https://learn.microsoft.com/azure/storage/blobs/data-lake-storage-introduction-abfs-uri"""
 
 
 def open_store(database: Database, artifacts: str | None, *, create: bool = True) -> Blobs:
@@ -95,11 +104,18 @@ def _check_address(address: str) -> None:
     """Raises RegistryError where packages would be gone with the process, or where a secret would be remembered."""
     protocol, _, rest = address.partition("://")
     authority, _, path = rest.partition("/")
+    protocol = protocol.lower()
+    if protocol in _AZURE:
+        if "?" in rest:
+            remedy = "leave out what follows it: credentials come from where the store's tools look"
+            raise RegistryError("artifacts", "has a ? in its address, and would be remembered with a secret", remedy)
+        if _CONTAINER.fullmatch(authority):
+            return
     # A secret key may have a slash in it, and then what follows it is read as a path.
     if "@" in authority or (":" in authority and "@" in path):
         remedy = "leave out what is before it: credentials come from where the store's tools look"
         raise RegistryError("artifacts", "has an @ in its address, and would be remembered with a secret", remedy)
-    if protocol.lower() == "memory":
+    if protocol == "memory":
         reason = "is gone when this process ends, and a registry is not"
         raise RegistryError(address, reason, "give a folder or s3://bucket/prefix")
 

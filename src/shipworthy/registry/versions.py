@@ -75,7 +75,7 @@ def add(connection: Connection, facts: Facts, *, who: str, token: str) -> Versio
         raise RegistryError(f"{facts.model}:{facts.parent}", "is no version, so it is no parent", "name one that is")
     event = log.append(
         connection, facts.model, log.REGISTERED, who=who, version=number, why=facts.why, token=token,
-        details={"digest": facts.digest},
+        details={"digest": facts.digest}, adds=True,
     )  # fmt: skip
     version = Version(
         model=facts.model,

@@ -59,7 +59,9 @@ def end(connection: Connection, rollout: Rollout, *, who: str) -> Rollout:
     if rollout.state == "promote":
         champion = named.get(CHAMPION)
         moving.check_expected(model, CHAMPION, champion, rollout.champion)
-        moving.move(connection, model, CHAMPION, challenger, previous=champion, who=who, why=why, details=details)
+        moving.move(
+            connection, model, CHAMPION, challenger, previous=champion, who=who, why=why, details=details, adds=False
+        )
     if rollout.state in ("promote", "rollback") and named.get(CHALLENGER) == challenger:
         moving.move(connection, model, CHALLENGER, None, previous=challenger, who=who, why=why, details=details)
     forget_keys(connection, rollout.id)

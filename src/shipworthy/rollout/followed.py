@@ -17,6 +17,7 @@ from ..server.routing import Offered
 
 if TYPE_CHECKING:
     from ..registry import Registry
+    from .deaths import Trying
     from .live import Router
     from .record import Rollout
     from .store import Rollouts
@@ -31,9 +32,12 @@ _LOG = logging.getLogger("shipworthy.rollout")
 class Followed:
     """The models that were named, each with the version that its name means now. Called from threads."""
 
-    def __init__(self, registry: Registry, rollouts: Rollouts, router: Router, names: Sequence[str]) -> None:
+    def __init__(
+        self, registry: Registry, rollouts: Rollouts, router: Router, trying: Trying, names: Sequence[str]
+    ) -> None:
         """RegistryError where a name is none, ServeError where two name the same model."""
-        self._registry, self._rollouts, self._router = registry, rollouts, router
+        self._registry, self._rollouts, self._router, self._trying = registry, rollouts, router, trying
+        self._serves = False
         self._references: dict[str, Reference] = {}
         self._told: set[tuple[str, str, str]] = set()
         self._missing: dict[tuple[str, int], ShipworthyError] = {}
@@ -49,11 +53,17 @@ class Followed:
     def names(self) -> Sequence[str]:
         return tuple(self._references)
 
+    def begin(self) -> None:
+        """What was offered is served: from now on also what a process has died of is."""
+        self._serves = True
+
     def fetch(self, name: str) -> None:
         """Bring what is to be served of a model into the cache. What keeps it from coming is raised by `offered`, which
         asks for nothing again that was asked for just now: it is called where other models wait."""
-        for one in [one for one in self._missing if one[0] == name]:
-            del self._missing[one]
+        # Other models are fetched, and offered, by other threads at the same time.
+        for one in [*self._missing]:
+            if one[0] == name:
+                self._missing.pop(one, None)
         try:
             champion, rollout = self._wanted(name)
             for number in _served(champion, rollout):
@@ -74,6 +84,9 @@ class Followed:
             self._router.running.pop(name, None)
             return offered
         self._router.running[name] = rollout
+        if not self._serves and self._trying.is_deadly(rollout):
+            _LOG.warning("model %r: version %d is tried once the server is ready", name, rollout.challenger)
+            return offered
         for number in _served(champion, rollout)[1:]:
             try:
                 offered.insert(0, self._pulled(name, number, spare=True))
@@ -96,6 +109,16 @@ class Followed:
             return Offered(str(number), self._registry.pull(Reference(name, number=number)), spare=spare)
         except ShipworthyError as error:
             self.refused(name, str(number), error)
+            raise
+
+    @contextmanager
+    def trying(self, name: str, version: str) -> Iterator[None]:
+        rollout = self._router.running[name]
+        self._trying.opens(rollout)
+        try:
+            yield
+        except BaseException:
+            self._trying.gives_up(rollout)
             raise
 
     def refused(self, name: str, version: str, error: ShipworthyError) -> None:

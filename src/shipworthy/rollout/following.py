@@ -85,9 +85,11 @@ class Follower:
         """Several tasks: what is seen is told also while a version is loaded, and does not gather where it was seen
         while the registry does not answer."""
         loop = asyncio.get_running_loop()
+        # What a process has died of, or could not be had at the start, is tried beside what is served.
+        self._again = {name: -math.inf for name in [*self._router.running] if name not in self._router.trials}
         self._tasks = [
             loop.create_task(self._repeat("follow", POLL_S, lambda: self._turn(catalog))),
-            loop.create_task(self._collect_on()),
+            loop.create_task(self._repeat("collect", TELL_S, self._collect_on)),
             loop.create_task(self._repeat("tell", TELL_S, self._tell)),
         ]
 
@@ -185,22 +187,30 @@ class Follower:
             fetching.close()
 
     async def _collect_on(self) -> None:
-        while True:
-            await asyncio.sleep(TELL_S)
-            self._collect()
+        self._collect()
 
     def _collect(self) -> None:
         """Take what was seen of each rollout."""
         trials = self._router.trials
-        taken = [(rollout, trial.take()) for rollout, trial in trials.values()]
+        taken = [(rollout, trial.take) for rollout, trial in trials.values()]
         # One that nobody can try here, as its champion has changed, is to notice that, and when its time is over.
-        taken += [(rollout, Observed) for name, rollout in [*self._router.running.items()] if name not in trials]
+        taken += [
+            (rollout, lambda: Observed) for name, rollout in [*self._router.running.items()] if name not in trials
+        ]
         for number in self._untold.keys() - {rollout.id for rollout, _ in taken}:
             del self._untold[number]
             self._ended.add(number)
-        for rollout, observe in taken:
-            waiting = self._untold.setdefault(rollout.id, deque(maxlen=UNTOLD))
-            waiting.append(Telling(next(self._numbers), observe))
+        for rollout, take in taken:
+            self._collect_of(rollout.id, take)
+
+    def _collect_of(self, number: int, take: Callable[[], Callable[[], Observed]]) -> None:
+        try:
+            observe = take()
+        # What is not taken gathers where it was seen; so it must not be that of other rollouts too.
+        except Exception:  # noqa: BLE001
+            _LOG.exception("rollout %d: what was seen in a second was not taken, and is tried again", number)
+            return
+        self._untold.setdefault(number, deque(maxlen=UNTOLD)).append(Telling(next(self._numbers), observe))
 
     async def _tell(self) -> None:
         """Merge what was taken; what is decided then is followed as other events are."""

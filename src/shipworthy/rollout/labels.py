@@ -40,6 +40,7 @@ MAX_AGE = timedelta(days=30)
 AT_ONCE = 500
 """Labels of one transaction."""
 FORGOTTEN_AT_ONCE = 5000
+"""Of one transaction too."""
 COUNT_S = 1.0
 """What is refused is counted with what is taken; where nothing is, once in so many seconds."""
 
@@ -84,20 +85,25 @@ class Labels:
         return [given.taken[place] for place in range(len(items))]
 
     def settle(self) -> None:
-        """Count what was refused in the last second. Raises RegistryError as `take`."""
-        self._turns.take(self._count)
+        """Count what was refused since that was done last, if anything was. Raises RegistryError as `take`; then it
+        is still to be counted."""
+        if any([*self._uncounted.values()]):
+            self._turns.take(self._count)
 
     def counts(self, model: str) -> dict[str, int]:
         """How many labels of a model had each outcome, since the registry was made. Of those that were refused, other
-        processes may have some that they have not told yet, and one that dies tells of its last second no more."""
+        processes may have some that they have not told yet: they do so once in a second, and when they end. One that
+        dies tells of its last second no more."""
         query = select(label_counts.c.outcome, label_counts.c.number).where(label_counts.c.model == model)
         with self._database.read() as connection:
             told = Counter({row.outcome: row.number for row in connection.execute(query)})
         return dict(sorted((told + self._uncounted.get(model, Counter())).items()))
 
     def prune(self, older_than: timedelta | None = None) -> int:
-        """Forget labels that came so long ago, by default as long as a prediction may wait for its label; gives their
-        number. Raises RegistryError for less: a label that is sent again would then count twice."""
+        """Forget labels that came so long ago, by default as long as a prediction may wait for its label.
+
+        At most `FORGOTTEN_AT_ONCE` in a call, so that labels which come meanwhile have their turn; gives their number.
+        Raises RegistryError for less: a label that is sent again would then count twice."""
         span = self._max_age if older_than is None else older_than
         if span < self._max_age:
             reason = f"would forget labels of the last {self._max_age.days} days, which could then count twice"
@@ -108,10 +114,7 @@ class Labels:
             old = select(labels.c.digest).where(labels.c.received < before).limit(FORGOTTEN_AT_ONCE)
             return connection.execute(delete(labels).where(labels.c.digest.in_(old.scalar_subquery()))).rowcount
 
-        forgotten = 0
-        while gone := self._turns.take(lambda: self._database.transact(work, alone=False)):
-            forgotten += gone
-        return forgotten
+        return self._turns.take(lambda: self._database.transact(work, alone=False))
 
     def _take_part(
         self, model: str, items: Sequence[Item], refused: Counter[Outcome], now: datetime | None

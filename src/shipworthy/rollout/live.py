@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..predict.ids import ALONE, CHAMPION, Signer, digest_of
+from .arms import Arm, Keyed
 from .observed import Observed
-from .recorder import Arm, Keyed, Recorder
+from .recorder import Recorder
 from .shadow import Shadow
 
 if TYPE_CHECKING:
     from ..predict.answers import Naming
     from ..server.lane import Lane
+    from .backlog import Copy
     from .record import Rollout
 
 _WHOLE = float(2**64)
@@ -41,7 +43,7 @@ class Split:
         if rollout.share == self._share:
             return
         self._share = rollout.share
-        self._old, self._new = self._recorder.arms(self._key, rollout, *self.lanes)
+        self._old, self._new = self._recorder.begin(self._key, rollout, *self.lanes)
 
     def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Arm | Keyed:
         key = headers.get(self._header)
@@ -56,33 +58,63 @@ class Split:
 
     def take(self) -> Callable[[], Observed]:
         """What was seen since the last time; to be called in a thread, after the one before."""
-        taken = self._recorder.take()
+        taken, (self._old, self._new) = self._recorder.take()
         return lambda: self._recorder.observed(taken)
 
     def close(self) -> None:
         """Nothing runs by itself."""
 
 
-class Copied:
-    """A request whose answer the challenger is asked for too."""
+class Uncopied:
+    """Every request that the champion alone answers: it says nothing of the challenger."""
 
-    __slots__ = ("_digest", "_shadow", "_signer", "lane")
+    __slots__ = ("ids", "lane")
+
+    def __init__(self, lane: Lane, signer: Signer) -> None:
+        self.lane = lane
+        self.ids: Naming = signer.ids
+
+    def naming(self, instances: Sequence[object]) -> Naming:
+        return self.ids
+
+    def answered(self, total_s: float) -> None:
+        """Nobody asks."""
+
+    def unserved(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
+        """Nobody asks."""
+
+
+class Copied:
+    """A request whose answer the challenger is asked for too, once it has gone out: of a client that has left no label
+    would come, and a disagreement would count as the worst case for good."""
+
+    __slots__ = ("_asked", "_copy", "_digest", "_shadow", "_signer", "lane")
+    ids = None
 
     def __init__(self, lane: Lane, signer: Signer, shadow: Shadow, digest: int) -> None:
         self.lane, self._signer, self._shadow, self._digest = lane, signer, shadow, digest
+        self._asked: Sequence[object] = ()
+        self._copy: Copy | None = None
 
     def naming(self, instances: Sequence[object]) -> Naming:
+        self._asked = instances
+
         def ids(answers: Sequence[Mapping[str, Any]]) -> Sequence[bytes]:
             made = self._signer.ids(answers, self._digest)
-            self._shadow.offer(instances, answers, made, self._digest)
+            self._copy = self._shadow.copy(instances, answers, made, self._digest)
             return made
 
         return ids
 
-    def done(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
+    def answered(self, total_s: float) -> None:
+        """Both versions are timed with the copy, on the engine alone."""
+        if self._copy is not None:
+            self._shadow.offer(self._copy)
+
+    def unserved(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
         # What it was too busy for says nothing of the version, and the challenger has no queue of its own.
         if status == 500 or unanswered:
-            self._shadow.champion_failed()
+            self._shadow.champion_failed(self._asked)
 
 
 class Shadowed:
@@ -97,23 +129,21 @@ class Shadowed:
         self._salt, self._key = b"%d:" % rollout.id, key
         self._champion = champion
         self._signer = Signer(key, rollout.model, int(champion.version), rollout=rollout.id, arm=CHAMPION)
-        self._plain = Arm(champion, self._signer, 0.0, new=False)
+        self._uncopied = Uncopied(champion, self._signer)
         self._shadow = Shadow(champion, challenger, rollout.spec)
 
     def follow(self, rollout: Rollout) -> None:
         """A shadow has no share."""
 
-    def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Arm | Keyed | Copied:
+    def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Uncopied | Copied:
+        if not (named and self._shadow.wants()):
+            return self._uncopied
         key = headers.get(self._header)
         digest = digest_of(self._salt + key, self._key) if key else 0
-        if named and self._shadow.wants():
-            return Copied(self._champion, self._signer, self._shadow, digest)
-        return self._plain if digest == 0 else Keyed(self._plain, digest)
+        return Copied(self._champion, self._signer, self._shadow, digest)
 
     def take(self) -> Callable[[], Observed]:
         """What was seen since the last time; as arrays when it is called."""
-        # Who is not copied says nothing of the challenger.
-        self._plain.take()
         seen = self._shadow.take()
         return lambda: Observed(copies=seen.copies())
 
@@ -127,8 +157,8 @@ Trial = Split | Shadowed
 class Router:
     """The router of a process: its trials by model. Used on the event loop, but for `running`."""
 
-    def __init__(self, key: bytes, trying: Callable[[Iterable[int]], None] = lambda rollouts: None) -> None:
-        """`trying` is told which rollouts are tried, whenever that changes, and before the first request is."""
+    def __init__(self, key: bytes, trying: Callable[[str, Rollout | None], None] = lambda model, rollout: None) -> None:
+        """`trying` is told which rollout of a model is tried, before the first request is; None where none is."""
         self._key, self._trying = key, trying
         self.running: dict[str, Rollout] = {}
         """By model; set by whoever reads them, in whatever thread."""
@@ -142,15 +172,15 @@ class Router:
 
     def experiment(self, model: str, lanes: Mapping[str, Lane]) -> Trial | None:
         trial = self._trial(model, lanes)
-        self._trying(rollout.id for rollout, _ in self.trials.values())
+        self._trying(model, None if trial is None else self.running[model])
         return trial
 
     def close(self) -> None:
         """Try nothing more."""
-        for _, trial in self.trials.values():
+        for model, (_, trial) in self.trials.items():
             trial.close()
+            self._trying(model, None)
         self.trials.clear()
-        self._trying(())
 
     def _trial(self, model: str, lanes: Mapping[str, Lane]) -> Trial | None:
         rollout = self.running.get(model)

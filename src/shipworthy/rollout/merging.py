@@ -24,6 +24,7 @@ def absorb(observed: Observed, spec: Spec, evidence: Evidence, tally: Tally, key
         _completed(observed.completed, spec, evidence, tally, keys)
     if len(observed.settled):
         _settled(observed.settled, spec, evidence, keys)
+    tally.lost += observed.copies.lost
     _failures(observed.copies, spec, evidence, tally)
     return _copies(observed.copies, evidence, tally, keys) if len(observed.copies) else []
 

@@ -82,9 +82,12 @@ class Copies:
     """uint64 [m]: what it predicted, as the 64 bits that its id has."""
     challenger: Digests = field(default_factory=_digests)
     failed: NDArray[np.bool_] = field(default_factory=_couples)
-    """[k, 2]: whether the champion and the challenger failed, one row for each request that both were given."""
+    """[k, 2]: whether the champion and the challenger failed, one row for each request that was to be copied. What the
+    champion's engine has failed the challenger is not given, and counts as not failed."""
     slow: NDArray[np.bool_] = field(default_factory=_couples)
     """[j, 2]: whether the champion and the challenger were slower than the threshold, one row for each measured run."""
+    lost: int = 0
+    """Requests that were to be copied and were not: the champion was busy, or too much waited already."""
 
     def __post_init__(self) -> None:
         _same_length(self.digests, self.worst)

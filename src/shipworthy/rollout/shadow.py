@@ -12,9 +12,8 @@ import random
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ import numpy as np
 from ..encode import stack
 from ..errors import Problem, ShipworthyError
 from ..predict.ids import KINDS, unique_of, worded
+from .backlog import Backlog, Copy, Failure, size_of
 from .evidence import Threshold
 from .load import WINDOW_S, Load
 from .observed import UNIQUE_BYTES, Copies
@@ -31,14 +31,8 @@ if TYPE_CHECKING:
     from ..server.lane import Lane
     from .spec import Spec
 
-WAITING = 64
-"""So many requests may wait to be copied; while there are as many, none is copied."""
 TIMED = 0.5
 """Share of the copies with which both versions are timed."""
-HELD = 64 * 2**20
-"""So many bytes the instances that wait may hold, but for a single one that has more."""
-NUMBER = 32
-"""Bytes of a number in a list, with its place."""
 BUSY_PART = 0.1
 """So much of its budget a copy may cost while the process is busy."""
 FIRST = 10
@@ -46,20 +40,8 @@ FIRST = 10
 PATIENCE_S = 0.05
 """So long a copy waits for the champion to have nothing to do; then it is dropped."""
 NICE = 10
+_FLOAT, _WORD = Struct(">d"), Struct(">Q")
 _LOG = logging.getLogger("shipworthy.rollout")
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A request, and what the champion answered. Of several instances one is copied, drawn at random: they came
-    together, so that what they show is no evidence of its own."""
-
-    instance: object
-    answer: Mapping[str, Any]
-    id: bytes
-    digest: int
-    size: int
-    """Bytes that it holds, as far as that is quickly told."""
 
 
 class Shadow:
@@ -75,16 +57,11 @@ class Shadow:
         self._threshold = Threshold(None if spec.target_ms is None else spec.target_ms / 1e3)
         self._random = random.Random()
         self._load = Load()
-        self._waiting: deque[Copy | None] = deque()
-        """None for a request that the champion has failed."""
-        self._held = 0
-        """Bytes of them."""
+        self._waiting = Backlog()
         self._some = threading.Event()
         self._closed = threading.Event()
         self._guard = threading.Lock()
         self._seen = Seen()
-        self.lost = 0
-        """Copies that were dropped, because the champion was busy, or too much was waiting already."""
         self._thread = threading.Thread(target=self._run, name="shipworthy-shadow", daemon=True)
         for lane in (champion, challenger):
             lane.borrowers[:] = [*(one for one in lane.borrowers if one.is_alive()), self._thread]
@@ -92,34 +69,45 @@ class Shadow:
 
     def wants(self) -> bool:
         """Whether the next request is to be copied."""
-        room = len(self._waiting) < WAITING and self._held < HELD
-        return room and (self._rate >= 1.0 or self._random.random() < self._rate)
+        return self._waiting.has_room and (self._rate >= 1.0 or self._random.random() < self._rate)
 
-    def offer(
+    def copy(
         self, instances: Sequence[object], answers: Sequence[Mapping[str, Any]], ids: Sequence[bytes], digest: int
-    ) -> None:
-        """A request that was answered; from any thread."""
+    ) -> Copy:
+        """A request that has an answer, with what it predicts; from any thread."""
         place = self._random.randrange(len(answers)) if len(answers) > 1 else 0
-        size = _size(instances[place])
-        self._put(Copy(instances[place], answers[place], ids[place], digest, size), size)
+        instance = instances[place]
+        return Copy(instance, worded(answers[place]), ids[place], digest, size_of(instance))
 
-    def champion_failed(self) -> None:
-        """A request that was to be copied has failed. It takes its turn as copies do, so that as large a part of the
-        champion's failures is counted as of its answers."""
-        self._put(None, 0)
+    def offer(self, copy: Copy) -> None:
+        """One whose answer has gone out; from any thread."""
+        if not self._closed.is_set():
+            self._note_put(self._waiting.put(copy))
 
-    def _put(self, copy: Copy | None, size: int) -> None:
-        """Many that were to be copied may have been answered meanwhile, so there may be no room any more."""
+    def champion_failed(self, instances: Sequence[object] = ()) -> None:
+        """A request that was to be copied has failed; with its instances, where its outputs hold no answer to some.
+
+        As of other requests the challenger is asked for one instance that is drawn. That this is one without an answer
+        is as probable as one in so many, or more: so often the champion has failed too, and never looks worse than it
+        is. Where its engine has failed, it has done so for all that ran together, and the challenger, which is not
+        asked, counts as if it had not."""
         if self._closed.is_set():
             return
-        with self._guard:
-            room = len(self._waiting) < WAITING and (not self._waiting or self._held + size <= HELD)
-            if room:
-                self._waiting.append(copy)
-                self._held += size
-            else:
-                self.lost += 1
+        if not instances:
+            self._note_put(self._waiting.put_failure())
+            return
+        number = len(instances)
+        instance, failed = instances[self._random.randrange(number)], self._random.random() * number < 1.0
+        self._note_put(self._waiting.put(Copy(instance, None, b"", 0, size_of(instance), failed)))
+
+    def _note_put(self, has_room: bool) -> None:
+        if not has_room:
+            self._lose()
         self._some.set()
+
+    def _lose(self) -> None:
+        with self._guard:
+            self._seen.lost += 1
 
     def take(self) -> Seen:
         """What was seen since the last call."""
@@ -141,20 +129,14 @@ class Shadow:
                 if not (self._waiting or self._closed.is_set()):
                     self._some.wait()
                 continue
-            copy = self._next()
+            copy = self._waiting.take()
             if not self._has_turn():
-                self.lost += 1
-            elif copy is None:
+                self._lose()
+            elif isinstance(copy, Failure):
                 with self._guard:
                     self._seen.failed.append((True, False))
             else:
                 self._take_turn(copy)
-
-    def _next(self) -> Copy | None:
-        with self._guard:
-            copy = self._waiting.popleft()
-            self._held -= 0 if copy is None else copy.size
-        return copy
 
     def _take_turn(self, copy: Copy) -> None:
         """Work, and rest for it."""
@@ -178,29 +160,28 @@ class Shadow:
         return True
 
     def _answer(self, copy: Copy) -> bool:
-        """Whether the challenger had an answer; that it had none, or another one, is noted."""
+        """Whether both have an answer; that one has none, or another one, is noted."""
         try:
             ((_, feeds),) = stack(self._challenger.codec.instances((copy.instance,)))
             (row,) = self._challenger.rows(self._challenger.run(feeds))
         # Whatever a challenger raises is evidence against it, and must not end its thread.
         except Exception as error:  # noqa: BLE001
-            self._note_failure(error)
+            self._note_failure(copy, error)
             return False
         with self._guard:
-            self._seen.failed.append((False, isinstance(row, Problem)))
-            if isinstance(row, Problem):
+            self._seen.failed.append((copy.failed, isinstance(row, Problem)))
+            if isinstance(row, Problem) or copy.predicted is None:
                 return False
-            self._compare(copy, row)
+            self._compare(copy, copy.predicted, row)
         return True
 
-    def _compare(self, copy: Copy, new: Mapping[str, Any]) -> None:
-        old = copy.answer
-        (kind, ours), (other, theirs) = worded(old), worded(new)
+    def _compare(self, copy: Copy, old: tuple[int, int], new: Mapping[str, Any]) -> None:
+        (kind, ours), (other, theirs) = old, worded(new)
         if KINDS[kind] == "none" or kind != other:
             return
         worst = float(ours != theirs)
         if KINDS[kind] == "scalar" and self._scale is not None:
-            worst = min(1.0, abs(old["value"] - new["value"]) / self._scale)
+            worst = min(1.0, abs(_number(ours) - _number(theirs)) / self._scale)
         self._seen.digests.append(copy.digest)
         self._seen.worst.append(worst)
         if worst:
@@ -230,7 +211,9 @@ class Shadow:
                 self._seen.slow.append((slow_old, slow_new))
 
     def _spent(self, predictor: Predictor, instance: object) -> float | None:
-        """Seconds of one run; None where it fails."""
+        """Seconds of one run; None where it fails, and where nobody waits for it any more."""
+        if self._closed.is_set():
+            return None
         try:
             feeds = {name: array[None] for name, array in predictor.codec.instance(instance).items()}
             started = time.perf_counter()
@@ -240,9 +223,9 @@ class Shadow:
             return None
         return time.perf_counter() - started
 
-    def _note_failure(self, error: Exception) -> None:
+    def _note_failure(self, copy: Copy, error: Exception) -> None:
         with self._guard:
-            self._seen.failed.append((False, True))
+            self._seen.failed.append((copy.failed, True))
             first = not self._seen.told
             self._seen.told = True
         if first:
@@ -259,6 +242,7 @@ class Seen:
         self.pairs: list[tuple[bytes, int, int]] = []
         self.failed: list[tuple[bool, bool]] = []
         self.slow: list[tuple[bool, bool]] = []
+        self.lost = 0
         self.told = False
 
     def copies(self) -> Copies:
@@ -271,23 +255,13 @@ class Seen:
             challenger=np.array([new for _, _, new in self.pairs], np.uint64),
             failed=np.array(self.failed, np.bool_).reshape(-1, 2),
             slow=np.array(self.slow, np.bool_).reshape(-1, 2),
+            lost=self.lost,
         )
 
 
-def _size(value: object) -> int:
-    """Bytes of an instance, about. Nested lists of numbers are as long as their first ones, or they would have been no
-    array."""
-    if isinstance(value, Mapping):
-        return sum(_size(one) for one in value.values())
-    if isinstance(value, list | tuple):
-        numbers, inner = 1, value
-        while isinstance(inner, list | tuple) and inner:
-            numbers, inner = numbers * len(inner), inner[0]
-        return NUMBER * numbers if isinstance(inner, int | float) else sum(_size(one) for one in value)
-    if isinstance(value, np.ndarray):
-        # A view keeps all of what it is part of.
-        return value.nbytes if value.base is None else max(value.nbytes, getattr(value.base, "nbytes", 0))
-    return len(value) if isinstance(value, bytes | bytearray | str) else NUMBER
+def _number(word: int) -> float:
+    """Whose 64 bits these are."""
+    return float(_FLOAT.unpack(_WORD.pack(word))[0])
 
 
 def _lower_priority() -> None:

@@ -169,8 +169,9 @@ class Rollouts:
             connection, model, CHALLENGER, challenger.number, previous=before, who=self._who, why=why, details=tried
         )
         log.append(
-            connection, model, "rollout-started", version=challenger.number, who=self._who, why=why, details=details
-        )
+            connection, model, "rollout-started", version=challenger.number, who=self._who, why=why, details=details,
+            adds=True,
+        )  # fmt: skip
         return rollout
 
     def _check(self, connection: Connection, challenger: Version, champion: int, spec: Spec) -> None:

@@ -23,6 +23,8 @@ class Tally:
     slow: list[int] = field(default_factory=_two)
     copies: int = 0
     """Shadow: requests that the challenger answered too."""
+    lost: int = 0
+    """Shadow: requests that were to be copied, when the champion was busy or too many waited."""
     keys: dict[str, int] = field(default_factory=dict)
     """Keys that were counted, by stream."""
     dropped: dict[str, int] = field(default_factory=dict)

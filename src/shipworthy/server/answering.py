@@ -71,7 +71,7 @@ async def _predict(lane: Lane, head: Head, receive: Receive, timeout_s: float | 
 def answer(lane: Lane, head: Head, ran: Ran, digits: int | None) -> bytes:
     """The body of an answer for one instance, whose value is in the head."""
     assigned = head.assigned
-    naming = lane.naming if assigned is None else assigned.naming((head.value,))
+    naming = lane.naming if assigned is None else assigned.ids or assigned.naming((head.value,))
     return lane.predictor.encode(ran.answers, many=False, round=digits, naming=naming)
 
 

@@ -43,10 +43,10 @@ class WebExchange(Protocol):
 class Express:
     """A request on its way; its part's future, for whoever delivers batches."""
 
-    __slots__ = ("_exchange", "_front", "_head", "_hot", "_started", "place")
+    __slots__ = ("_exchange", "_front", "_head", "_hot", "_lane", "_started", "place")
 
-    def __init__(self, front: Front, hot: Hot, head: Head, exchange: WebExchange, started: float) -> None:
-        self._front, self._hot, self._head = front, hot, head
+    def __init__(self, front: Front, hot: Hot, lane: Lane, head: Head, exchange: WebExchange, started: float) -> None:
+        self._front, self._hot, self._lane, self._head = front, hot, lane, head
         self._exchange, self._started = exchange, started
         self.place: Place
 
@@ -70,16 +70,18 @@ class Express:
 
     def refuse(self, error: Exception) -> None:
         """Answer what is wrong; there is no hurry."""
-        front, head, hot, started = self._front, self._head, self._hot, self._started
+        front, head, started = self._front, self._head, self._started
+        hot = (self._lane, *self._hot[1:])
         self._exchange.go_on(
             lambda scope, receive, send: front.refuse(error, head, hot, None, send, started), head.scope
         )
 
     def _answer(self, ran: Ran) -> None:
-        head, (lane, _, route, _) = self._head, self._hot
+        head, lane = self._head, self._lane
+        assigned = head.assigned
         if self._exchange.gone:
-            if head.assigned is not None:
-                head.assigned.done(LEFT, clock() - self._started)
+            if assigned is not None:
+                assigned.unserved(LEFT, clock() - self._started)
             return
         body = answer(lane, head, ran, None)
         lines, close = self._front.lines(JSON_TYPE, body, head, None, (), ran)
@@ -88,9 +90,9 @@ class Express:
                 lambda scope, receive, send: send_lines(send, 200, lines, body, close=close), head.scope
             )
         total_s = clock() - self._started
-        lane.metrics.answered(route, total_s)
-        if head.assigned is not None:
-            head.assigned.done(200, total_s)
+        lane.metrics.answered(self._hot[2], total_s)
+        if assigned is not None:
+            assigned.answered(total_s)
 
 
 def take_on(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool:
@@ -101,18 +103,17 @@ def take_on(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool
     body = exchange.glance()
     if body is None or len(body) > MOST_BYTES or len(body) > hot[0].settings.max_body_bytes:
         return False
-    head = Head(scope)
+    head, lane = Head(scope), hot[0]
     numbers = None
     if _is_plain(head) and front.problem(scope) is None:
         if hot[3] is not None:
-            assigned = head.assigned = hot[3].assign(head.headers)
-            hot = (assigned.lane, *hot[1:])
-        numbers = _numbers(hot[0], head, body)
+            head.assigned = hot[3].assign(head.headers)
+            lane = head.assigned.lane
+        numbers = _numbers(lane, head, body)
     if numbers is None:
         scope[HEAD] = head
         return False
-    lane = hot[0]
-    request = Express(front, hot, head, exchange, started)
+    request = Express(front, hot, lane, head, exchange, started)
     try:
         place = request.place = lane.admit(len(body))
     except (RefusedError, StoppedError) as error:

@@ -12,12 +12,15 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from ..errors import RegistryError
 from .asking import Asking
-from .bodies import JSON, ClientGone, read_body
+from .bodies import JSON, ClientGone
 from .catalog import Catalog
+from .dispatch import clock
 from .head import Head
+from .incoming import Incoming, Reading, give_way
 from .problems import (
     CONFLICT,
     INVALID_INPUT,
@@ -114,12 +117,11 @@ def feedback_routes(catalog: Catalog) -> APIRouter:
         keeper = catalog.feedback
         if keeper is None:
             raise ProblemError(NOT_FOUND, "this server keeps no labels; serve the model from a registry")
-        with keeping.admit(Head(request.scope).size(longest)) as place:
+        with keeping.admit(Head(request.scope), longest) as place:
             try:
-                body = await read_body(request.receive, longest)
+                body = await place.body(request.receive, longest)
             except ClientGone as gone:
                 raise ClientDisconnect from gone
-            place.weigh(len(body))
             beside = lane.beside if len(body) > QUICK else _at_once
             told, many = await beside(lambda: read_told(body, catalog.settings.max_instances))
             # It is not needed any more, and may wait for long.
@@ -134,16 +136,36 @@ def feedback_routes(catalog: Catalog) -> APIRouter:
     return router
 
 
-class _Place:
-    """A request's place among those that are under way, with the bytes of its body."""
+class _Place(Incoming):
+    """A request's place among those that are under way, with the bytes of its body: so many as it has announced, or, as
+    long as they are fewer, so many as have come."""
 
-    def __init__(self, room: _Keeping, size: int) -> None:
+    __slots__ = ("_room", "_size")
+
+    def __init__(self, room: _Keeping, size: int, since: float) -> None:
+        super().__init__(since)
         self._room, self._size = room, size
 
-    def weigh(self, size: int) -> None:
-        """The body is there, and has so many bytes. Until then, one that comes in chunks counts as the longest one."""
-        self._room.bytes += size - self._size
-        self._size = size
+    async def body(self, receive: Receive, limit: int) -> bytes:
+        """The whole body. Raises ClientGone, ProblemError where it is too long or there is no room for what comes, and
+        RefusedError where it comes so slowly that its place was given to another."""
+        body = await self._read(self._room.reading, receive, limit, self.count)
+        self._grow(len(body))
+        self._room.bytes += len(body) - self._size
+        self._size = len(body)
+        return body
+
+    def count(self, size: int) -> None:
+        super().count(size)
+        self._grow(self._received)
+
+    def _grow(self, size: int) -> None:
+        """The body has so many bytes by now. ProblemError where there is no room for them."""
+        more = size - self._size
+        if more > 0:
+            self._room.make_room(0, more, to=self)
+            self._room.bytes += more
+            self._size = size
 
     def __enter__(self) -> _Place:
         self._room.requests += 1
@@ -151,6 +173,10 @@ class _Place:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._given_up:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
         self._room.requests -= 1
         self._room.bytes -= self._size
 
@@ -162,15 +188,29 @@ class _Keeping:
     def __init__(self) -> None:
         self._asking = Asking("shipworthy-labels")
         self.requests = self.bytes = 0
+        self.reading: Reading = {}
 
-    def admit(self, size: int) -> _Place:
-        """A place for a request whose body has `size` bytes, before it is read. ProblemError where there is none."""
-        if self.requests >= WAITING:
-            raise ProblemError(OVERLOADED, "as many labels wait for the registry as may", headers=RETRY_AFTER)
+    def admit(self, head: Head, limit: int) -> _Place:
+        """A place for a request whose body has at most `limit` bytes, before it is read. ProblemError where there is
+        none, also in the place of those whose bodies hardly come."""
+        # What comes in chunks says nothing of its size, and is weighed as it comes.
+        size = head.size(limit) if b"content-length" in head.headers else 0
+        self.make_room(1, size)
+        return _Place(self, size, clock())
+
+    def make_room(self, requests: int, size: int, *, to: Incoming | None = None) -> None:
+        """ProblemError where not so many more may wait."""
+        now = clock()
+        while (reason := self._full(requests, size)) is not None:
+            if not give_way(self.reading, now, to=to):
+                raise ProblemError(OVERLOADED, reason, headers=RETRY_AFTER)
+
+    def _full(self, requests: int, size: int) -> str | None:
+        if self.requests + requests > WAITING:
+            return "as many labels wait for the registry as may"
         if self.bytes + size > WAITING_BYTES:
-            reason = "the labels that wait for the registry hold as many bytes as they may"
-            raise ProblemError(OVERLOADED, reason, headers=RETRY_AFTER)
-        return _Place(self, size)
+            return "the labels that wait for the registry hold as many bytes as they may"
+        return None
 
     async def take(self, keeper: Feedback, model: str, told: Sequence[Told]) -> Sequence[Taken]:
         """ProblemError where they cannot be kept."""

@@ -98,7 +98,7 @@ class Front:
         total_s = clock() - started
         lane.metrics.answered(name, total_s)
         if head.assigned is not None:
-            head.assigned.done(200, total_s)
+            head.assigned.answered(total_s)
         if self._reporter is not None:
             self._reporter.answered(head, trace, 200, total_s, route=name, lane=lane, spent=reply.spent)
 
@@ -159,7 +159,7 @@ class Front:
     def _left(self, head: Head, hot: Hot | None, trace: Trace | None, started: float) -> None:
         """The client has left; there is nobody to answer."""
         if head.assigned is not None:
-            head.assigned.done(LEFT, clock() - started)
+            head.assigned.unserved(LEFT, clock() - started)
         if self._reporter is not None:
             lane, _, route, _ = hot or (None, None, None, None)
             self._reporter.answered(head, trace, LEFT, clock() - started, route=route, lane=lane)
@@ -181,7 +181,7 @@ class Front:
         else:
             lane.metrics.failed(words.status, route, total_s)
         if head.assigned is not None:
-            head.assigned.done(words.status, total_s, unanswered=isinstance(error, UnansweredError))
+            head.assigned.unserved(words.status, total_s, unanswered=isinstance(error, UnansweredError))
         if self._reporter is not None:
             self._reporter.answered(head, trace, words.status, total_s, route=route, lane=lane)
         # The frames of the request would hold it, and it them, until the next collection of garbage.

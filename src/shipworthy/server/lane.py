@@ -15,6 +15,7 @@ from ..runtime.feeds import Gate
 from ..scheduling import Bounds, Curve, Part, Queue, Refusal
 from .dispatch import Dispatcher, RefusedError, StoppedError, Streams, clock
 from .engine import Engine
+from .incoming import Reading, give_way
 from .place import Place
 from .settings import Settings
 
@@ -32,8 +33,6 @@ INLINE_S = 0.5e-3
 ANSWERING_S = 4e-3
 """Of the target, at most so much is left for writing the answer, and for the way here: where all cores compute, either
 may wait for a slice of some milliseconds."""
-SLOW = 256 * 1024
-"""A body that comes with fewer bytes a second keeps its place only as long as there is room."""
 INLINE_BATCH = 65_536
 """Where a batch has more numbers, the answers are written beside the event loop, all of them by the first that asks."""
 DEFAULT_TARGET_MS = 50.0
@@ -63,8 +62,7 @@ class Lane:
         self.rows = predictor.codec.rows if predictor.mixes else None
         """Converts the numbers of several requests together; None also where rows must not share a batch."""
         self.closed = False
-        self.reading: dict[Place, None] = {}
-        """Places whose bodies are being read."""
+        self.reading: Reading = {}
         self.borrowers: list[Thread] = []
         """Threads that run the predictor too; it is not closed before they have ended."""
         costs = predictor.costs
@@ -113,8 +111,7 @@ class Lane:
 
     def _make_room(self, refusal: Refusal, now: float, size: int, due: float) -> Refusal | None:
         """Take a request on in the place of those whose bodies hardly come; who only announces one holds no place."""
-        while self.reading and (slowest := min(self.reading, key=lambda place: place.pace(now))).pace(now) < SLOW:
-            slowest.give_up()
+        while give_way(self.reading, now):
             found = self._dispatcher.admit(self.queue, now, size, due)
             if found is None or found.reason == "deadline":
                 return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Sequence
-from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,37 +11,29 @@ import numpy as np
 from starlette.types import Receive
 
 from ..contract import Array, Arrays
-from ..scheduling import Part, Refusal
-from .bodies import read_body
-from .dispatch import RefusedError, clock
+from ..scheduling import Part
+from .dispatch import clock
 from .engine import Ran, Waiter, Work
 from .head import WHOLE, Head
+from .incoming import Incoming
 
 if TYPE_CHECKING:
     from ..predict.answers import Row
     from .lane import Lane
 
 
-HEAD_START_S = 0.1
-"""So long nobody asks how fast a body comes."""
-
-
-class Place:
+class Place(Incoming):
     """A request's place in a lane, from its headers to its answer. Leaving it early withdraws what still waits."""
 
-    __slots__ = ("_announced", "_given_up", "_lane", "_parts", "_received", "_size", "_task", "_timeout_s", "since")
+    __slots__ = ("_announced", "_lane", "_parts", "_size", "_timeout_s")
 
     def __init__(self, lane: Lane, size: int, since: float, timeout_s: float | None) -> None:
-        self.since = since
-        """When it was taken on."""
+        super().__init__(since)
         self._lane = lane
         self._size = size
         self._timeout_s = timeout_s
         self._announced = True
-        self._given_up = False
         self._parts: Sequence[Part] = ()
-        self._received = 0
-        self._task: asyncio.Task[Any] | None = None
 
     def weigh(self, size: int) -> None:
         """The body is there, and has so many bytes. Until then, one that comes in chunks counts as the longest one."""
@@ -56,37 +47,10 @@ class Place:
     async def body(self, head: Head, receive: Receive) -> bytes:
         """The whole body. Raises ClientGone, ProblemError where it is too long, and RefusedError where it comes so
         slowly that its place was given to another."""
-        reading = self._lane.reading
-        self._task = asyncio.current_task()
-        reading[self] = None
-        try:
-            # A web server that hands over whole bodies tells of their pieces itself.
-            count = None if WHOLE in head.extensions else self.count
-            return await read_body(receive, self._lane.settings.max_body_bytes, count)
-        except asyncio.CancelledError:
-            if not self._given_up:
-                raise
-            assert self._task is not None
-            self._task.uncancel()
-            raise RefusedError(Refusal("slow", 1.0)) from None
-        finally:
-            reading.pop(self, None)
-
-    def pace(self, now: float) -> float:
-        """Bytes a second of its body so far."""
-        return self._received / max(now - self.since, 1e-9) if now - self.since > HEAD_START_S else inf
-
-    def give_up(self) -> None:
-        """Give its place to another while it waits for its body."""
-        assert self._task is not None
-        del self._lane.reading[self]
-        self._withdraw()
-        self._given_up = True
-        self._task.cancel()
-
-    def count(self, size: int) -> None:
-        """So many more bytes of the body have come."""
-        self._received += size
+        # A web server that hands over whole bodies tells of their pieces itself.
+        count = None if WHOLE in head.extensions else self.count
+        lane = self._lane
+        return await self._read(lane.reading, receive, lane.settings.max_body_bytes, count)
 
     async def run(self, feeds: Arrays) -> Ran | Joined:
         """Outputs for inputs [n, ...] by name, which may run in several batches.

@@ -97,6 +97,8 @@ class Process:
     def leave(self, *, last: bool = True) -> None:
         """Drain. Where this process is not the `last` to have its socket, connections may go on to wait in it."""
         self._last = self._last or last
+        if self._parts is not None:
+            self._parts.drain()
         self._loading.give_up()
         self._leaving.set()
 

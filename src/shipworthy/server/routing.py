@@ -3,7 +3,8 @@ labels. A server without them asks nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -37,6 +38,9 @@ class Upstream(Protocol):
     def offered(self, name: str) -> Sequence[Offered]:
         """The versions of a model that are to be served, the current one last. Raises what keeps them from coming."""
 
+    def trying(self, name: str, version: str) -> AbstractContextManager[None]:
+        """A spare is opened in it, whose native code may end the process."""
+
     def refused(self, name: str, version: str, error: ShipworthyError) -> None:
         """A package was refused by this server; what is served stays."""
 
@@ -48,11 +52,19 @@ class Assigned(Protocol):
     def lane(self) -> Lane:
         """The version that answers it."""
 
+    @property
+    def ids(self) -> Naming | None:
+        """Gives the id of its answer where it asks for one instance; None where `naming` does that too."""
+
     def naming(self, instances: Sequence[object]) -> Naming:
         """Gives the ids of its answers. `instances` are what it asked, as the codec takes them; from any thread."""
 
-    def done(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
-        """It was answered, with this status of HTTP, `total_s` after it came; or its client left, with 499.
+    @property
+    def answered(self) -> Callable[[float], object]:
+        """To be told once the model's answer was written, with the seconds since the request came."""
+
+    def unserved(self, status: int, total_s: float, *, unanswered: bool = False) -> None:
+        """It was refused, with this status of HTTP, `total_s` after it came; or its client left, with 499.
 
         `unanswered`: the input is valid, and the model has no answer to it."""
 
@@ -118,6 +130,9 @@ class Parts(Protocol):
 
     def begin(self, catalog: Catalog) -> None:
         """The models are served from now on. On the event loop."""
+
+    def drain(self) -> None:
+        """The process was told to end: it answers what is in flight, and may be ended at any moment."""
 
     async def end(self) -> None:
         """Nothing is answered any more; what was seen is to be kept now."""

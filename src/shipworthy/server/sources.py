@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,11 +90,10 @@ class Sources:
                     return []
                 predictors.append(opened.enter_context(self._open(path)))
             for name in self._upstream.names if self._upstream is not None else ():
-                for offered in self._offered(name):
-                    if unwanted():
-                        return []
-                    if (predictor := self._taken(name, offered)) is not None:
-                        predictors.append(opened.enter_context(predictor))
+                found = self._open_offered(name, (), unwanted)
+                predictors += [opened.enter_context(predictor) for predictor in found.opened]
+            if unwanted():
+                return []
             opened.pop_all()
         return predictors
 
@@ -103,7 +102,7 @@ class Sources:
 
         Raises ProblemError where there is none, and what refuses a package; then none stays open."""
         if self._upstream is not None and name in self._upstream.names:
-            return self._open_offered(name, served)
+            return self._open_offered(name, served, lambda: False)
         found = [(path, label) for path, label in self._labelled(name) if label.name == name]
         if not found:
             raise ProblemError(NOT_FOUND, f"the server has no package of the name {name[:80]!a}")
@@ -122,27 +121,28 @@ class Sources:
             opened.pop_all()
         return Found(tuple(versions), tuple(predictor for predictor in versions.values() if predictor is not None))
 
-    def _open_offered(self, name: str, served: Container[str]) -> Found:
-        """The same for a model of a registry."""
+    def _open_offered(self, name: str, served: Container[str], unwanted: Callable[[], bool]) -> Found:
+        """The same for a model of a registry; no further ones from when they become `unwanted`."""
+        assert self._upstream is not None
+        all_offered = self._upstream.offered(name)
         versions: dict[str, Predictor | None] = {}
         with ExitStack() as opened:
-            for offered in self._offered(name):
+            # The spare ones last: one may end the process, and is not to be tried for a model that is refused.
+            for offered in sorted(all_offered, key=lambda one: one.spare):
                 if offered.version in served:
                     versions[offered.version] = None
-                elif (predictor := self._taken(name, offered)) is not None:
+                elif not unwanted() and (predictor := self._taken(name, offered)) is not None:
                     versions[offered.version] = opened.enter_context(predictor)
             opened.pop_all()
-        return Found(tuple(versions), tuple(predictor for predictor in versions.values() if predictor is not None))
-
-    def _offered(self, name: str) -> Sequence[Offered]:
-        assert self._upstream is not None
-        return self._upstream.offered(name)
+        found = {one.version: versions[one.version] for one in all_offered if one.version in versions}
+        return Found(tuple(found), tuple(predictor for predictor in found.values() if predictor is not None))
 
     def _taken(self, name: str, offered: Offered) -> Predictor | None:
         """A version that was offered; None where it is refused, and the model is served without it."""
         assert self._upstream is not None
         try:
-            return self._open(offered.path, version=offered.version)
+            with self._upstream.trying(name, offered.version) if offered.spare else nullcontext():
+                return self._open(offered.path, version=offered.version)
         except ShipworthyError as error:
             self._upstream.refused(name, offered.version, error)
             if not offered.spare:

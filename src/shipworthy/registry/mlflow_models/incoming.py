@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import RegistryError, TamperedPackage
 from ...package import read_package
-from ..names import check_alias
+from ..names import ALIAS
 from ..records import Event, Version
 from ..registry import Registry
 from .connection import Files, Server, reach
@@ -36,6 +36,8 @@ class Pulled:
     """False where the registry had a version of the same package."""
     moved: tuple[Event, ...]
     """One for each alias that names the version now and did not before."""
+    skipped: tuple[str, ...] = ()
+    """Aliases that name the version there, and that a registry cannot have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Fetched:
     """Its address without secrets."""
     aliases: tuple[str, ...]
     """Those that shall follow."""
+    skipped: tuple[str, ...] = ()
+    """Those that cannot, because no alias of a registry can be called that."""
 
 
 def pull(registry: Registry, uri: str, *, source: str, aliases: bool = False) -> Pulled:
@@ -59,7 +63,7 @@ def pull(registry: Registry, uri: str, *, source: str, aliases: bool = False) ->
 
     The new version has the tags `mlflow.uri`, `mlflow.server`, `mlflow.run_id` and `mlflow.version`. A package that the
     registry has already gets no second version. `aliases`: those that name the version there will name it here too, by
-    compare-and-swap.
+    compare-and-swap, but for those that no alias here can be called (`2024-best`, `_x`): the result names them.
 
     Raises RegistryError where there is no such thing, or what is there is no package; PackageError where the package is
     refused; Conflict where an alias was moved here meanwhile."""
@@ -73,12 +77,14 @@ def fetch(uri: str, *, source: str, aliases: bool = False) -> Iterator[Fetched]:
     with tempfile.TemporaryDirectory() as folder:
         with reach(source) as server:
             found = find(server, uri)
-            follow = tuple(check_alias(alias) for alias in found.aliases) if aliases else ()
+            wanted = found.aliases if aliases else ()
+            follow = tuple(alias for alias in wanted if ALIAS.fullmatch(alias))
+            skipped = tuple(alias for alias in wanted if alias not in follow)
             file = _download(server, found, Path(folder))
         with read_package(file) as package:
             model, digest = package.manifest.name, package.digest
         _check_tag(found, digest)
-        yield Fetched(file, model, digest, found, server.shown, follow)
+        yield Fetched(file, model, digest, found, server.shown, follow, skipped)
 
 
 def enter(registry: Registry, fetched: Fetched) -> Pulled:
@@ -93,7 +99,7 @@ def enter(registry: Registry, fetched: Fetched) -> Pulled:
         git_commit=found.tags.get(GIT_COMMIT, ""),
     )
     moved = _follow(registry, version, fetched)
-    return Pulled(registry.version(version.name), found, held is None, moved)
+    return Pulled(registry.version(version.name), found, held is None, moved, fetched.skipped)
 
 
 def _lineage(fetched: Fetched) -> dict[str, str]:

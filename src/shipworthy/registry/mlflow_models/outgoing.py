@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,7 +123,9 @@ def _create(server: Server, registry: Registry, version: Version, model: str, ex
                 await_creation_for=0,
             )
         except BaseException:
-            client.set_terminated(run.info.run_id, "FAILED")
+            # Where the server is gone, this fails too; what is told is what went wrong first.
+            with suppress(Exception):
+                client.set_terminated(run.info.run_id, "FAILED")
             raise
         client.set_terminated(run.info.run_id)
     return made

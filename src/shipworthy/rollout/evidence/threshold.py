@@ -33,20 +33,16 @@ class Threshold:
         first: so both are judged by the same limit."""
         limit = self.seconds
         if not (new or self._fixed):
-            self._remember(seconds)
+            self.remember((seconds,))
         return None if limit is None else seconds > limit
 
     def remember(self, seconds: Sequence[float]) -> None:
         """Latencies of the old version that were judged together, by the limit before them."""
         if self._fixed:
             return
-        for one in seconds[-REMEMBERED:]:
-            self._remember(one)
-
-    def _remember(self, seconds: float) -> None:
-        self._past.append(seconds)
-        self._fresh += 1
-        if self._fresh == REFRESH:
+        self._past.extend(seconds[-REMEMBERED:])
+        self._fresh += len(seconds)
+        if self._fresh >= REFRESH:
             self._fresh = 0
             ordered = sorted(self._past)
             self.seconds = ordered[int(QUANTILE * (len(ordered) - 1))]

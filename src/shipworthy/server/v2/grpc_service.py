@@ -64,18 +64,18 @@ async def infer(catalog: Catalog, asked: Any, size: int, timeout_s: float | None
         response = await _infer(lane, asked, size, timeout_s, call)
     except asyncio.CancelledError:
         if assigned is not None:
-            assigned.done(LEFT, clock() - call.started)
+            assigned.unserved(LEFT, clock() - call.started)
         raise
     except Exception as error:
         status, total_s = as_error(error)[0], clock() - call.started
         lane.metrics.failed(status, "grpc", total_s)
         if assigned is not None:
-            assigned.done(status, total_s)
+            assigned.unserved(status, total_s)
         raise
     total_s = clock() - call.started
     lane.metrics.answered("grpc", total_s)
     if assigned is not None:
-        assigned.done(200, total_s)
+        assigned.answered(total_s)
     return response
 
 
