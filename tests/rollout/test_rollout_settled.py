@@ -39,8 +39,7 @@ class World:
         self._spec = rollout(**options).spec
         target_ms = self._spec.target_ms
         recorder = Recorder(None if target_ms is None else target_ms / 1e3)
-        self._trial = Split(rollout(share=shares[0]), KEY, lane(), lane(version=2), recorder)
-        self._trial._random = self._draw.random
+        self._trial = Split(rollout(share=shares[0]), KEY, lane(), lane(version=2), recorder, random=self._draw.random)
         self._ends: list[tuple[float, int, Any, float, int]] = []
         self._number = 0
         self._evidence, self._tally = Evidence("canary", 0.02), Tally()

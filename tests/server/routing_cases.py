@@ -80,6 +80,13 @@ class Trial:
     unanswered: int = 0
     """Requests to whose valid input the model had no answer."""
 
+    @property
+    def header(self) -> bytes:
+        return ARM
+
+    def draw(self) -> Part:
+        return self.assign({})
+
     def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Part:
         self.with_ids.append(named)
         wanted = headers.get(ARM, [*self.lanes][-1].encode()).decode()

@@ -51,7 +51,7 @@ class Arm:
         self.lane, self.signer, self.share, self.new = lane, signer, share, new
         self.ids: Naming = signer.ids
         self.requests = 0
-        """Assigned without a key."""
+        """Assigned without a key; known when the period ends."""
         self.keyed: list[int] = []
         """Digests of the keys of those that have one."""
         self._times = array("d")

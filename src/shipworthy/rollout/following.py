@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 POLL_S = 0.4
 """So often a server looks whether the registry has changed: one query of the newest event's number."""
-TELL_S = 1.0
-"""So often it tells what it saw of a rollout."""
+TELL_S = 2.0
+"""So often it tells what it saw of a rollout. A telling keeps Python busy for some milliseconds, in which no request is
+answered."""
 RETRY_S = 15.0
 """So long after a failed load the next one is tried; twice as long after each further one, but no longer than:"""
 LONGEST_S = 600.0
-UNTOLD = 60
-"""Of what could not be told, as while the registry is out of reach, so many seconds are kept."""
+UNTOLD = 30
+"""Of what could not be told, as while the registry is out of reach, so many tellings are kept: a minute."""
 LAST_S = 5.0
 """So long a server that ends waits for the registry to hear what it saw last."""
 CHANGES = frozenset(("alias-moved", "rollout-started", "rollout-stage", "rollout-ended"))
@@ -45,7 +46,7 @@ _LOG = logging.getLogger("shipworthy.rollout")
 
 @dataclass(slots=True)
 class Telling:
-    """What was seen of a rollout in a second."""
+    """What was seen of a rollout between two tellings."""
 
     number: int
     observe: Callable[[], Observed]
@@ -208,7 +209,7 @@ class Follower:
             observe = take()
         # What is not taken gathers where it was seen; so it must not be that of other rollouts too.
         except Exception:  # noqa: BLE001
-            _LOG.exception("rollout %d: what was seen in a second was not taken, and is tried again", number)
+            _LOG.exception("rollout %d: what was seen was not taken, and is tried again", number)
             return
         self._untold.setdefault(number, deque(maxlen=UNTOLD)).append(Telling(next(self._numbers), observe))
 
@@ -234,7 +235,7 @@ class Follower:
             raise
         # What cannot be told now will never be; it must not stand before all that comes later.
         except Exception:  # noqa: BLE001
-            _LOG.exception("rollout %d: what was seen in a second is lost", number)
+            _LOG.exception("rollout %d: what was seen is lost", number)
         # It may have given way to later ones meanwhile.
         if waiting and waiting[0] is first:
             waiting.popleft()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..predict.ids import ALONE, CHAMPION, Signer, digest_of
 from .arms import Arm, Keyed
+from .draws import Draws, Random
 from .observed import Observed
 from .recorder import Recorder
 from .shadow import Shadow
@@ -29,12 +31,23 @@ class Split:
     """A canary or an A/B comparison: each request goes to one version, by its key or by chance. Used on the event
     loop."""
 
-    def __init__(self, rollout: Rollout, key: bytes, champion: Lane, challenger: Lane, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        rollout: Rollout,
+        key: bytes,
+        champion: Lane,
+        challenger: Lane,
+        recorder: Recorder,
+        *,
+        random: Random | None = None,
+    ) -> None:
+        """`random` gives numbers that are uniform in [0, 1)."""
         self.lanes = champion, challenger
-        self._header = rollout.spec.key_header.encode()
+        self.header = rollout.spec.key_header.encode()
         self._salt = b"%d:" % rollout.id
-        self._random = random.random
+        self._random = random or np.random.default_rng().random
         self._recorder, self._key = recorder, key
+        self._draws: Draws | None = None
         self._share = -1.0
         self.follow(rollout)
 
@@ -42,15 +55,14 @@ class Split:
         """The share may be another one."""
         if rollout.share == self._share:
             return
+        self._count()
         self._share = rollout.share
-        self._old, self._new = self._recorder.begin(self._key, rollout, *self.lanes)
+        self._go_on(self._recorder.begin(self._key, rollout, *self.lanes))
 
     def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Arm | Keyed:
-        key = headers.get(self._header)
+        key = headers.get(self.header)
         if not key:
-            arm = self._new if self._random() < self._share else self._old
-            arm.requests += 1
-            return arm
+            return self.draw()
         digest = digest_of(self._salt + key, self._key)
         arm = self._new if digest / _WHOLE < self._share else self._old
         arm.keyed.append(digest)
@@ -58,8 +70,19 @@ class Split:
 
     def take(self) -> Callable[[], Observed]:
         """What was seen since the last time; to be called in a thread, after the one before."""
-        taken, (self._old, self._new) = self._recorder.take()
+        self._count()
+        taken, arms = self._recorder.take()
+        self._go_on(arms)
         return lambda: self._recorder.observed(taken)
+
+    def _count(self) -> None:
+        if self._draws is not None:
+            self._draws.count()
+
+    def _go_on(self, arms: tuple[Arm, Arm]) -> None:
+        self._old, self._new = arms
+        self._draws = Draws(*arms, self._share, self._random)
+        self.draw: Callable[[], Arm] = self._draws.next
 
     def close(self) -> None:
         """Nothing runs by itself."""
@@ -125,7 +148,7 @@ class Shadowed:
 
     def __init__(self, rollout: Rollout, key: bytes, champion: Lane, challenger: Lane) -> None:
         self.lanes = champion, challenger
-        self._header = rollout.spec.key_header.encode()
+        self.header = rollout.spec.key_header.encode()
         self._salt, self._key = b"%d:" % rollout.id, key
         self._champion = champion
         self._signer = Signer(key, rollout.model, int(champion.version), rollout=rollout.id, arm=CHAMPION)
@@ -135,10 +158,13 @@ class Shadowed:
     def follow(self, rollout: Rollout) -> None:
         """A shadow has no share."""
 
+    def draw(self) -> Uncopied | Copied:
+        return self.assign({})
+
     def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Uncopied | Copied:
         if not (named and self._shadow.wants()):
             return self._uncopied
-        key = headers.get(self._header)
+        key = headers.get(self.header)
         digest = digest_of(self._salt + key, self._key) if key else 0
         return Copied(self._champion, self._signer, self._shadow, digest)
 

@@ -43,7 +43,8 @@ class Bloom:
 def first_in_batch(digests: Digests) -> NDArray[np.bool_]:
     """Which rows are the first with their digest; a row without a key (0) always is."""
     first: NDArray[np.bool_] = np.equal(digests, 0)
-    first[np.unique(digests, return_index=True)[1]] = True
+    keyed = np.flatnonzero(digests)
+    first[keyed[np.unique(digests[keyed], return_index=True)[1]]] = True
     return first
 
 

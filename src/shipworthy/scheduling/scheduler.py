@@ -80,7 +80,8 @@ class Scheduler:
                 if free < cores and self._used:
                     return None
                 idle = max(1, min(idle, int(free / cores)))
-            batch = queue.take(now, idle, inf if self._only else self._longest(queue, now))
+            longest = inf if self._wide <= (cores > 0.0) else self._longest(queue, now)
+            batch = queue.take(now, idle, longest)
             if batch is None:
                 continue
             self._used += cores
@@ -114,19 +115,19 @@ class Scheduler:
             self._even(now)
 
     def _turn(self, threaded: bool) -> Queue | None:
-        only = self._only
-        if only is not None:
-            return only if _is_ready(only, threaded) else None
-        ready = [queue for queue in self._queues if _is_ready(queue, threaded)]
-        if len(ready) < 2:
-            return ready[0] if ready else None
+        first: Queue | None = None
+        for queue in self._queues:
+            # In this order, because most queues of most servers are idle.
+            if queue.rows and len(queue.running) < queue.streams and (queue.cores > 0.0 or not threaded):
+                first = queue if first is None else min(first, queue, key=self._due)
+        return first
+
+    def _due(self, queue: Queue) -> tuple[bool, float]:
         # What needs no core waits for none.
-        return min(ready, key=lambda queue: (queue.cores > 0.0, max(queue.served, self._clock)))
+        return queue.cores > 0.0, max(queue.served, self._clock)
 
     def _longest(self, queue: Queue, now: float) -> float:
         """How long others can wait for a core; they should not miss their deadlines for a large batch."""
-        if not self._wide:
-            return inf
         patience = [
             other.plan.patience
             for other, usage in self._queues.items()
@@ -151,7 +152,3 @@ class Scheduler:
                     break
                 free += freed
                 queue.opens = end
-
-
-def _is_ready(queue: Queue, threaded: bool) -> bool:
-    return bool(queue.rows) and len(queue.running) < queue.streams and (queue.cores > 0.0 or not threaded)

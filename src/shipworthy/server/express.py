@@ -106,9 +106,10 @@ def take_on(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool
     head, lane = Head(scope), hot[0]
     numbers = None
     if _is_plain(head) and front.problem(scope) is None:
-        if hot[3] is not None:
-            head.assigned = hot[3].assign(head.headers)
-            lane = head.assigned.lane
+        if (experiment := hot[3]) is not None:
+            keyed = experiment.header in head.headers
+            assigned = head.assigned = experiment.assign(head.headers) if keyed else experiment.draw()
+            lane = assigned.lane
         numbers = _numbers(lane, head, body)
     if numbers is None:
         scope[HEAD] = head

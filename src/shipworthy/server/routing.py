@@ -72,6 +72,14 @@ class Assigned(Protocol):
 class Experiment(Protocol):
     """Several versions that share the requests of a model."""
 
+    @property
+    def header(self) -> bytes:
+        """In lower case, of the key of a caller."""
+
+    @property
+    def draw(self) -> Callable[[], Assigned]:
+        """What `assign` gives to a request that has no such header, whose answers will have ids."""
+
     def assign(self, headers: Mapping[bytes, bytes], *, named: bool = True) -> Assigned:
         """The version for a request, from its headers by name in lower case. Must return at once.
 
