@@ -84,7 +84,7 @@ def test_one_that_cannot_be_taken_takes_no_other_along(
     second.assign({})
     follow(router, tmp_path / "registry", told, lambda: len(told.told) == 2)
     assert (told.told, told.forgotten) == ([(2, 1), (1, 5)], [])
-    assert caplog.text.count("rollout 1: what was seen in a second was not taken") == 3
+    assert caplog.text.count("rollout 1: what was seen was not taken") == 3
 
 
 def test_taking_goes_on_after_anything_else(

@@ -150,7 +150,7 @@ def test_what_can_never_be_told_does_not_stand_before_the_rest(
 
     asyncio.run(seconds())
     assert [len(one.assigned) for _, one in told.told] == [0, 1, 3]
-    assert not follower._untold[1] and "rollout 1: what was seen in a second is lost" in caplog.text
+    assert not follower._untold[1] and "rollout 1: what was seen is lost" in caplog.text
 
 
 def test_attempts_to_load_become_rarer(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

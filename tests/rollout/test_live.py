@@ -74,6 +74,15 @@ def test_another_process_has_the_same_opinion_and_another_rollout_one_of_its_own
     assert within_chance(both, len(keys), 0.25)
 
 
+@pytest.mark.parametrize("requests", [1, 1023, 1024, 1025, 5000])
+def test_what_is_drawn_ahead_and_not_used_was_not_assigned(requests: int) -> None:
+    trial = split(share=0.3, seed=2)
+    for _ in range(2):
+        hits = assigned_to_new(trial, [None] * requests)
+        told = trial.take()().assigned
+        assert (len(told), int(told.new.sum())) == (requests, sum(hits))
+
+
 def test_an_empty_key_is_none() -> None:
     """All who send an empty header would be one caller."""
     trial = split(share=0.5, seed=1)
