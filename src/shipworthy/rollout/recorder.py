@@ -84,8 +84,8 @@ class Recorder:
         limit = self._threshold.seconds
         for one in ended:
             if not one.new:
-                keyed = [seconds for _, status, seconds in one.outcomes if status == 200]
-                self._threshold.remember([*one.times, *keyed])
+                self._threshold.remember(one.times)
+                self._threshold.remember([seconds for _, status, seconds in one.outcomes if status == 200])
         return Observed(
             assigned=Assignments(*_joined([_rows(one, one.plain, one.keyed) for one in assigned])),
             completed=Completions(*_joined([_completed(one, limit) for one in ended])),
