@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from live_cases import KEY, end, lane, rollout
 
 from shipworthy.predict.ids import ALONE, CHALLENGER, CHAMPION, digest_of, read_id, tag_of
 from shipworthy.rollout import live, recorder
-from shipworthy.rollout.arms import failed
+from shipworthy.rollout.arms import Arm, failed
 from shipworthy.rollout.live import Router, Split
 from shipworthy.rollout.observed import Observed
 from shipworthy.rollout.recorder import SETTLED_S, Recorder
@@ -81,6 +82,33 @@ def test_what_is_drawn_ahead_and_not_used_was_not_assigned(requests: int) -> Non
         hits = assigned_to_new(trial, [None] * requests)
         told = trial.take()().assigned
         assert (len(told), int(told.new.sum())) == (requests, sum(hits))
+
+
+def test_a_trial_that_is_made_anew_loses_nothing_of_the_one_before() -> None:
+    """As where a version was out of reach for a moment: other lanes, and the same recorder."""
+    recorder = Recorder(None)
+    for requests in (300, 1300):
+        before = Split(rollout(share=0.5), KEY, lane(), lane(version=2), recorder)
+        for _ in range(requests):
+            before.assign(NOBODY).answered(0.1)
+        before.close()
+        after = Split(rollout(share=0.5), KEY, lane(), lane(version=2), recorder)
+        told = after.take()()
+        assert (len(told.assigned), len(told.completed), len(told.settled)) == (requests, requests, requests)
+
+
+def test_what_was_told_is_no_garbage_that_waits_for_its_collection() -> None:
+    trial = split(share=0.5)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            trial.assign(NOBODY).answered(0.1)
+            trial.take()()
+        arms = sum(isinstance(one, Arm) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert arms <= 4
 
 
 def test_an_empty_key_is_none() -> None:

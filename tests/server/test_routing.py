@@ -70,6 +70,29 @@ def test_the_version_that_was_assigned_answers(quick: bool, monkeypatch: pytest.
             assert arm == "1" or bool(server.tasks) == (not quick or not way.startswith("short"))
 
 
+def test_what_goes_wrong_on_the_short_way_is_an_error_of_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An experiment that is told of no end waits for it."""
+    with routed(monkeypatch, *pair()) as server:
+        assert server.post("/predict", ROW, "2").status_code == 200
+        told(server)
+        for broken in ("admit", "rows"):
+            lane = server.catalog.models["prices"].versions["2"]
+            with monkeypatch.context() as patch:
+                patch.setattr(lane, broken, _Broken())
+                server.trial.forget()
+                answer = server.post("/predict", ROW, "2")
+            assert (answer.status_code, told(server)) == (500, [("2", 500)]), broken
+
+
+class _Broken:
+    """A fault of the program, wherever it is used."""
+
+    def __call__(self, *given: object) -> None:
+        raise ZeroDivisionError
+
+    take = __call__
+
+
 def test_a_named_version_is_part_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with routed(monkeypatch, *pair()) as server:
         for number in ("1", "2"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -97,10 +96,7 @@ class Arm:
         return Assigned(self.share, self.new, self.requests, self.keyed)
 
     def ended(self) -> Ended:
-        """What has ended by now, and how. Copies all that may still change."""
-        outcomes = self.outcomes.copy()
-        under_way = Counter(self.keyed)
-        under_way.subtract(digest for digest, _, _ in outcomes)
+        """What has ended by now, and how; to be asked when it is given no more. Copies all that may still change."""
         return Ended(
             share=self.share,
             new=self.new,
@@ -108,9 +104,9 @@ class Arm:
             left=self._left.copy(),
             failures=self.failures,
             others=self.others,
-            outcomes=outcomes,
             under_way=self._plain_under_way,
-            keyed_under_way=list(under_way.elements()),
+            keyed=self.keyed,
+            outcomes=self.outcomes.copy(),
         )
 
 
@@ -148,7 +144,7 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the requests of an arm have ended; without a key but for the last two kinds."""
+    """How the requests of an arm have ended; without a key but for the last two."""
 
     share: float
     new: bool
@@ -159,6 +155,7 @@ class Ended:
     others: int
     under_way: int
     """Still on their way."""
+    keyed: list[int]
+    """Digests of all that were assigned."""
     outcomes: list[Outcome]
-    keyed_under_way: list[int]
-    """Digests."""
+    """Of those of them that have ended."""

@@ -27,8 +27,13 @@ class Draws:
         self.next: Callable[[], Arm] = chain.from_iterable(iter(self._draw, None)).__next__
         """The arm of the next request."""
 
-    def count(self) -> None:
-        """Put down in the arms how many requests they were given. Draw no more afterwards."""
+    def end(self) -> None:
+        """Put down in the arms how many requests they were given. There is no next one."""
+        self._count()
+        # It refers to this, and both would be kept, with the arms, until the next collection of garbage.
+        del self.next
+
+    def _count(self) -> None:
         taken = self._drawn[: len(self._drawn) - length_hint(self._left)]
         new = taken.count(self._new)
         self._new.requests += new
@@ -37,7 +42,7 @@ class Draws:
 
     def _draw(self) -> Iterator[Arm]:
         """Called when the last one is taken."""
-        self.count()
+        self._count()
         self._drawn = [self._old] * AHEAD
         for place in np.flatnonzero(self._random(AHEAD) < self._share).tolist():
             self._drawn[place] = self._new

@@ -77,7 +77,8 @@ class Split:
 
     def _count(self) -> None:
         if self._draws is not None:
-            self._draws.count()
+            self._draws.end()
+            self._draws = None
 
     def _go_on(self, arms: tuple[Arm, Arm]) -> None:
         self._old, self._new = arms
@@ -85,7 +86,8 @@ class Split:
         self.draw: Callable[[], Arm] = self._draws.next
 
     def close(self) -> None:
-        """Nothing runs by itself."""
+        """Put down what was drawn: a later trial may go on with the recorder. Nothing is assigned any more."""
+        self._count()
 
 
 class Uncopied:
@@ -198,7 +200,7 @@ class Router:
 
     def experiment(self, model: str, lanes: Mapping[str, Lane]) -> Trial | None:
         trial = self._trial(model, lanes)
-        self._trying(model, None if trial is None else self.running[model])
+        self._trying(model, None if trial is None else self.trials[model][0])
         return trial
 
     def close(self) -> None:

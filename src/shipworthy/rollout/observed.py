@@ -1,4 +1,4 @@
-"""What one worker saw of a rollout since it last told: plain arrays, in the order in which it happened."""
+"""What one worker saw of a rollout since it last told: plain arrays."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Assignments:
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """Requests that have ended, by the arm that they were assigned to; all arrays are [n]."""
+    """Requests that have ended, or have had their time, by the arm that they were assigned to; all arrays are [n]."""
 
     digests: Digests = field(default_factory=_digests)
     shares: NDArray[np.float64] = field(default_factory=_floats)
@@ -106,7 +106,7 @@ class Observed:
     assigned: Assignments = field(default_factory=Assignments)
     completed: Completions = field(default_factory=Completions)
     settled: Assignments = field(default_factory=Assignments)
-    """Of the requests that came in seconds which are over long ago, those that have ended, in whatever way."""
+    """Of the periods that are told, the requests that have ended, in whatever way."""
     copies: Copies = field(default_factory=Copies)
     worker: str = ""
     """Name of the worker, at most 64 characters, that no other one has; without it this counts whenever it comes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -30,7 +30,7 @@ Taken: TypeAlias = tuple[list[Assigned], list[Ended]]
 class Period:
     """Requests that came between two tellings, at one share.
 
-    How they end is told when all of them have, and in the order in which they came. Of the slower of two versions more
+    How they end is told when all of them have, period by period. Of the slower of two versions more
     are on their way at any moment, and so are those that fail late: what has ended by now would look as if one version
     lost answers, or made more errors than the other."""
 
@@ -79,7 +79,7 @@ class Recorder:
         return (assigned, ended), self._present
 
     def observed(self, taken: Taken) -> Observed:
-        """The same as arrays. Slow is what is slower than a limit that was known before any of these requests."""
+        """The same as arrays. Slow is what is slower than a limit that is made of earlier periods only."""
         assigned, ended = taken
         limit = self._threshold.seconds
         for one in ended:
@@ -117,7 +117,9 @@ def _settled(ended: Ended) -> tuple[np.ndarray, ...]:
 def _completed(ended: Ended, limit: float | None) -> tuple[np.ndarray, ...]:
     """Those that say something of the version. Who still waits is like one who left just now."""
     outcomes = [one for one in ended.outcomes if one[1] in (200, LEFT) or failed(one[1])]
-    outcomes += [(digest, LEFT, SETTLED_S) for digest in ended.keyed_under_way]
+    under_way = Counter(ended.keyed)
+    under_way.subtract(digest for digest, _, _ in ended.outcomes)
+    outcomes += [(digest, LEFT, SETTLED_S) for digest in under_way.elements()]
     left = ended.left + [SETTLED_S] * ended.under_way
     plain = [len(ended.times), len(left), ended.failures]
     statuses = np.concatenate([np.repeat([200, LEFT, 500], plain), [status for _, status, _ in outcomes]])

@@ -80,7 +80,8 @@ class Scheduler:
                 if free < cores and self._used:
                     return None
                 idle = max(1, min(idle, int(free / cores)))
-            longest = inf if self._wide <= (cores > 0.0) else self._longest(queue, now)
+            others = self._wide - 1 if cores else self._wide
+            longest = self._longest(queue, now) if others else inf
             batch = queue.take(now, idle, longest)
             if batch is None:
                 continue

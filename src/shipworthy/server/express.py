@@ -15,6 +15,7 @@ from .dispatch import RefusedError, StoppedError, clock
 from .engine import Ran
 from .head import HEAD, TIMEOUT, Head
 from .place import Place
+from .problems import INTERNAL
 from .replies import JSON_TYPE, send_lines
 from .reporting import LEFT
 
@@ -104,26 +105,33 @@ def take_on(front: Front, hot: Hot, scope: Scope, exchange: WebExchange) -> bool
     if body is None or len(body) > MOST_BYTES or len(body) > hot[0].settings.max_body_bytes:
         return False
     head, lane = Head(scope), hot[0]
-    numbers = None
-    if _is_plain(head) and front.problem(scope) is None:
-        if (experiment := hot[3]) is not None:
-            keyed = experiment.header in head.headers
-            assigned = head.assigned = experiment.assign(head.headers) if keyed else experiment.draw()
-            lane = assigned.lane
-        numbers = _numbers(lane, head, body)
-    if numbers is None:
+    if not _is_plain(head) or front.problem(scope) is not None:
         scope[HEAD] = head
         return False
-    request = Express(front, hot, lane, head, exchange, started)
+    if (experiment := hot[3]) is not None:
+        keyed = experiment.header in head.headers
+        assigned = head.assigned = experiment.assign(head.headers) if keyed else experiment.draw()
+        lane = assigned.lane
     try:
-        place = request.place = lane.admit(len(body))
-    except (RefusedError, StoppedError) as error:
-        request.refuse(error)
-        return True
-    try:
-        place.numbers(numbers, head.value, request)
+        numbers = _numbers(lane, head, body)
+        if numbers is None:
+            scope[HEAD] = head
+            return False
+        request = Express(front, hot, lane, head, exchange, started)
+        try:
+            place = request.place = lane.admit(len(body))
+        except (RefusedError, StoppedError) as error:
+            request.refuse(error)
+            return True
+        try:
+            place.numbers(numbers, head.value, request)
+        except BaseException:
+            place.close()
+            raise
     except BaseException:
-        place.close()
+        # The web server answers that; the experiment would wait for an end.
+        if head.assigned is not None:
+            head.assigned.unserved(INTERNAL.status, clock() - started)
         raise
     return True
 

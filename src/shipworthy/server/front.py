@@ -85,6 +85,7 @@ class Front:
                 raise
             # A server that stops cancels the requests that it does not wait for any longer.
             if self._catalog.state != "draining":
+                self._left(head, hot, trace, started)
                 raise
             await self.refuse(StoppedError(), head, hot, trace, send, started)
             return
@@ -181,7 +182,9 @@ class Front:
         else:
             lane.metrics.failed(words.status, route, total_s)
         if head.assigned is not None:
-            head.assigned.unserved(words.status, total_s, unanswered=isinstance(error, UnansweredError))
+            # What the end of a server cuts off is no error of a version, and the slower one has more of it.
+            status = LEFT if isinstance(error, StoppedError) else words.status
+            head.assigned.unserved(status, total_s, unanswered=isinstance(error, UnansweredError))
         if self._reporter is not None:
             self._reporter.answered(head, trace, words.status, total_s, route=route, lane=lane)
         # The frames of the request would hold it, and it them, until the next collection of garbage.

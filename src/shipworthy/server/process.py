@@ -282,6 +282,9 @@ class Process:
     def _break_off(self, hung: Sequence[str]) -> NoReturn:
         """End the process at once: a thread that an engine does not give back can neither be ended nor waited for."""
         _LOG.critical("ended without the engines of %s, which do not come back", ", ".join(hung))
+        if self._parts is not None:
+            # Whose engine it is, nobody asks.
+            self._parts.drain()
         if self._log is not None:
             self._log.close()
         os._exit(1)

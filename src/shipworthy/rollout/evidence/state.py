@@ -29,8 +29,8 @@ class Evidence:
         self.assigned = Ratio.sample_ratio()
         """Every request that was assigned. The sample ratios are for a canary or A/B; in shadow they stay empty."""
         self.completed = Ratio.sample_ratio()
-        """Every request that ended, of those that came in seconds which are over for long enough: of the slower version
-        more are still on their way, and would look lost."""
+        """Every request that ended, of those that had time to: of the slower version more are still on their way, and
+        would look lost."""
         self.labelled = Ratio.sample_ratio()
         """Every request whose label came."""
         self.mismatch: SampleRatio | None = None

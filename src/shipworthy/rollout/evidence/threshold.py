@@ -13,10 +13,10 @@ QUANTILE = 0.95
 class Threshold:
     """Turns latencies into events for the guardrail.
 
-    Without a target it is the p95 of the last 2,000 latencies of the old version, taken anew after every 200 of them.
-    It is known before the request it judges, which is all that the guardrail's promise asks of it: where the new
-    version is slow at most rho times as often *at any* limit fixed beforehand, it is so at this one. Each worker has
-    its own, as the events of all workers add up whatever limit each was judged by."""
+    Without a target it is the p95 of the last 2,000 latencies of the old version, taken anew when 200 more have come.
+    It is made of earlier requests than those it judges, which is all that the guardrail's promise asks of it: where
+    the new version is slow at most rho times as often *at any* limit fixed beforehand, it is so at this one. Each
+    worker has its own, as the events of all workers add up whatever limit each was judged by."""
 
     def __init__(self, target: float | None = None) -> None:
         """`target` in seconds."""
