@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,20 @@ from registry_cases import Run, evidence, package
 from shipworthy.cli import main
 from shipworthy.contract import Limits
 from shipworthy.registry import Registry
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
+
+import postgres_server
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """An empty one on a PostgreSQL server of its own."""
+    missing = postgres_server.missing()
+    if missing is not None:
+        pytest.skip(missing)
+    with postgres_server.running() as server:
+        yield server.new_database()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,10 +15,6 @@ import pytest
 from registry_cases import evidence, package
 
 from shipworthy.registry import Registry
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
-
-import postgres_server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text(encoding="utf-8")
 SECTION = PAGE.partition("\n## Back it up\n")[2].partition("\n## ")[0]
@@ -32,15 +27,6 @@ def shop(tmp_path: Path) -> Path:
     package(tmp_path / "digits.ship", evidence(0.9815, 0.0527))
     package(tmp_path / "digits-october.ship", evidence(0.9926, 0.0361))
     return tmp_path
-
-
-@pytest.fixture
-def database() -> Iterator[str]:
-    missing = postgres_server.missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres_server.running() as server:
-        yield server.new_database()
 
 
 def scripts() -> list[str]:

@@ -24,10 +24,6 @@ from shipworthy.contract import Limits
 from shipworthy.registry import Registry
 from shipworthy.registry.tables import events
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
-
-import postgres_server
-
 PAGE = (Path(__file__).parents[2] / "docs" / "registry.md").read_text(encoding="utf-8")
 AT = "2026-11-22 14:00"
 """A time on the page that stands between its first promotion and its second."""
@@ -79,15 +75,6 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package(tmp_path / "digits-october.ship", evidence(0.9926, 0.0361), limits=Limits(p99_ms=30.0))
     package(tmp_path / "digits-broken.ship", evidence(0.1, 0.0361))
     return tmp_path
-
-
-@pytest.fixture
-def database() -> Iterator[str]:
-    missing = postgres_server.missing()
-    if missing is not None:
-        pytest.skip(missing)
-    with postgres_server.running() as server:
-        yield server.new_database()
 
 
 @pytest.fixture
