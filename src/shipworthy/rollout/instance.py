@@ -30,9 +30,9 @@ class Instance:
             return True
         return True
 
-    def is_before(self, boot_of: Instance) -> bool:
+    def is_before(self, other: Instance) -> bool:
         """Whether the machine was started again between the two."""
-        return self.boot != boot_of.boot
+        return self.boot != other.boot
 
 
 def this_instance(*, worker: bool) -> Instance:

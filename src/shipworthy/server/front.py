@@ -80,11 +80,8 @@ class Front:
             self._left(head, hot, trace, started)
             return
         except asyncio.CancelledError:
-            if head.left:
-                self._left(head, hot, trace, started)
-                raise
             # A server that stops cancels the requests that it does not wait for any longer.
-            if self._catalog.state != "draining":
+            if head.left or self._catalog.state != "draining":
                 self._left(head, hot, trace, started)
                 raise
             await self.refuse(StoppedError(), head, hot, trace, send, started)
