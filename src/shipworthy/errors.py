@@ -23,6 +23,7 @@
         * Conflict: an alias names another version than the one who moves it believed
     * RolloutError: a rollout cannot be what was asked for
     * FeedbackError: a label, or what it is about, is refused
+    * MonitorError: a model cannot be watched as asked, or there is nothing to see
 
 Every one of them names the culprit, the reason and the remedy.
 """
@@ -157,3 +158,7 @@ class RolloutError(ShipworthyError):
 
 class FeedbackError(ShipworthyError):
     """A label, or what it is about, is refused."""
+
+
+class MonitorError(ShipworthyError):
+    """A model cannot be watched as asked, or there is nothing to see."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from ..errors import ShipworthyError
 
 if TYPE_CHECKING:
+    from ..contract import Arrays
+    from ..predict import Predictor
     from ..predict.answers import Naming
     from .catalog import Catalog
     from .lane import Lane
@@ -122,6 +124,36 @@ class Feedback(Protocol):
     def take(self, model: str, told: Sequence[Told]) -> Sequence[Taken]:
         """What becomes of each. Raises ShipworthyError where they cannot be kept; of many some may be by then, and are
         duplicates when they are sent again."""
+
+
+class Watch(Protocol):
+    """Sees what one version answers. Called from the event loop and from the threads of streams."""
+
+    def ran(self, rows: int) -> Sequence[int] | None:
+        """A batch of so many rows has run: the places of those that are wanted, None for none. Costs nothing else."""
+
+    def take(self, feeds: Arrays, outputs: Arrays, seconds: float) -> None:
+        """One wanted row, or several: inputs [n, ...] and outputs [n, ...] by name, views of memory that will be used
+        again, and the seconds that it waited and ran. Must return at once."""
+
+    def close(self) -> None:
+        """The version is served no more."""
+
+
+class Observer(Protocol):
+    """Watches what versions answer, beside the serving of requests."""
+
+    def watch(self, model: str, predictor: Predictor) -> Watch | None:
+        """None where there is nothing that it could be compared with. On the event loop."""
+
+    def exposition(self) -> bytes:
+        """Its metrics in Prometheus' text format, for the end of the server's own. From any thread."""
+
+    def view(self, model: str) -> Sequence[Mapping[str, object]]:
+        """What there is to see of each version of a model, as JSON. From any thread."""
+
+    def acknowledge(self, model: str, alarm: str, who: str, why: str) -> bool:
+        """False where there is no such alarm. From any thread."""
 
 
 class Parts(Protocol):

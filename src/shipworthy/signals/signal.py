@@ -1,0 +1,27 @@
+"""What is watched of a model: one number for each answer, or for what was asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["number", "class", "share"]
+"""A continuous number; the index of a class; 0 or 1, of which the mean is a share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One column of what is computed for a row."""
+
+    name: str
+    """Such as `margin`, `class`, `image.mean`, `record.width`."""
+    kind: Kind
+    about: Literal["answers", "inputs"]
+    title: str
+    """In words, for a person: `brightness of image`."""
+    unit: str = ""
+    """Of its numbers; empty where they have none."""
+    scored: bool = True
+    """Whether the sequential detector bets on it; the windowed test takes all."""
+    classes: tuple[str, ...] = ()
+    """Names, where it is a class."""
