@@ -33,7 +33,7 @@ class MonitorOptions:
     baseline: int = 0
     """Take so many of the first requests as the reference, instead of the package's own; 0 takes the package's."""
     place: str | None = None
-    """Folder or URL (fsspec) of the states; None for that beside the registry's files, or no place at all for a server of
+    """Folder or URL (fsspec) of the states; None for that beside the registry's files, or for none with a server of
     files, which then forgets all when it ends."""
     webhooks: tuple[str, ...] = ()
     """Where alarms are sent."""
