@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-.PHONY: demo test test-all lint docs mlflow-server bench-optimize bench-serve bench-rollout bench-registry clean
+.PHONY: demo test test-all lint docs mlflow-server bench-optimize bench-serve bench-rollout bench-registry bench-drift clean
 
 demo: $(READY)
 	$(BIN)/shipworthy demo $(ARGS)
@@ -64,6 +64,15 @@ benchmarks/.envs/shipworthy/.ready benchmarks/.envs/shipworthy-openvino/.ready: 
 # Simulations only, so other work on the machine changes nothing but how long it takes: some minutes.
 bench-rollout: $(READY)
 	$(BIN)/python -m benchmarks.rollout.power $(ARGS)
+
+# Streams with seeds, and a few seconds of timing at the end: ARGS=--quick for a look; see benchmarks/README.md.
+bench-drift: $(READY) $(patsubst %,benchmarks/.envs/%/.ready,evidently frouros river)
+	$(BIN)/python -m benchmarks.drift $(ARGS)
+
+benchmarks/.envs/%/.ready: benchmarks/drift/peers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
 
 # SQLite and PostgreSQL with 10,000 versions each: some minutes, most of them for filling.
 bench-registry: $(READY)

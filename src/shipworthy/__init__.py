@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import ShipworthyError
     from .exporters import export
     from .model import load_model, set_seed
+    from .monitor import Monitor
     from .package import read_package, verify
     from .predict import load
     from .preflight import check, explain
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 _ROOM_OF = {
     "Contract": "contract",
+    "Monitor": "monitor",
     "Registry": "registry",
     "ShipworthyError": "errors",
     "build": "select",
@@ -50,6 +52,7 @@ _ROOM_OF = {
 
 __all__ = [
     "Contract",
+    "Monitor",
     "Registry",
     "ShipworthyError",
     "build",

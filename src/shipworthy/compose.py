@@ -1,20 +1,26 @@
-"""The one place that knows all production rooms, and puts them together: a server with its registry and its rollouts.
+"""The one place that knows all production rooms, and puts them together: a server with its registry, its rollouts and
+its monitor.
 
-Run as a module, it is a worker process of such a server."""
+Run as a module, it is a worker process of such a server, or its monitor process."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from .server.plan import Plan
+from .monitor.options import MonitorOptions
+from .server.hosting import Server as Host
+from .server.plan import Monitoring, Plan
 
 if TYPE_CHECKING:
+    from .monitor.keeping import Keeper
+    from .monitor.watching import Watching
     from .registry import Registry
     from .rollout.followed import Followed
     from .rollout.following import Follower
@@ -26,12 +32,32 @@ if TYPE_CHECKING:
     from .server.routing import Parts
 
 IMPORTS = (
+    "shipworthy.monitor.watching",
     "shipworthy.rollout.followed",
     "shipworthy.rollout.following",
     "shipworthy.rollout.live",
     "shipworthy.rollout.receiving",
 )
 """What a worker of a server with a registry imports before it is needed."""
+
+
+class Files:
+    """What is put into a server process that knows no registry."""
+
+    upstream = router = feedback = None
+
+    def __init__(self, plan: Plan) -> None:
+        self.observer: Watching | None = _observer(plan)
+
+    def begin(self, catalog: Catalog) -> None:
+        """Nothing follows."""
+
+    def drain(self) -> None:
+        """Nothing is to be told."""
+
+    async def end(self) -> None:
+        if self.observer is not None:
+            await asyncio.to_thread(self.observer.close)
 
 
 class Registered:
@@ -51,6 +77,7 @@ class Registered:
             self._compose(registry, key, plan.names)
             # From now on it is the follower that closes the registry.
             opened.pop_all()
+        self.observer: Watching | None = _observer(plan)
 
     def _compose(self, registry: Registry, key: bytes, names: Sequence[str]) -> None:
         from .rollout import Rollouts
@@ -76,15 +103,34 @@ class Registered:
 
     async def end(self) -> None:
         try:
+            if self.observer is not None:
+                await asyncio.to_thread(self.observer.close)
             await asyncio.to_thread(self.feedback.close)
             await self._follower.end()
         finally:
             self._trying.close()
 
 
+def _observer(plan: Plan) -> Watching | None:
+    if plan.monitoring is None:
+        return None
+    from .monitor.places import Places
+    from .monitor.watching import Watching
+
+    said = plan.monitoring
+    workers = 1 if plan.share is None else plan.share.workers
+    rate = max(1, said.rate // workers)
+    return Watching(Places(Path(said.folder)), rate=rate, one_in=said.one_in, baseline=said.baseline)
+
+
 def parts_of(plan: Plan) -> Parts | None:
-    """What other rooms put into a process of this plan; None where it has no registry."""
-    return Registered(plan) if plan.names else None
+    """What other rooms put into a process of this plan; None where that is nothing."""
+    if plan.names:
+        return Registered(plan)
+    return Files(plan) if plan.monitoring is not None else None
+
+
+WATCHED = MonitorOptions()
 
 
 def serve(
@@ -92,6 +138,7 @@ def serve(
     *,
     workers: int = 1,
     on_ready: Callable[[Serving], None] | None = None,
+    monitor: MonitorOptions | None = WATCHED,
     **options: Unpack[Options],
 ) -> None:
     """Serve packages (folders or `.ship` files), and models of a registry (`names`, such as digits@champion), until
@@ -99,15 +146,76 @@ def serve(
 
     A model that was named by an alias follows it: what the alias names next is loaded beside it and takes over between
     two batches. With several `workers`, each is a process with an engine of its own, and one that dies is replaced.
-    `on_ready` is called once, when every model is loaded and proven. Raises ServeError where the address cannot be
-    used, PackageError where a package is refused, and RegistryError where the registry has not what was named."""
+    `on_ready` is called once, when every model is loaded and proven. `monitor` says how versions that have a reference
+    are watched, by a process of its own; None watches nothing. Raises ServeError where the address cannot be used,
+    PackageError where a package is refused, RegistryError where the registry has not what was named, and MonitorError
+    where the place of the monitor's states cannot be one."""
     from .server import serve as host
 
-    worker = {"worker": "shipworthy.compose"} if options.get("names") else {}
-    host(packages, workers=workers, on_ready=on_ready, compose=parts_of, **worker, **options)
+    with _keeper(monitor, options) as keeper:
+        host(
+            packages,
+            workers=workers,
+            on_ready=on_ready,
+            compose=parts_of,
+            worker="shipworthy.compose",
+            **_watched(options, keeper),
+        )
+
+
+class Server(Host):
+    """The same in a thread, with one process; see `server.Server`."""
+
+    def __init__(
+        self,
+        packages: str | Path | Sequence[str | Path] = (),
+        *,
+        on_ready: Callable[[Serving], None] | None = None,
+        monitor: MonitorOptions | None = WATCHED,
+        **options: Unpack[Options],
+    ) -> None:
+        with ExitStack() as kept:
+            keeper = kept.enter_context(_keeper(monitor, options))
+            super().__init__(packages, on_ready=on_ready, compose=parts_of, **_watched(options, keeper))
+            self._kept = kept.pop_all()
+
+    def run(self) -> None:
+        with self._kept:
+            super().run()
+
+
+@contextmanager
+def _keeper(monitor: MonitorOptions | None, options: Options) -> Iterator[Keeper | None]:
+    if monitor is None:
+        yield None
+        return
+    from .monitor.keeping import Keeper
+
+    logs, registered = options.get("logs"), bool(options.get("names"))
+    with Keeper(
+        monitor,
+        place=monitor.place,
+        registered=registered,
+        registry=options.get("registry") if registered else None,
+        log_format="text" if logs is None else logs.format,
+    ) as keeper:
+        yield keeper
+
+
+def _watched(options: Options, keeper: Keeper | None) -> Options:
+    if keeper is None:
+        return options
+    chosen = keeper.options
+    folder, baseline = str(keeper.places.folder), bool(chosen.baseline)
+    return {**options, "monitoring": Monitoring(folder, chosen.rate, chosen.one_in, baseline)}
 
 
 if __name__ == "__main__":
-    from .server.worker import main
+    if sys.argv[1] == "monitor":
+        from .monitor.running import main as watch
 
-    main(parts_of, IMPORTS)
+        watch(int(sys.argv[2]))
+    else:
+        from .server.worker import main
+
+        main(parts_of, IMPORTS)

@@ -92,6 +92,22 @@ class Speed(Strict):
     rounds: int
 
 
+class ReferenceEvidence(Strict):
+    """What live data is compared with in production."""
+
+    samples: int
+    signals: int
+    """How many are computed of each answer and what was asked."""
+    scored: int
+    """Those of them that the sequential detector bets on."""
+    fitted_on: Literal["calibration", "validation", "holdout"]
+    """Where the constants of the signals come from; of the holdout it is a half that is not in the reference."""
+    fitted: int
+    """Samples of that."""
+    level: float | None = None
+    """The least that the metric may be in production; None where no labels were at hand."""
+
+
 class Evidence(Strict):
     """All that was measured of a candidate; what was not reached is None or empty."""
 
@@ -113,6 +129,8 @@ class Evidence(Strict):
     zipped_mb: float | None = None
     """Of the same files, each deflated."""
     kernels: tuple[Kernel, ...] = ()
+    reference: ReferenceEvidence | None = None
+    """None where the candidate was not packed, or no data was held out."""
 
 
 class QuantizedOperation(Strict):

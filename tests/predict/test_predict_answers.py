@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from shipworthy.contract import Array, Contract, OutputSpec, TaskSpec
 from shipworthy.errors import ContractError, InputError, Problem
 from shipworthy.predict.answers import Answers
-from shipworthy.predict.scores import class_probabilities, predicted_classes, sigmoid, softmax
+from shipworthy.signals.probabilities import class_probabilities, predicted_classes, sigmoid, softmax
 
 STAMP = {"model": "iris", "version": "v", "variant": "e"}
 FINITE = st.floats(-(2.0**127), 2.0**127, width=32)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from shipworthy.errors import MissingExtra
 from shipworthy.evidence import BuildRecord, Compression, Epoch, PrunedLayer, QuantizedOperation
+from shipworthy.pages import templates, vega
 from shipworthy.select.report import chart_png, render_card, render_html, render_table
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> `code` | *bold*"
@@ -120,10 +121,8 @@ def test_a_picture_can_be_had_as_png() -> None:
 
 @pytest.mark.parametrize("module", ["altair", "vl_convert", "jinja2"])
 def test_a_missing_library_is_said_with_its_extra(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shipworthy.select.report import page
-
-    page._vega.cache_clear()
-    page._templates.cache_clear()
+    vega.cache_clear()
+    templates.cache_clear()
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=r"shipworthy\[build\]"):
         render_html(full_record(), digits_contract())

@@ -28,7 +28,7 @@ TargetMs: TypeAlias = Annotated[
     float | None, typer.Option(help="Answers above this are slow; default: the champion's 95th percentile.")
 ]
 Guardrails: TypeAlias = Annotated[
-    str | None, typer.Option(help="Those that are on: errors,latency,ratio by default; none for none.")
+    str | None, typer.Option(help="Those that are on: errors,latency,ratio by default, and drift; none for none.")
 ]
 ErrorScale: TypeAlias = Annotated[
     float | None, typer.Option(help="Regression: the absolute error that is a whole loss.")

@@ -179,6 +179,10 @@ def _figures(rollout: Rollout, judgement: Judgement) -> Table:
         bar = _bar(figure.log_e / math.log(figure.needed), colour)
         style = f"bold {colour}" if figure.passed else ""
         made.add_row(verdict, name, bar, _large(figure), f"{figure.needed:,.0f}", style=style)
+    if "drift" in rollout.spec.guardrails:
+        made.add_row(
+            "rollback", "drift of it alone", "the monitor's alarms: shipworthy monitor status", "", "", style="dim"
+        )
     return made
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ServeError
+from ..monitor.options import RATE
+from .monitor_options import Baseline, Keep, Nodes, OneIn, Rate, SecretFile, StatesPlace, WebhookUrls, watched
 from .registry_option import RegistryUrl
 
 if TYPE_CHECKING:
@@ -70,6 +72,15 @@ def command(
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="Serve variants that carry executable code (TorchScript, AOTInductor).")
     ] = False,
+    no_monitor: Annotated[bool, typer.Option("--no-monitor", help="Watch nothing of what is answered.")] = False,
+    monitor_rate: Rate = RATE,
+    monitor_one_in: OneIn = 1,
+    monitor_keep: Keep = 200,
+    monitor_baseline: Baseline = 0,
+    monitor_place: StatesPlace = None,
+    monitor_nodes: Nodes = 1,
+    monitor_webhook: WebhookUrls = None,
+    monitor_webhook_secret_file: SecretFile = None,
 ) -> None:
     """Serve packages over HTTP; loopback unless told otherwise. SIGTERM drains, SIGHUP loads packages anew."""
     from ..compose import serve
@@ -96,6 +107,18 @@ def command(
         logs=Logs(log_format.value, access_log, otel_endpoint),
         allow_code=allow_code,
         on_ready=_tell,
+        monitor=None
+        if no_monitor
+        else watched(
+            rate=monitor_rate,
+            one_in=monitor_one_in,
+            keep=monitor_keep,
+            baseline=monitor_baseline,
+            place=monitor_place,
+            nodes=monitor_nodes,
+            webhooks=monitor_webhook,
+            secret_file=monitor_webhook_secret_file,
+        ),
     )
 
 

@@ -91,6 +91,11 @@ class TensorSpec(Strict):
     def numpy(self) -> np.dtype[Any]:
         return np.dtype(self.dtype)
 
+    @property
+    def batched(self) -> bool:
+        """Whether it has a row for each sample."""
+        return bool(self.shape) and isinstance(self.shape[0], Dim) and self.shape[0].name == BATCH
+
     def show(self) -> str:
         """`float32 [batch, 1, 8, 8]`."""
         return f"{self.dtype} [{', '.join(str(size) for size in self.shape)}]"

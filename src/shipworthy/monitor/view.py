@@ -65,12 +65,14 @@ class SignalView:
     title: str
     unit: str
     edges: tuple[float, ...]
-    """Of the bins that reference and live are counted in; for a class one bin each, named by `classes`."""
+    """Rising, between the bins that reference and live are counted in: the first bin is below the first edge, the last
+    but one from the last edge up, so that there are `len(edges) + 2` counts. Empty for a class, which has a bin for
+    each of `classes`, and for a share, whose `classes` are `no` and `yes`."""
     classes: tuple[str, ...]
     reference: tuple[int, ...]
     """Counts of the reference in the bins; the last one is of missing values."""
     live: tuple[int, ...]
-    """Of the last windows, which add over nodes."""
+    """Of the last windows, which add over nodes; in the same bins."""
     reference_mean: float
     live_mean: float
     distance: float
@@ -184,3 +186,12 @@ class View:
     timeline: tuple[Point, ...] = ()
     notes: tuple[str, ...] = ()
     """Findings: a small reference, signals that cannot be computed, nothing is kept."""
+    latency_counts: tuple[int, ...] = ()
+    """In the bins of `latency.EDGES_S`, which add over nodes; `latency_ms` is read from them."""
+    clock: Literal["time", "rows"] = "time"
+    """What `at`, `raised`, `began`, `since` and `updated` count: seconds since 1970, or the rows of a file."""
+
+    def __str__(self) -> str:
+        from .telling import told
+
+        return told(self)

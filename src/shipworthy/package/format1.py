@@ -8,7 +8,9 @@
     evidence.json        `BuildRecord`
     report.html card.md
     assets/...           optional: files that the contract names, such as tokenizers
-    reference/...        optional, reserved: what a monitor compares live data with
+    reference/<id>.safetensors
+                         optional, for each variant: what a monitor compares live data with, a file of
+                         `signals.file` with a format number of its own
     signature.json       optional, reserved: a signature
 
 Every file but the first two is listed in the manifest, and no other file may be there. A path has slashes between plain
@@ -26,7 +28,7 @@ from ..contract import Contract, TextEncode
 from ..errors import PackageError
 from ..runtime import ENGINES
 from .manifest import Manifest, Variant
-from .members import CARD, EVIDENCE, GOLDEN, REPORT, VARIANTS
+from .members import CARD, EVIDENCE, GOLDEN, REFERENCE, REPORT, VARIANTS
 
 REQUIRED = (GOLDEN, EVIDENCE, REPORT, CARD)
 
@@ -64,12 +66,23 @@ def _faults(manifest: Manifest) -> list[str]:
         faults.append("signature: is not that of the contract")
     ids = [variant.id for variant in manifest.variants]
     faults += [f"variants: {name!r} occurs twice" for name in ids if ids.count(name) > 1]
+    known = {reference_name(name) for name in ids}
+    faults += [
+        f"the file {name} is the reference of no variant"
+        for name in manifest.files
+        if name.startswith(f"{REFERENCE}/") and name not in known
+    ]
     for name, tokenizer in tokenizers_of(manifest.contract).items():
         if tokenizer not in manifest.files:
             faults.append(f"encode.{name}.tokenizer: the file {tokenizer!r} is not listed")
     for variant in manifest.variants:
         faults += [f"variant {variant.id!r}: {fault}" for fault in variant_faults(variant, set(manifest.files))]
     return faults
+
+
+def reference_name(variant: str) -> str:
+    """The member that is the reference of a variant."""
+    return f"{REFERENCE}/{variant}.safetensors"
 
 
 def tokenizers_of(contract: Contract) -> dict[str, str]:

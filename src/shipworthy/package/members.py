@@ -15,6 +15,7 @@ REPORT = "report.html"
 CARD = "card.md"
 VARIANTS = "variants"
 ASSETS = "assets"
+REFERENCE = "reference"
 
 # Plain ASCII names mean the same on every file system and in every zip tool; a leading dot hides a file, a trailing
 # dot is dropped by some systems, and `..` leaves the package.

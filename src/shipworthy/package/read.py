@@ -13,7 +13,7 @@ from ..contract import Contract
 from ..errors import PackageError
 from ..evidence import BuildRecord
 from .audit import Audited, audit, open_tree
-from .format1 import first_fault
+from .format1 import first_fault, reference_name
 from .golden import Golden, read_golden
 from .manifest import Manifest
 from .members import ASSETS, EVIDENCE, GOLDEN
@@ -45,6 +45,11 @@ class Package:
     @property
     def assets(self) -> Path:
         return self.root / ASSETS
+
+    def reference(self, variant: str) -> Path | None:
+        """The file of a variant's reference; None where the package has none for it."""
+        name = reference_name(variant)
+        return self.root / name if name in self.manifest.files else None
 
     def close(self) -> None:
         if self.unpacked is not None:

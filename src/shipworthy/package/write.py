@@ -13,9 +13,10 @@ from uuid import uuid4
 from ..contract import Contract
 from ..errors import PackageError
 from ..evidence import BuildRecord
+from ..signals import read_reference
 from .audit import audit, open_tree
 from .encoders import open_codec
-from .format1 import manifest_bytes, parse_manifest, tokenizers_of, variant_faults
+from .format1 import manifest_bytes, parse_manifest, reference_name, tokenizers_of, variant_faults
 from .golden import Golden, check_golden, save_golden
 from .manifest import FileEntry, Manifest, Variant
 from .members import ASSETS, CARD, DIGEST, EVIDENCE, GOLDEN, MANIFEST, REPORT, VARIANTS, misnamed
@@ -33,13 +34,15 @@ def write_package(
     report_html: str,
     card: str,
     assets: Mapping[str, Path] | None = None,
+    references: Mapping[str, Path] | None = None,
     replace: bool = False,
 ) -> Path:
     """Write a package of format 1 into `directory`, whole or not at all; the same input gives the same bytes.
 
     `variants` come in the order of preference, each with the folder of its files. `assets` are further files by their
     path below `assets/`; a tokenizer that the contract names is taken from there under the name it has in the contract,
-    or else read where the contract says, and the packed contract points to it. With `replace`, a package that stands
+    or else read where the contract says, and the packed contract points to it. `references` are files by the id of
+    the variant that they were made with. With `replace`, a package that stands
     at `directory` gives way. Raises PackageError, and then nothing is changed."""
     directory = Path(directory)
     check_golden(golden, "golden", contract.signature)
@@ -50,6 +53,7 @@ def write_package(
         try:
             packed = [_add_variant(build, variant, source) for variant, source in variants]
             contract_packed = _add_assets(build, contract, dict(assets or {}))
+            _add_references(build, packed, references or {})
             save_golden(golden, build / GOLDEN)
             texts = {EVIDENCE: record.model_dump_json(indent=2) + "\n", REPORT: report_html, CARD: card}
             for name, text in texts.items():
@@ -117,6 +121,16 @@ def _add_variant(build: Path, variant: Variant, source: Path) -> Variant:
     if faults:
         raise PackageError(f"variant {variant.id!r}", faults[0])
     return variant
+
+
+def _add_references(build: Path, variants: Sequence[Variant], references: Mapping[str, Path]) -> None:
+    known = [variant.id for variant in variants]
+    for name, source in references.items():
+        if name not in known:
+            raise PackageError(f"reference {name!r}", f"is of no variant; they are {', '.join(known)}")
+        target = build / reference_name(name)
+        _copy(source, target)
+        read_reference(target, str(source))
 
 
 def _add_assets(build: Path, contract: Contract, assets: dict[str, Path]) -> Contract:

@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from pydantic_core import to_json
 
-from ..contract import BATCH, Array, Arrays, Contract, Dim, OutputSpec
+from ..contract import Array, Arrays, Contract, OutputSpec
 from ..contract.spec import TaskKind
 from ..errors import ContractError, Problem, UnansweredError
+from ..signals.probabilities import class_probabilities, predicted_classes, sigmoid
 from .ids import new_id
-from .scores import class_probabilities, predicted_classes, sigmoid
 
 Answer: TypeAlias = dict[str, Any]
 Row: TypeAlias = Answer | Problem
@@ -91,7 +91,7 @@ def _bodies(rows: Sequence[Row], digits: int | None) -> Sequence[Answer]:
 
 def is_batched(spec: OutputSpec) -> bool:
     """True where an output has a row for each sample."""
-    return bool(spec.shape) and isinstance(spec.shape[0], Dim) and spec.shape[0].name == BATCH
+    return spec.batched
 
 
 def _check_outputs(contract: Contract) -> None:

@@ -8,14 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .names import CHAMPION, Reference, locate, parse
-from .records import Event, Freed, Live, Model, Version
+from .records import Event, Freed, Live, Losses, Model, Version
 
 if TYPE_CHECKING:
     from .database import Database
     from .location import default_url
+    from .losses import losses_of
     from .registry import Registry
 
-_FILE_OF = {"Database": "database", "Registry": "registry", "default_url": "location"}
+_FILE_OF = {"Database": "database", "Registry": "registry", "default_url": "location", "losses_of": "losses"}
 
 __all__ = [
     "CHAMPION",
@@ -23,12 +24,14 @@ __all__ = [
     "Event",
     "Freed",
     "Live",
+    "Losses",
     "Model",
     "Reference",
     "Registry",
     "Version",
     "default_url",
     "locate",
+    "losses_of",
     "parse",
 ]
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..contract import Array
+    from ..contract.spec import TaskKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +105,22 @@ class Freed:
     size: int
     """Bytes of the blobs, with those of leftover parts."""
     dry_run: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Losses:
+    """How wrong a version's answers were, from all labels that ever came, by the time of the answer."""
+
+    kind: TaskKind
+    """The model's task: what a loss is."""
+    error_scale: float | None
+    """Regression: the absolute error that is a whole loss; None where nothing says how large errors are."""
+    since: float
+    """When the version was registered, seconds since 1970."""
+    begins: Array
+    """int64 [spans], rising: when each span of time begins, in seconds since 1970. The last days are cut into hours,
+    those before into days; 0 stands for all before them."""
+    counts: Array
+    """int64 [spans, 101]: labels with a loss of 0, of ((k - 1)/99, k/99] for each k from 1 to 99, and of 1."""
+    unknown: int
+    """Labels of which no loss can be said."""

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -109,3 +110,16 @@ label_counts = Table(
     Column("outcome", String(16), primary_key=True),
     Column("number", BigInteger, nullable=False),
 )
+
+losses = Table(
+    "losses",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("loss", SmallInteger, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+)
+"""How wrong a version's answers were, of all labels that ever came; `losses.py` says what is in a row. `hour` is
+counted from 1970, and is no `Instant`: times that a wrong clock wrote are all brought to one, which here would be many
+rows."""

@@ -12,7 +12,7 @@ from ..registry.names import CHAMPION
 from ..registry.rollout_tables import rollout_flushes
 from ..registry.versions import aliases_of
 from . import rows
-from .controller import decide
+from .controller import Decision, decide
 from .counting import forget_keys
 from .evidence import Evidence
 from .pairs import forget_pairs
@@ -36,9 +36,13 @@ def conclude(
     decision = decide(rollout, evidence, champion=champion, now=now)
     if decision.notes and not alone:
         raise MustBeAlone
-    after = replace(
-        decision.rollout, evidence_json=evidence.to_json(), tally_json=tally.to_json(), revision=rollout.revision + 1
-    )
+    decided = replace(decision.rollout, evidence_json=evidence.to_json(), tally_json=tally.to_json())
+    return carry_out(connection, replace(decision, rollout=decided), who=who)
+
+
+def carry_out(connection: Connection, decision: Decision, *, who: str) -> Rollout:
+    """Write the rollout as it was decided, and what is to be noted. Its row is locked."""
+    after = replace(decision.rollout, revision=decision.rollout.revision + 1)
     for note in decision.notes:
         if note.kind == "rollout-ended":
             after = end(connection, after, who=who)

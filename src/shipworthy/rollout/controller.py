@@ -63,6 +63,27 @@ def decide(rollout: Rollout, evidence: Evidence, *, champion: int | None, now: d
     return Decision(rollout, notes)
 
 
+def decide_alarm(
+    rollout: Rollout, why: str, told: Mapping[str, Any], *, champion: int | None, now: datetime
+) -> Decision:
+    """What follows where a monitor's alarm stands for the challenger and none for the champion: a rollback, which is
+    acted on or recommended as any other. `told` goes into the history with it.
+
+    Nothing follows without the guardrail, where the same was recommended before, or where the champion is another one
+    meanwhile: then it is not the one that has no alarm, and the next telling ends the rollout."""
+    recommended = _SEVERITY[rollout.verdict] >= _SEVERITY["rollback"]
+    if "drift" not in rollout.spec.guardrails or recommended or champion != rollout.champion:
+        return Decision(rollout)
+    judgement = replace(rollout.judgement(), verdict="rollback", by="drift", reason=why)
+    alarmed = replace(rollout, verdict="rollback", reason=why)
+    verdict = _verdict(alarmed, judgement)
+    notes = (replace(verdict, details={**verdict.details, **told}),)
+    if not rollout.spec.auto:
+        return Decision(alarmed, notes)
+    ended = _end(alarmed, "rollback", why, judgement, now)
+    return Decision(ended.rollout, (*notes, *ended.notes))
+
+
 def next_stage(rollout: Rollout, now: datetime) -> Rollout:
     stage = rollout.stage + 1
     return replace(rollout, stage=stage, share=rollout.spec.shares[stage], stage_seen=0, stage_began=now)

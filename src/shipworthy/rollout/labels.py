@@ -18,6 +18,7 @@ from sqlalchemy import Connection, delete, select
 
 from ..errors import RegistryError
 from ..predict.ids import Prediction
+from ..registry.losses import fold
 from ..registry.rollout_tables import label_counts, labels
 from . import rows
 from .acting import MustBeAlone, conclude
@@ -100,7 +101,8 @@ class Labels:
         return dict(sorted((told + self._uncounted.get(model, Counter())).items()))
 
     def prune(self, older_than: timedelta | None = None) -> int:
-        """Forget labels that came so long ago, by default as long as a prediction may wait for its label.
+        """Forget labels that came so long ago, by default as long as a prediction may wait for its label. What they
+        said of the quality stays, as counts of losses, of which old hours are put together.
 
         At most `FORGOTTEN_AT_ONCE` in a call, so that labels which come meanwhile have their turn; gives their number.
         Raises RegistryError for less: a label that is sent again would then count twice."""
@@ -110,7 +112,9 @@ class Labels:
             raise RegistryError("labels", reason, f"keep at least {self._max_age.days} days")
 
         def work(connection: Connection) -> int:
-            before = self._clock(connection) - span
+            now = self._clock(connection)
+            fold(connection, now)
+            before = now - span
             old = select(labels.c.digest).where(labels.c.received < before).limit(FORGOTTEN_AT_ONCE)
             return connection.execute(delete(labels).where(labels.c.digest.in_(old.scalar_subquery()))).rowcount
 

@@ -42,7 +42,9 @@ class Question:
     labels: tuple[str, ...] | None = None
     """Names of the classes."""
     error_scale: float | None = None
-    """Regression: the absolute error that is a whole loss."""
+    """Regression: the absolute error that is a whole loss, as a rollout says it."""
+    own_scale: float | None = None
+    """The same, as the version's own figures say it: see `registry.losses.error_scale`."""
 
     def truth(self, label: object) -> Truth | Loss:
         """A label in the one form in which labels are compared; a `Loss` stays one.

@@ -6,6 +6,7 @@ import json
 
 from sqlalchemy import Connection, select
 
+from ..registry.losses import error_scale
 from ..registry.tables import packages, versions
 from .losses import Question
 
@@ -27,13 +28,14 @@ class Questions:
 
 
 def _read(connection: Connection, model: str, version: int) -> Question | None:
-    text = connection.execute(
-        select(packages.c.manifest)
+    row = connection.execute(
+        select(packages.c.manifest, versions.c.metrics)
         .join(versions, versions.c.digest == packages.c.digest)
         .where(versions.c.model == model, versions.c.number == version)
-    ).scalar()
-    if text is None:
+    ).first()
+    if row is None:
         return None
-    task = json.loads(text)["contract"].get("task", {})
+    task = json.loads(row.manifest)["contract"].get("task", {})
     labels = task.get("labels")
-    return Question(task.get("kind", "tensors"), None if labels is None else tuple(labels))
+    names = None if labels is None else tuple(labels)
+    return Question(task.get("kind", "tensors"), names, own_scale=error_scale(row.metrics))

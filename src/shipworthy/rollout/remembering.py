@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ..predict.ids import Prediction
+from ..registry.losses import add, cell_of, upsert
 from ..registry.rollout_tables import label_counts, labels
 from .losses import Loss, Question, Truth, truth_to_json
 from .pairs import parts_of
@@ -58,11 +58,17 @@ class Item:
     def loss(self) -> float | None:
         return self.question.loss(self.truth, self.prediction.kind, self.prediction.value)
 
+    @property
+    def cell(self) -> int:
+        """That of its loss by the version's own scale, which is the same in every rollout and without one."""
+        question = replace(self.question, error_scale=self.question.own_scale)
+        return cell_of(question.loss(self.truth, self.prediction.kind, self.prediction.value))
+
 
 def remember(
     connection: Connection, model: str, items: Sequence[Item], now: datetime, taken: dict[int, Taken]
 ) -> list[Item]:
-    """Writes the labels that are new, and gives them; `taken` gets what became of all."""
+    """Writes the labels that are new, with their losses, and gives them; `taken` gets what became of all."""
     first: dict[bytes, Item] = {}
     for item in items:
         first.setdefault(item.digest, item)
@@ -80,6 +86,7 @@ def remember(
             taken[item.place] = Taken("duplicate", "the same label was taken before")
         else:
             taken[item.place] = Taken("contradictory", f"the label {known[item.digest]} was taken before, and stays")
+    add(connection, model, ((item.prediction.version, item.prediction.at, item.cell) for item in new), now)
     return new
 
 
@@ -100,18 +107,13 @@ def _insert(connection: Connection, model: str, items: Mapping[bytes, Item], now
     ]
     if not values:
         return set()
-    statement = _upsert(connection, labels).on_conflict_do_nothing().returning(labels.c.digest)
+    statement = upsert(connection, labels).on_conflict_do_nothing().returning(labels.c.digest)
     return set(connection.execute(statement, values).scalars())
 
 
 def count(connection: Connection, model: str, outcomes: Mapping[Outcome, int]) -> None:
     """Add so many labels of each outcome to those of the model."""
     for outcome, number in sorted(outcomes.items()):
-        statement = _upsert(connection, label_counts).values(model=model, outcome=outcome, number=number)
+        statement = upsert(connection, label_counts).values(model=model, outcome=outcome, number=number)
         more = label_counts.c.number + statement.excluded.number
         connection.execute(statement.on_conflict_do_update(index_elements=["model", "outcome"], set_={"number": more}))
-
-
-def _upsert(connection: Connection, into: Any) -> Any:
-    """An insert that can say what to do with rows that are there; each database has its own."""
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(into)

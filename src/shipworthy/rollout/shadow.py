@@ -49,7 +49,7 @@ class Shadow:
 
     def __init__(self, champion: Lane, challenger: Lane, spec: Spec) -> None:
         self._champion, self._queue = champion.predictor, champion.queue
-        self._challenger = challenger.predictor
+        self._challenger, self._watch = challenger.predictor, challenger.watch
         self._rate, self._scale = spec.shadow_rate, spec.error_scale
         point = challenger.predictor.point
         self._pause = point.threads / point.streams / spec.shadow_budget - 1.0
@@ -163,7 +163,12 @@ class Shadow:
         """Whether both have an answer; that one has none, or another one, is noted."""
         try:
             ((_, feeds),) = stack(self._challenger.codec.instances((copy.instance,)))
-            (row,) = self._challenger.rows(self._challenger.run(feeds))
+            started = time.perf_counter()
+            outputs = self._challenger.run(feeds)
+            seconds = time.perf_counter() - started
+            (row,) = self._challenger.rows(outputs)
+            if self._watch is not None and self._watch.ran(1) is not None:
+                self._watch.take(feeds, outputs, 0, seconds)
         # Whatever a challenger raises is evidence against it, and must not end its thread.
         except Exception as error:  # noqa: BLE001
             self._note_failure(copy, error)

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from .options import PARTS, READERS, refused
 
 Mode: TypeAlias = Literal["shadow", "canary", "ab"]
-Guardrail: TypeAlias = Literal["errors", "latency", "ratio"]
+Guardrail: TypeAlias = Literal["errors", "latency", "ratio", "drift"]
 
 TIMED = 50
 """Answers of a challenger: enough to see that it takes 1.5 times as long."""
@@ -67,7 +67,8 @@ class Spec:
     max_pairs: int = 20_000
     """Shadow: so many pairs wait for their labels; the oldest give way, and count as the worst case for good."""
     guardrails: tuple[Guardrail, ...] = ("errors", "latency", "ratio")
-    """Which of them may end the rollout."""
+    """Which of them may end the rollout. drift has to be asked for: an alarm of the monitor that the challenger has and
+    the champion has not."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):

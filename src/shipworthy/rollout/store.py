@@ -6,10 +6,10 @@ that has been seen, and a restart loses only what had not been told."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection, select
 
@@ -20,9 +20,10 @@ from ..registry.names import CHAMPION, Reference, parse
 from ..registry.records import Version
 from ..registry.rollout_tables import rollouts
 from ..registry.versions import aliases_of, find, newest_number
+from ..registry.words import LONGEST, check_details, one_line
 from . import pairs, rows
-from .acting import CHALLENGER, MustBeAlone, conclude, end
-from .controller import details_of
+from .acting import CHALLENGER, MustBeAlone, carry_out, conclude, end
+from .controller import decide_alarm, details_of
 from .counting import KeyFilters, KeyLog
 from .deaths import MOST
 from .evidence import Evidence
@@ -73,6 +74,23 @@ class Rollouts:
     def note_death(self, number: int, why: str) -> Rollout:
         """A process died while it tried the challenger: the history gets an event; after `MOST` of them it has lost."""
         return self._database.transact(lambda connection: self._note_death(connection, number, why))
+
+    def alarmed(
+        self, model: str, version: int, why: str, *, details: Mapping[str, Any] | None = None
+    ) -> Rollout | None:
+        """A monitor's alarm stands for a version of the model, and none for its champion: what moved for both would be
+        the traffic. The rollout as it is then; None where none is running that tries this version with the guardrail
+        drift, which costs one question.
+
+        May be told as often as one likes: the same verdict is noted once. `details` go into the history with it.
+        Raises RegistryError where the database cannot be reached; then nothing has happened."""
+        rollout = self.active(model)
+        if rollout is None or rollout.challenger != version or "drift" not in rollout.spec.guardrails:
+            return None
+        if rollout.verdict == "rollback" and not rollout.spec.auto:
+            return rollout
+        said, told = one_line(why)[:LONGEST], check_details(details)
+        return self._database.transact(lambda connection: self._alarmed(connection, rollout.id, said, told))
 
     def get(self, number: int) -> Rollout:
         """Raises RolloutError where there is no such rollout."""
@@ -215,6 +233,14 @@ class Rollouts:
             return rollout
         reason = f"{tally.deaths} processes died while they tried the challenger; the last one: {why}"
         return self._end(connection, rollout, "rollback", reason)
+
+    def _alarmed(self, connection: Connection, number: int, why: str, told: Mapping[str, Any]) -> Rollout | None:
+        rollout = rows.lock(connection, number)
+        if rollout is None or not rollout.running:
+            return rollout
+        champion = aliases_of(connection, rollout.model).get(CHAMPION)
+        decision = decide_alarm(rollout, why, told, champion=champion, now=self._clock(connection))
+        return carry_out(connection, decision, who=self._who) if decision.notes else rollout
 
     def _end(self, connection: Connection, rollout: Rollout, state: Ended, reason: str) -> Rollout:
         """Without a verdict of the evidence, which is kept as it is."""

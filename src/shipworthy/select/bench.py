@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
 from ..contract import Arrays, Contract
-from ..data import Dataset, Splits, write_cases, write_dataset
+from ..data import Chunk, Dataset, Splits, write_cases, write_dataset
 from ..evidence import Candidate, Finding
 from ..measure import Caps, Course, Deadline, Lap, ModelSource, Racer, SurveyTimes, Worker, open_graph, timing_cases
 from ..quality import Metric
@@ -115,15 +115,20 @@ class Bench:
         return self._cases("probes", ((f"{number:06d}", feeds) for number, feeds in enumerate(self.job.probes)))
 
     def feeds(self, split: str) -> Path | None:
-        """The inputs of `probes`, or of `validation` or `holdout` in batches; None where there is no such data."""
+        """The inputs of `probes`, or of a split in batches; None where there is no such data."""
         if split == "probes":
             return self.probes()
         data: Dataset | None = getattr(self.job.splits, split)
         if data is None or not len(data):
             return None
+        return self._cases(split, ((f"{n:06d}", chunk.inputs) for n, chunk in enumerate(self.batches(split))))
+
+    def batches(self, split: str) -> Iterator[Chunk]:
+        """A split in the batches of its cases; nothing where there is no such data."""
+        data: Dataset | None = getattr(self.job.splits, split)
         batch = next(iter(self.contract.signature.dynamic()))
         size = METRIC_BATCH if batch.max is None else min(METRIC_BATCH, batch.max)
-        return self._cases(split, ((f"{n:06d}", chunk.inputs) for n, chunk in enumerate(data.batches(size))))
+        return iter(()) if data is None else data.batches(size)
 
     def dataset(self, split: Literal["train", "calibration", "validation"]) -> Path | None:
         """A data set with its targets, as a file for a worker; None where there is none. The holdout is none of them:

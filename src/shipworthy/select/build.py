@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .job import Model, environment, prepare, tidy
 from .outcome import Best, BuildReport
 from .pareto import pareto
 from .progress import progress_for
+from .references import references
 from .results import Checked, Refusal
 from .store import Store
 from .sweep import Sweep, measure_baseline, sweep
@@ -75,8 +77,11 @@ def build(
             baseline = measure_baseline(bench)
             swept = sweep(bench, planned, baseline, limit)
             ended = final(bench, swept, limit.end)
+            created = datetime.now(UTC).isoformat(timespec="seconds")
+            ended = replace(ended, references=references(bench, ended.packed, created))
             shown.step("the choice is made")
-            record = _record(bench, checked, (*busy, *unlike), planned, swept, ended, time.monotonic() - start)
+            record = _record(bench, checked, (*busy, *unlike), planned, swept, ended, created)
+            record = record.model_copy(update={"seconds": time.monotonic() - start})
             return BuildReport(record, job.contract, _best(bench, record, ended))
 
 
@@ -113,7 +118,7 @@ def _calibration_findings(job: Job, planned: Plan) -> tuple[Finding, ...]:
 
 
 def _record(
-    bench: Bench, checked: Checked, busy: tuple[Finding, ...], planned: Plan, swept: Sweep, ended: Final, seconds: float
+    bench: Bench, checked: Checked, busy: tuple[Finding, ...], planned: Plan, swept: Sweep, ended: Final, created: str
 ) -> BuildRecord:
     final_form = {tried.candidate.id: tried for tried in ended.finalists}
     tried = [final_form.get(each.candidate.id, each) for each in swept.tried]
@@ -121,14 +126,19 @@ def _record(
     return BuildRecord(
         name=bench.contract.name,
         contract_digest=bench.contract.digest,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=created,
         environment=environment(),
-        findings=(*bench.job.splits.findings, *bench.job.findings, *busy, *_findings(checked)),
+        findings=(
+            *bench.job.splits.findings,
+            *bench.job.findings,
+            *busy,
+            *_findings(checked),
+            *ended.references.findings,
+        ),
         results=(_baseline_row(swept.baseline), *(_row(each, ended) for each in tried), *skipped),
         chosen=None if ended.chosen is None else ended.chosen.candidate.id,
         why=ended.why,
         pareto=pareto(tried, swept.baseline.candidate.id),
-        seconds=seconds,
         skipped=(
             *(f"{row.candidate.id}: {row.reason}" for row in skipped),
             *(f"check {rule}" for rule in checked.skipped),
@@ -164,7 +174,9 @@ def _baseline_row(baseline: Tried) -> CandidateResult:
 def _row(tried: Tried, ended: Final) -> CandidateResult:
     evidence = tried.evidence()
     head_to_head = ended.playoff.speed.get(tried.candidate.id, ())
-    evidence = evidence.model_copy(update={"speed": (*evidence.speed, *_new(head_to_head, evidence.speed))})
+    speed = (*evidence.speed, *_new(head_to_head, evidence.speed))
+    reference = ended.references.evidence.get(tried.candidate.id)
+    evidence = evidence.model_copy(update={"speed": speed, "reference": reference})
     findings = (*(() if tried.exported.reply is None else tried.exported.reply.findings), *_partly(tried, evidence))
     row = CandidateResult(
         candidate=tried.candidate,
@@ -208,9 +220,7 @@ def _new(found: Sequence[Speed], known: Sequence[Speed]) -> list[Speed]:
 
 def _best(bench: Bench, record: BuildRecord, ended: Final) -> Best | None:
     """What a package holds: the finalists that stand, the chosen first."""
-    chosen = ended.chosen
-    if chosen is None:
+    if not ended.packed:
         return None
-    others = [tried for tried in ended.finalists if tried.refusal is None and tried.candidate != chosen.candidate]
     answers = bench.answers(bench.baseline.id, "probes")
-    return Best(bench.contract, record, bench.probes(), answers, (chosen, *others))
+    return Best(bench.contract, record, bench.probes(), answers, ended.packed, ended.references.files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..contract import Contract
 from ..errors import MeasureError
@@ -18,6 +18,7 @@ from .contest import Rival
 from .identity import toolchain
 from .judge import judge_proof
 from .recipes import PLAIN
+from .references import References
 from .results import Playoff, Proof, Refusal
 from .sweep import Sweep
 from .trial import Trial
@@ -35,6 +36,18 @@ class Final:
     playoff: Playoff
     chosen: Tried | None
     why: str
+    references: References = field(default_factory=References)
+    """Of the variants that are packed."""
+
+    @property
+    def packed(self) -> tuple[Tried, ...]:
+        """The finalists that stand, the chosen one first."""
+        if self.chosen is None:
+            return ()
+        others = (
+            tried for tried in self.finalists if tried.refusal is None and tried.candidate != self.chosen.candidate
+        )
+        return (self.chosen, *others)
 
 
 def final(bench: Bench, sweep: Sweep, end: float | None = None) -> Final:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ class Best:
     """Eager's, to the same cases."""
     finalists: tuple[Tried, ...]
     """The chosen one first."""
+    references: Mapping[str, Path] = field(default_factory=dict)
+    """What live data is compared with, by the ids of the variants."""
 
     @property
     def id(self) -> str:
@@ -65,6 +68,7 @@ class Best:
             record=self.record,
             report_html=render_html(self.record, self.contract),
             card=render_card(self.record, self.contract),
+            references=self.references,
             replace=replace,
         )
 

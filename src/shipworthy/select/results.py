@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from ..contract import Strict
@@ -96,6 +98,12 @@ class Proof(Stage):
     """The metric on the holdout, with its bound."""
 
     metric: MetricEvidence | None = None
+
+
+class Referenced(Stage):
+    """A variant's signals on the holdout, without what the contract's limits decide."""
+
+    file: Path | None = None
 
 
 class Playoff(Stage):

@@ -55,7 +55,7 @@ class Store:
         self._closed = False
 
     def __enter__(self) -> Store:
-        for folder in ("results", "artifacts", "cases", "logs"):
+        for folder in ("results", "artifacts", "cases", "references", "logs"):
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
         lock = (self.directory / "lock").open("a+")
         try:
@@ -122,6 +122,9 @@ class Store:
 
     def cases(self, name: str) -> Path:
         return self.directory / "cases" / f"{name}.npz"
+
+    def reference(self, name: str) -> Path:
+        return self.directory / "references" / f"{name}.safetensors"
 
     def log(self, name: str) -> Path:
         return self.directory / "logs" / f"{name}.txt"

@@ -37,7 +37,7 @@ from .answers import metric_on
 from .bench import Bench
 from .contest import Entrant, Rival, pace_of
 from .identity import toolchain
-from .results import Exported, Operators, Pace, Proof, Quality, Refusal, Stage
+from .results import Exported, Operators, Pace, Proof, Quality, Referenced, Refusal, Stage
 from .way import Way, artifact_of
 
 S = TypeVar("S", bound=Stage)
@@ -48,6 +48,7 @@ _DOING = {
     "quality": "parity and metric",
     "pace": "latency and throughput",
     "proof": "proof on the holdout",
+    "reference": "the reference for production",
 }
 
 
@@ -118,6 +119,21 @@ class Trial:
         artifact = artifact_of(exported)
         depends = [claim.limit, claim.confidence, claim.finalists]
         return self._once("proof", Proof, lambda _: self._proof(artifact, claim), depends=depends)
+
+    def reference(self, exported: Exported, make: Callable[[Path], object]) -> Referenced:
+        """What live data will be compared with: `make` writes it into the file that it is given. After it the answers
+        to the holdout are read no more."""
+
+        def measure(key: str) -> Referenced:
+            file = self._bench.store.reference(key)
+            make(file)
+            return Referenced(file=file)
+
+        made = self._once(
+            "reference", Referenced, measure, intact=lambda found: found.file is None or found.file.exists()
+        )
+        self._forget(artifact_of(exported), "calibration", "validation", "holdout")
+        return made
 
     def answer(self, artifact: Artifact, split: str) -> Path:
         """The outputs for every case of a split, as a file of cases."""
@@ -258,7 +274,6 @@ class Trial:
     def _proof(self, artifact: Artifact, claim: Claim) -> Proof:
         answers = self.answer(artifact, "holdout")
         metric, misfit = metric_on(self._bench, self._candidate.id, "holdout", answers, claim)
-        self._forget(artifact, "holdout")
         return Proof(metric=metric, refusal=None if misfit is None else Refusal(gate="parity", reason=misfit))
 
     def _forget(self, artifact: Artifact, *splits: str) -> None:

@@ -17,10 +17,10 @@ There are three kinds of server:
 * Without a token on another address (`no_auth`), anybody may ask models. What changes the server is left to this
   machine.
 
-What changes the server (`is_management`: load, unload, and every other POST that is no question to a model) needs the
-token or, where there is none, a connection from a loopback address under a local name, without a trace of a proxy or
-of another origin. A proxy on the same machine that leaves no trace makes all its clients look local: a server behind a
-proxy needs a token.
+What changes the server (`is_management`: load, unload, and every other POST that is no question to a model), and what
+tells how it is used (`is_monitor`), needs the token or, where there is none, a connection from a loopback address under
+a local name, without a trace of a proxy or of another origin. A proxy on the same machine that leaves no trace makes
+all its clients look local: a server behind a proxy needs a token.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ QUESTIONS = frozenset(("predict", "infer", "feedback", "index"))
 _OWN_PAGES = frozenset((b"same-origin", b"none"))
 _PROXIES = frozenset((b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"))
 _HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]*)?", re.IGNORECASE)
+_MONITOR = re.compile(r"/models/[^/]+/monitor")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _LONGEST_HOST = 260
 
@@ -76,7 +77,7 @@ class Access:
         local."""
         if self._token is not None:
             return None if path in OPEN_PATHS or _bears(headers, self._token) else _unauthorized()
-        management = method not in READING and is_management(path)
+        management = is_monitor(path) if method in READING else is_management(path)
         if management and not is_local_address(client[0] if client is not None else ""):
             return _unmanageable()
         if not (self._loopback or management):
@@ -100,6 +101,11 @@ class Access:
 def is_management(path: str) -> bool:
     """Whether a POST to this path could change what is served. What is not known to be a question counts as one."""
     return path.rpartition("/")[2] not in QUESTIONS
+
+
+def is_monitor(path: str) -> bool:
+    """Whether this is where a model's monitor is read, which tells what is asked of it."""
+    return _MONITOR.fullmatch(path) is not None
 
 
 @lru_cache(maxsize=256)
@@ -200,5 +206,5 @@ def _cross_site() -> ProblemError:
 
 def _unmanageable() -> ProblemError:
     return ProblemError(
-        FORBIDDEN, "what changes this server needs a token, or a caller on this machine without a proxy"
+        FORBIDDEN, "what manages this server needs a token, or a caller on this machine without a proxy"
     )

@@ -19,6 +19,7 @@ from .docs import docs_routes
 from .feedback import feedback_routes
 from .front import Front
 from .layers import Failures, Gate, Parting, Reports, RequestIds
+from .monitoring import monitor_routes
 from .openapi import document
 from .problems import HANDLED
 from .reporting import LEFT, Reporter
@@ -65,6 +66,7 @@ def assemble(catalog: Catalog, access: Access, reporter: Reporter | None = None)
     app.include_router(status_routes(catalog))
     app.include_router(model_routes(catalog))
     app.include_router(feedback_routes(catalog))
+    app.include_router(monitor_routes(catalog))
     app.include_router(v2_routes(catalog))
     app.include_router(metrics_routes(catalog))
     app.include_router(docs_routes(app.title))

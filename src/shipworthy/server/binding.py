@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from ..errors import MissingExtra, ServeError
-from .plan import Logs, Plan
+from .plan import Logs, Monitoring, Plan
 from .settings import Settings
 from .sockets import SPREADS, Tls, address, bind_all, is_loopback, read_token, reserve, share, url
 
@@ -45,6 +45,8 @@ class Options(TypedDict, total=False):
     """Bounds of what the server takes on."""
     logs: Logs | None
     """What it says of its work."""
+    monitoring: Monitoring | None
+    """How its answers are watched; `compose` gives that."""
 
 
 class Binding:
@@ -87,6 +89,7 @@ class Binding:
             grpc=self.grpc_address,
             settings=given.get("settings") or Settings(),
             logs=logs,
+            monitoring=given.get("monitoring"),
         )
 
     def close(self) -> None:

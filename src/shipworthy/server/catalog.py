@@ -20,7 +20,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from ..predict import Predictor
     from .observe.protocol import Recorder
-    from .routing import Experiment, Feedback, Parts, Router
+    from .routing import Experiment, Feedback, Observer, Parts, Router
     from .sources import Found, Sources
 
 T = TypeVar("T")
@@ -71,6 +71,8 @@ class Catalog:
         """Where packages are looked for; None where the predictors were handed over."""
         self.feedback: Feedback | None = parts.feedback if parts is not None else None
         """Takes labels; None where nobody wants them."""
+        self.observer: Observer | None = parts.observer if parts is not None else None
+        """Watches what is answered; None where nobody does."""
         self._router: Router | None = parts.router if parts is not None else None
         self._experiments: dict[str, Experiment] = {}
         self.state: State = "starting"
@@ -248,7 +250,8 @@ class Catalog:
     def _lane(self, name: str, predictor: Predictor) -> Lane:
         metrics = self.metrics.lane(name, predictor.version)
         naming = None if self._router is None else self._router.naming(name, predictor.version)
-        return Lane(name, predictor, self._dispatcher, self._decoders, self.settings, metrics, naming)
+        watch = None if self.observer is None else self.observer.watch(name, predictor)
+        return Lane(name, predictor, self._dispatcher, self._decoders, self.settings, metrics, naming, watch)
 
     async def _retire(self, lane: Lane) -> None:
         await lane.drain()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,6 +20,9 @@ from ..scheduling import Batch
 if TYPE_CHECKING:
     from ..predict import Predictor
     from ..predict.answers import Row
+    from .routing import Watch
+
+_LOG = logging.getLogger("shipworthy.server")
 
 
 class Waiter(Protocol):
@@ -115,7 +121,7 @@ class Run:
 class Outcome:
     """What became of each part of a batch, in order, and what was run for it."""
 
-    results: list[Ran | Exception]
+    results: Sequence[Ran | Exception]
     runs: list[Run]
     bucket: int
     """Rows that the batch was to be run with."""
@@ -139,8 +145,10 @@ class Outcome:
 class Engine:
     """Runs batches of one model. Called from as many threads at once as the operating point has streams."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, watch: Watch | None = None) -> None:
+        """`watch` is told of every batch, and shown the rows that it wants."""
         self._predictor = predictor
+        self._watch = watch
         self._rows = predictor.codec.rows
         self._input = next(iter(predictor.contract.inputs))
         self._mixes = predictor.mixes
@@ -158,7 +166,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001
             return Outcome([error] * len(batch.parts), runs, batch.bucket)
 
-    def _results(self, batch: Batch, runs: list[Run]) -> list[Ran | Exception]:
+    def _results(self, batch: Batch, runs: list[Run]) -> Sequence[Ran | Exception]:
         works: list[Work] = [part.payload for part in batch.parts]
         queued = [part.queued for part in batch.parts]
         if (feeds := self._converted(works, batch.bucket)) is not None:
@@ -197,7 +205,7 @@ class Engine:
 
     def _together(
         self, parts: Sequence[Arrays], queued: Sequence[float], bucket: int, runs: list[Run]
-    ) -> list[Ran | Exception]:
+    ) -> Sequence[Ran | Exception]:
         """The parts in one run; where that fails, in two halves."""
         sizes = [_rows(part) for part in parts]
         try:
@@ -208,7 +216,7 @@ class Engine:
         # Not within the handler: an error would bring along those before it, and with them the rows of others.
         return self._halved(parts, queued, runs)
 
-    def _halved(self, parts: Sequence[Arrays], queued: Sequence[float], runs: list[Run]) -> list[Ran | Exception]:
+    def _halved(self, parts: Sequence[Arrays], queued: Sequence[float], runs: list[Run]) -> Sequence[Ran | Exception]:
         results: list[Ran | Exception] = []
         middle = len(parts) // 2
         for half in (slice(middle), slice(middle, None)):
@@ -224,7 +232,7 @@ class Engine:
         bucket: int,
         runs: list[Run],
         parts: Sequence[Arrays] | None = None,
-    ) -> list[Ran | Exception]:
+    ) -> Sequence[Ran | Exception]:
         started = time.perf_counter()
         run = Run(sum(sizes), bucket, [started - at for at in queued])
         runs.append(run)
@@ -234,15 +242,40 @@ class Engine:
             run.seconds = time.perf_counter() - started
         results = self._cut(Outputs(arrays, self._predictor), sizes, run, parts)
         run.failed = False
+        if self._watch is not None and (wanted := self._watch.ran(run.rows)) is not None:
+            self._show(self._watch, wanted, feeds, results, sizes, run, parts if self._padding is not None else None)
         return results
 
-    def _cut(
-        self, outputs: Outputs, sizes: Sequence[int], run: Run, parts: Sequence[Arrays] | None
-    ) -> list[Ran | Exception]:
+    def _show(
+        self,
+        watch: Watch,
+        wanted: Sequence[int],
+        feeds: Arrays,
+        results: Sequence[Ran],
+        sizes: Sequence[int],
+        run: Run,
+        padded: Sequence[Arrays] | None,
+    ) -> None:
+        """Show rows as they came: of the batch, or of the parts of one that was `padded` in other dimensions too."""
+        ends = list(accumulate(sizes))
+        try:
+            for row in wanted:
+                place = bisect_right(ends, row)
+                seconds = run.waited[place] + run.seconds
+                if padded is None:
+                    watch.take(feeds, results[0].shared.arrays, row, seconds)
+                else:
+                    watch.take(padded[place], results[place].outputs, row - ends[place] + sizes[place], seconds)
+        # The rows have their answers; that nobody sees them is no reason to take these back.
+        except Exception as error:  # noqa: BLE001
+            self._watch = None
+            _LOG.critical("a version is watched no more", exc_info=error)
+
+    def _cut(self, outputs: Outputs, sizes: Sequence[int], run: Run, parts: Sequence[Arrays] | None) -> list[Ran]:
         """Each part's own rows of the outputs."""
         if not self._mixes:
             return [Ran(outputs, None, run.waited[0], run.seconds, run.rows)]
-        results: list[Ran | Exception] = []
+        results: list[Ran] = []
         start = 0
         for place, (size, waited) in enumerate(zip(sizes, run.waited, strict=True)):
             ran = Ran(outputs, slice(start, start + size), waited, run.seconds, run.rows)

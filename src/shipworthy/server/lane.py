@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..predict import Predictor
     from ..predict.answers import Naming
     from .observe.protocol import LaneRecorder
+    from .routing import Watch
 
 T = TypeVar("T")
 
@@ -51,14 +52,16 @@ class Lane:
         settings: Settings,
         metrics: LaneRecorder,
         naming: Naming | None = None,
+        watch: Watch | None = None,
     ) -> None:
-        """`naming` gives the ids of its answers; by default they are random."""
+        """`naming` gives the ids of its answers; by default they are random. `watch` sees what it answers."""
         self.predictor = predictor
         self.model = model
         self.version = predictor.version
         self.settings = settings
         self.metrics = metrics
         self.naming = naming
+        self.watch = watch
         self.rows = predictor.codec.rows if predictor.mixes else None
         """Converts the numbers of several requests together; None also where rows must not share a batch."""
         self.closed = False
@@ -88,7 +91,7 @@ class Lane:
         self._typical = _typical(predictor)
         self._dispatcher = dispatcher
         self._decoders = decoders
-        dispatcher.add(self.queue, Streams(Engine(predictor), metrics, 0 if inline else point.streams))
+        dispatcher.add(self.queue, Streams(Engine(predictor, watch), metrics, 0 if inline else point.streams))
         metrics.in_flight = lambda: self.queue.requests
         metrics.waiting = lambda: self.queue.rows
 
@@ -187,6 +190,8 @@ class Lane:
             await asyncio.sleep(0.001)
         await self._dispatcher.remove(self.queue)
         self.metrics.close()
+        if self.watch is not None:
+            self.watch.close()
         return True
 
     def _borrowed(self) -> bool:

@@ -27,6 +27,7 @@ from .v2 import document_infer
 _SECTIONS = {
     "predict": "Ask a model. Instances come as JSON; images, where the model takes them, also as they are.",
     "models": "What is served, and how it is run.",
+    "monitor": "How answers have changed, for who looks after a model.",
     "health": "How the server is, for whoever starts it and sends it requests.",
     "open inference protocol": "The same models for clients of KServe and Triton (version 2 of the protocol).",
     "metrics": "What was counted and timed.",
@@ -36,6 +37,8 @@ _FIXED = {
     "/models": ("models", "List the models"),
     "/models/{model}": ("models", "Describe a model"),
     "/models/{model}/feedback": ("models", "Tell what was true"),
+    "/models/{model}/monitor": ("monitor", "See what is watched"),
+    "/models/{model}/monitor/acknowledge": ("monitor", "Acknowledge an alarm"),
     "/livez": ("health", "Tell whether the process lives"),
     "/readyz": ("health", "Tell whether requests should come"),
     "/health": ("health", "Tell what is loaded"),

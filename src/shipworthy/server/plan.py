@@ -46,6 +46,20 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Monitoring:
+    """How the processes of a server have their answers watched: another process does that."""
+
+    folder: str
+    """Where they meet it."""
+    rate: int
+    """Rows a second and model that they choose, all of them together."""
+    one_in: int = 1
+    """They choose at most one in so many."""
+    baseline: bool = False
+    """Whether a version without a reference is watched too, because its first rows become one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a server process serves, to whom, and within which bounds."""
 
@@ -66,6 +80,8 @@ class Plan:
     """The address, host:port, of the gRPC server; None for none."""
     settings: Settings = field(default_factory=Settings)
     logs: Logs = field(default_factory=Logs)
+    monitoring: Monitoring | None = None
+    """None where nothing is watched."""
     share: Share | None = None
     """None where one process is the whole server."""
 

@@ -1,5 +1,5 @@
-"""What other rooms put into a server: where models come from beside files, which version answers, and what becomes of
-labels. A server without them asks nobody."""
+"""What other rooms put into a server: where models come from beside files, which version answers, what becomes of
+labels, and who watches. A server without them asks nobody."""
 
 from __future__ import annotations
 
@@ -127,14 +127,16 @@ class Feedback(Protocol):
 
 
 class Watch(Protocol):
-    """Sees what one version answers. Called from the event loop and from the threads of streams."""
+    """Sees what one version answers. Called from the event loop and from threads."""
 
-    def ran(self, rows: int) -> Sequence[int] | None:
-        """A batch of so many rows has run: the places of those that are wanted, None for none. Costs nothing else."""
+    @property
+    def ran(self) -> Callable[[int], Sequence[int] | None]:
+        """To be told of each batch that has run, with its number of rows: gives the places of those that are wanted,
+        in their order, and None where none is. What the rows hold has no part in that. Costs next to nothing."""
 
-    def take(self, feeds: Arrays, outputs: Arrays, seconds: float) -> None:
-        """One wanted row, or several: inputs [n, ...] and outputs [n, ...] by name, views of memory that will be used
-        again, and the seconds that it waited and ran. Must return at once."""
+    def take(self, feeds: Arrays, outputs: Arrays, row: int, seconds: float) -> None:
+        """A wanted row: its place in inputs [n, ...] and outputs [n, ...] by name, which are views of memory that will
+        be used again, and how long it waited and ran. Must return at once."""
 
     def close(self) -> None:
         """The version is served no more."""
@@ -146,27 +148,35 @@ class Observer(Protocol):
     def watch(self, model: str, predictor: Predictor) -> Watch | None:
         """None where there is nothing that it could be compared with. On the event loop."""
 
-    def exposition(self) -> bytes:
-        """Its metrics in Prometheus' text format, for the end of the server's own. From any thread."""
+    def exposition(self, *, openmetrics: bool) -> bytes:
+        """Its metrics in Prometheus' text format, or for a page of OpenMetrics, for the end of the server's own. From
+        any thread."""
 
     def view(self, model: str) -> Sequence[Mapping[str, object]]:
         """What there is to see of each version of a model, as JSON. From any thread."""
 
     def acknowledge(self, model: str, alarm: str, who: str, why: str) -> bool:
-        """False where there is no such alarm. From any thread."""
+        """False where there is no such alarm. From any thread. Raises MonitorError where that cannot be told."""
 
 
 class Parts(Protocol):
-    """All of these, as one process has them."""
+    """All of these, as one process has them. `observer` is asked from the first moment, before `begin`."""
 
     @property
-    def upstream(self) -> Upstream: ...
+    def upstream(self) -> Upstream | None:
+        """None where all packages are files."""
 
     @property
-    def router(self) -> Router: ...
+    def router(self) -> Router | None:
+        """None where each model has one version at a time."""
 
     @property
-    def feedback(self) -> Feedback: ...
+    def feedback(self) -> Feedback | None:
+        """None where nobody wants labels."""
+
+    @property
+    def observer(self) -> Observer | None:
+        """None where nobody watches."""
 
     def begin(self, catalog: Catalog) -> None:
         """The models are served from now on. On the event loop."""

@@ -14,6 +14,7 @@ from ..contract.spec import Precision, TaskKind
 from ..runtime.protocol import OperatingPoint
 from .catalog import Catalog, State
 from .lane import Lane
+from .observe.exposition import is_openmetrics, joined
 from .problems import MEDIA_TYPE, NOT_FOUND
 
 
@@ -138,10 +139,18 @@ def metrics_routes(catalog: Catalog) -> APIRouter:
     async def metrics(request: Request) -> Response:
         """Prometheus' text, or OpenMetrics where that is asked for; of all workers together."""
         accept = request.headers.get("accept", "")
-        content, media = await asyncio.to_thread(catalog.metrics.render, accept)
+        content, media = await asyncio.to_thread(_rendered, catalog, accept)
         return Response(content, headers={"content-type": media})
 
     return router
+
+
+def _rendered(catalog: Catalog, accept: str) -> tuple[bytes, str]:
+    content, media = catalog.metrics.render(accept)
+    if catalog.observer is None:
+        return content, media
+    openmetrics = is_openmetrics(media)
+    return joined(content, catalog.observer.exposition(openmetrics=openmetrics), openmetrics=openmetrics), media
 
 
 def _summary(name: str, lane: Lane) -> ModelSummary:

@@ -44,7 +44,7 @@ class Spare:
                 *(sys.executable, "-P", "-m", worker, str(theirs.fileno()), folder, *engines),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, "TMPDIR": folder, "PYTHONPATH": _importable()},
+                env={**os.environ, "TMPDIR": folder, "PYTHONPATH": importable()},
                 # An interrupt at the terminal is for the supervisor, which passes it on.
                 process_group=0,
             )
@@ -210,7 +210,7 @@ class Child:
         return _words(self._process.returncode or 0)
 
 
-def _importable() -> str:
+def importable() -> str:
     """What this process can import: it may not have been installed."""
     return os.pathsep.join(dict.fromkeys(entry or str(Path.cwd()) for entry in sys.path))
 

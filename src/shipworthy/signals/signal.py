@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
+
+from ..contract import Array, Arrays
 
 Kind: TypeAlias = Literal["number", "class", "share"]
 """A continuous number; the index of a class; 0 or 1, of which the mean is a share."""
+About: TypeAlias = Literal["answers", "inputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,7 @@ class Signal:
     name: str
     """Such as `margin`, `class`, `image.mean`, `record.width`."""
     kind: Kind
-    about: Literal["answers", "inputs"]
+    about: About
     title: str
     """In words, for a person: `brightness of image`."""
     unit: str = ""
@@ -25,3 +28,14 @@ class Signal:
     """Whether the sequential detector bets on it; the windowed test takes all."""
     classes: tuple[str, ...] = ()
     """Names, where it is a class."""
+
+
+class Part(Protocol):
+    """Signals that are computed together."""
+
+    @property
+    def signals(self) -> tuple[Signal, ...]: ...
+
+    def of(self, feeds: Arrays, outputs: Arrays) -> Array:
+        """float64 [n, signals] of n rows. What is not finite is taken as missing by the caller."""
+        ...

@@ -18,8 +18,8 @@ class Judgement:
 
     verdict: Verdict | None
     """None while it says nothing yet."""
-    by: Process | None
-    """The process that decided."""
+    by: Process | Literal["drift"] | None
+    """The process that decided; drift where it was an alarm, which is none of this evidence."""
     reason: str
     """For an engineer to read; also where there is no verdict, with what is still needed."""
     figures: tuple[Figure, ...]

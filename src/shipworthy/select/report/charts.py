@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ...errors import MissingExtra
 from ...evidence import BuildRecord
+from ...pages import MUTED, altair, drawn, layered
+from ...pages import chart_png as as_png
 from . import figures, theme
 from .view import Row, rows
 
@@ -54,54 +55,12 @@ def chart_png(
     """One of the report's pictures as PNG on white, `width` × `height` points at `scale` pixels each.
 
     Raises ValueError where the record has nothing measured that this picture shows."""
-    vl_convert = _vl_convert()
     named = {figure.name: figure for figure in figures_of(record)}
     if picture not in named:
         raise ValueError(
             f"the record of {record.name!r} has no data for the picture {picture!r}; it has {sorted(named)}"
         )
-    spec = chart_spec(named[picture].chart.properties(width=width, height=height))
-    spec["background"], spec["padding"] = "#ffffff", 18
-    png: bytes = vl_convert.vegalite_to_png(spec, scale=scale)
-    return png
-
-
-def chart_spec(chart: alt.LayerChart) -> dict[str, Any]:
-    """Vega-Lite JSON with the report's looks; its data is inside."""
-    spec: dict[str, Any] = chart.to_dict()
-    # The schema's address would be the page's only link to another host's file.
-    spec.pop("$schema", None)
-    spec["config"] = theme.config()
-    return spec
-
-
-def altair() -> Any:
-    try:
-        import altair
-    except ImportError as error:
-        raise MissingExtra("the report", "altair", "build") from error
-    return altair
-
-
-def _vl_convert() -> Any:
-    try:
-        import vl_convert
-    except ImportError as error:
-        raise MissingExtra("the report", "vl_convert", "build") from error
-    return vl_convert
-
-
-def layered(*charts: Any, description: str, height: int) -> alt.LayerChart:
-    layered: alt.LayerChart = (
-        altair().layer(*charts).properties(width="container", height=height, description=description)
-    )
-    return layered
-
-
-def drawn(values: Iterable[Mapping[str, Any]]) -> Any:
-    """An alt.Chart; its builders take what they are given, so nothing is gained by their types."""
-    alt = altair()
-    return alt.Chart(alt.Data(values=[dict(value) for value in values]))
+    return as_png(named[picture].chart, width=width, height=height, scale=scale)
 
 
 def _tradeoff(shown: Sequence[Row]) -> Figure | None:
@@ -183,7 +142,7 @@ def _scatter(values: Values, x: str, y: str, log: tuple[bool, bool], front: Valu
     where = {"x": axis(alt.X, "x", x, log[0]), "y": axis(alt.Y, "y", y, log[1])}
     line = (
         drawn(front)
-        .mark_line(strokeDash=[4, 4], strokeWidth=1.2, color=theme.MUTED, opacity=0.8)
+        .mark_line(strokeDash=[4, 4], strokeWidth=1.2, color=MUTED, opacity=0.8)
         .encode(**where, order="x:Q")
     )
     dots = (
@@ -253,7 +212,7 @@ def _speed(shown: Sequence[Row]) -> Figure | None:
     alt = altair()
     base = drawn(values).encode(y=_candidates(values))
     colour = theme.verdict_colour(legend=False)
-    even = drawn([{"one": 1}]).mark_rule(strokeDash=[4, 4], color=theme.MUTED).encode(x=alt.X("one:Q", title=None))
+    even = drawn([{"one": 1}]).mark_rule(strokeDash=[4, 4], color=MUTED).encode(x=alt.X("one:Q", title=None))
     rule = base.mark_rule(strokeWidth=2.5).encode(
         x=alt.X("lower:Q", title="times as fast as eager", scale=alt.Scale(zero=True, nice=True)),
         x2="upper:Q",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...evidence import BuildRecord, Compression, Epoch, QuantizedOperation
-from . import charts, theme
+from ...pages import altair, chart_spec, drawn, layered
+from . import theme
 from .view import Row, ranked
 
 _MOST = 60
@@ -54,7 +55,7 @@ def chart_specs(found: list[Step]) -> dict[str, Any]:
     for step in found:
         for name, chart in (("sensitivity", step.sensitivity), ("training", step.training)):
             if chart is not None:
-                specs[f"{step.anchor}-{name}"] = charts.chart_spec(chart)
+                specs[f"{step.anchor}-{name}"] = chart_spec(chart)
     return specs
 
 
@@ -63,7 +64,7 @@ def _sensitivity(compression: Compression) -> Any | None:
     measured = sorted((op for op in compression.operations if op.sqnr_db is not None), key=lambda op: op.sqnr_db or 0)
     if not measured:
         return None
-    alt = charts.altair()
+    alt = altair()
     shown = measured[:_MOST]
     values = [
         {"operation": op.name, "type": op.op, "sqnr": op.sqnr_db, "precision": op.precision, "reason": op.reason}
@@ -71,20 +72,20 @@ def _sensitivity(compression: Compression) -> Any | None:
     ]
     words = sorted({op.precision for op in shown}, key=lambda word: word != "int8")
     colours = alt.Scale(domain=words, range=[theme.COLOURS["accepted"], theme.COLOURS["rejected"]][: len(words)])
-    base = charts.drawn(values).encode(
+    base = drawn(values).encode(
         y=alt.Y("operation:N", sort=[op.name for op in shown], title=None, axis=alt.Axis(labelLimit=320)),
         tooltip=["operation:N", "type:N", alt.Tooltip("sqnr:Q", title="SQNR, dB"), "precision:N", "reason:N"],
     )
     scale = alt.Scale(domain=[0, max(60.0, *(op.sqnr_db or 0 for op in shown))], clamp=True)
     x = alt.X("sqnr:Q", title="SQNR of the operation's own output, dB", scale=scale)
     rule = base.mark_bar(height={"band": 0.6}).encode(x=x, color=alt.Color("precision:N", scale=colours))
-    return charts.layered(rule, description="Sensitivity of each operation", height=max(80, 18 * len(shown)))
+    return layered(rule, description="Sensitivity of each operation", height=max(80, 18 * len(shown)))
 
 
 def _training(epochs: tuple[Epoch, ...]) -> Any | None:
     if len(epochs) < 2:
         return None
-    alt = charts.altair()
+    alt = altair()
     values = [
         {"epoch": epoch.number, "value": value, "what": what}
         for epoch in epochs
@@ -92,7 +93,7 @@ def _training(epochs: tuple[Epoch, ...]) -> Any | None:
         if value is not None
     ]
     lines = (
-        charts.drawn(values)
+        drawn(values)
         .mark_line(point=True)
         .encode(
             x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d")),
@@ -101,4 +102,4 @@ def _training(epochs: tuple[Epoch, ...]) -> Any | None:
             tooltip=["epoch:Q", "what:N", alt.Tooltip("value:Q", format=".4f")],
         )
     )
-    return charts.layered(lines, description="Loss and metric by epoch", height=180)
+    return layered(lines, description="Loss and metric by epoch", height=180)

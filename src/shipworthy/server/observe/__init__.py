@@ -2,7 +2,7 @@
 
 from .logs import Format, Log, configure
 from .metrics import LaneMetrics, Metrics, NoMetrics
-from .protocol import BatchSize, LaneRecorder, Observer, Recorder, Route, Statistics, Timing
+from .protocol import BatchSize, LaneRecorder, Recorder, Route, Statistics, Timing
 from .readers import counters_folder
 from .spans import Trace, Visit
 from .tracing import Tracer, open_tracer
@@ -15,7 +15,6 @@ __all__ = [
     "Log",
     "Metrics",
     "NoMetrics",
-    "Observer",
     "Recorder",
     "Route",
     "Statistics",

@@ -38,6 +38,7 @@ Sample = tuple[tuple[str, ...], Array]
 
 _PROC = Path("/proc")
 _OPENMETRICS = "application/openmetrics-text"
+_END = b"# EOF\n"
 _MERGES: dict[Merged, Merge | None] = {
     "sum": None,
     "least": lambda found: np.min(found, axis=0),
@@ -59,6 +60,16 @@ def render(totals: Totals | None, accept: str) -> tuple[bytes, str]:
         content: bytes = openmetrics_exposition.generate_latest(registry)  # type: ignore[no-untyped-call]
         return content, openmetrics_exposition.CONTENT_TYPE_LATEST
     return exposition.generate_latest(registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+
+def is_openmetrics(media: str) -> bool:
+    """Whether a content type that `render` gave is that of OpenMetrics."""
+    return media.startswith(_OPENMETRICS)
+
+
+def joined(content: bytes, more: bytes, *, openmetrics: bool) -> bytes:
+    """A page of metrics, and further families behind it. OpenMetrics has a last line, which stays the last."""
+    return content.removesuffix(_END) + more + _END if openmetrics else content + more
 
 
 def prefers_openmetrics(accept: str) -> bool:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from ...contract import Arrays
-
 Route: TypeAlias = Literal["predict", "v2", "grpc"]
 
 
@@ -72,14 +70,6 @@ class Recorder(Protocol):
 
     def close(self) -> None:
         """Flush, and give the worker's slot back."""
-
-
-class Observer(Protocol):
-    """Sees what models take in and give out. Called once for each batch, after its answers were handed on."""
-
-    def batch(self, model: str, version: str, inputs: Arrays, outputs: Arrays, rows: int) -> None:
-        """`inputs` and `outputs` by name, [rows, ...], without padding. They may be changed after the call, so what is
-        kept is copied. Must return at once, and may drop what it has no time for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Run in the environments of the peers."""

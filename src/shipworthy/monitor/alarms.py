@@ -1,0 +1,73 @@
+"""The alarms of one monitor: each raised once, and latched until somebody acknowledges it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from hashlib import blake2b
+
+from .view import Alarm, Detector
+
+MOST = 50
+"""Alarms that are remembered; those that stand are never forgotten."""
+
+
+def alarm_id(*parts: object) -> str:
+    """16 hexadecimal digits that these parts and no others have."""
+    return blake2b("\0".join(map(str, parts)).encode(), digest_size=8).hexdigest()
+
+
+class Alarms:
+    def __init__(self, alarms: Iterable[Alarm] = ()) -> None:
+        self._by_id = {alarm.id: alarm for alarm in alarms}
+
+    @property
+    def newest_first(self) -> tuple[Alarm, ...]:
+        return ordered(self._by_id.values())
+
+    def standing(self, detector: Detector) -> Alarm | None:
+        """The alarm of this detector that nobody has acknowledged."""
+        found = (alarm for alarm in self._by_id.values() if alarm.detector == detector)
+        return next((alarm for alarm in found if alarm.acknowledged is None), None)
+
+    @property
+    def drifted(self) -> list[Alarm]:
+        """Those of drift that nobody has acknowledged."""
+        found = [self.standing("sequential"), self.standing("window")]
+        return [alarm for alarm in found if alarm is not None]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_id
+
+    def add(self, alarm: Alarm) -> None:
+        self._by_id[alarm.id] = alarm
+        closed = [old.id for old in ordered(self._by_id.values()) if old.acknowledged is not None]
+        for name in closed[max(0, MOST - (len(self._by_id) - len(closed))) :]:
+            del self._by_id[name]
+
+    def acknowledge(self, name: str, at: float, who: str, why: str) -> Alarm | None:
+        """The alarm as it is now; None where none of that id stands."""
+        alarm = self._by_id.get(name)
+        if alarm is None or alarm.acknowledged is not None:
+            return None
+        self._by_id[name] = replace(alarm, acknowledged=at, who=who, why=why)
+        return self._by_id[name]
+
+
+def ordered(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
+    """Newest first."""
+    return tuple(sorted(alarms, key=lambda alarm: (-alarm.raised, alarm.id)))
+
+
+def united(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
+    """Of those with one id, one that was acknowledged, where there is one: the first to be."""
+    found: dict[str, Alarm] = {}
+    for alarm in alarms:
+        other = found.get(alarm.id)
+        if other is None or _acknowledged(alarm) < _acknowledged(other):
+            found[alarm.id] = alarm
+    return ordered(found.values())
+
+
+def _acknowledged(alarm: Alarm) -> float:
+    return float("inf") if alarm.acknowledged is None else alarm.acknowledged

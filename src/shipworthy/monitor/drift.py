@@ -1,0 +1,148 @@
+"""Both detectors of drift on one reference: bets on each scored row, and a test of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..contract import Array
+from ..signals.reference import Reference
+from .evidence import Bins, Detector
+from .evidence.windows import WindowResult, WindowTest
+from .options import MonitorOptions
+
+BLOCK = 250
+"""Rows that are worked out at once."""
+KEPT_WINDOWS = 2
+"""Of which the values are at hand, to say what has moved and by how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a block of rows has brought."""
+
+    evidence: float
+    """The largest of the sequential detector over its threshold."""
+    crossed: int | None
+    """The row of the block after which it was 1 or more, the first one; None where there is none."""
+    window: WindowResult | None
+    """Of the window that is full with this block."""
+
+    @property
+    def log_p(self) -> float | None:
+        """-log10 of the smallest corrected p-value of that window."""
+        if self.window is None or not len(self.window.corrected):
+            return None
+        return float(-np.log10(max(self.window.corrected.min(), 1e-300)))
+
+
+class Drift:
+    """Fed in the order of arrival, with blocks that `room` allows."""
+
+    def __init__(self, reference: Reference, options: MonitorOptions, seed: int) -> None:
+        """Raises MonitorError where the reference is too small. `seed` must differ between nodes: it decides ties."""
+        self._bins = Bins.of(reference.scores, reference.signals)
+        self._detector = Detector(self._bins.counts, options.run_length, options.nodes)
+        self._test = WindowTest(
+            reference.scores, reference.signals, options.window, options.window_rate, seed=int(seed % 2**63)
+        )
+        self._random = np.random.default_rng([seed, 1])
+        self.window = options.window
+        self._values = np.full((KEPT_WINDOWS * options.window, len(reference.signals)), np.nan)
+        self._known = 0
+        self.filled = 0
+        """Rows of the window that is not full yet."""
+        self.last: WindowResult | None = None
+        self.evidence = 0.0
+        """Of the sequential detector, as it is now."""
+
+    @property
+    def room(self) -> int:
+        """Rows that `feed` takes."""
+        return min(BLOCK, self.window - self.filled)
+
+    def feed(self, values: Array) -> Step:
+        """Rows [n, signals], at most `room`."""
+        evidence = self._detector.update(self._bins.place(values, self._random))
+        over = np.flatnonzero(evidence >= 1)
+        self.evidence = float(evidence[-1])
+        self._remember(values)
+        self.filled += len(values)
+        window = None
+        if self.filled == self.window:
+            self.filled = 0
+            window = self.last = self._test.test(self.latest(self.window))
+        return Step(float(evidence.max()), int(over[0]) if len(over) else None, window)
+
+    def _remember(self, values: Array) -> None:
+        count = len(values)
+        self._values[:-count] = self._values[count:]
+        self._values[-count:] = values
+        self._known = min(self._known + count, len(self._values))
+
+    def latest(self, rows: int) -> Array:
+        """The values of the last rows [at most `rows`, signals], as far as they are at hand."""
+        count = min(rows, self._known)
+        return self._values[len(self._values) - count :]
+
+    @property
+    def by_signal(self) -> Array:
+        """The sequential evidence of each signal, [signals]; 0 where nothing is bet on it."""
+        found = np.zeros(self._values.shape[1])
+        found[self._bins.columns] = self._detector.by_signal
+        return found
+
+    @property
+    def began(self) -> int:
+        """So many rows ago the change is estimated to have begun."""
+        return int(self._detector.began)
+
+    def reset(self, *, window: bool) -> None:
+        """Begin anew, the windowed test or the sequential detector, as after an alarm that somebody has seen to."""
+        if window:
+            self.filled, self.last = 0, None
+        else:
+            self._detector.reset()
+            self.evidence = 0.0
+
+    def state(self, *, values: bool) -> dict[str, Array]:
+        """All that `restore` needs. Without `values` nothing of a single row is in it: the window that is not full
+        yet begins anew."""
+        found = {f"detector/{name}": np.asarray(array) for name, array in self._detector.state().items()}
+        if values:
+            found["values"] = self.latest(len(self._values)).copy()
+        return found
+
+    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """What `restore` wants: the kind of the numbers and the shape, by name."""
+        arrays = self._detector.state()
+        return {f"detector/{name}": (array.dtype.kind, array.shape) for name, array in arrays.items()}
+
+    def restore(
+        self,
+        arrays: Mapping[str, Array],
+        random: Sequence[Mapping[str, object]],
+        filled: int,
+        last: WindowResult | None,
+    ) -> None:
+        """Go on where `state` was taken, which has been checked."""
+        prefix = "detector/"
+        self._detector.restore({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
+        self.evidence = float(self._detector.by_signal.max(initial=0.0))
+        for generator, state in zip(self._generators, random, strict=True):
+            generator.bit_generator.state = dict(state)
+        if "values" in arrays and len(arrays["values"]):
+            self._remember(arrays["values"][-len(self._values) :])
+            self.filled = min(filled, self._known)
+        self.last = last
+
+    @property
+    def random(self) -> list[Mapping[str, object]]:
+        """The states of what decides ties, and resamples."""
+        return [generator.bit_generator.state for generator in self._generators]
+
+    @property
+    def _generators(self) -> tuple[np.random.Generator, np.random.Generator]:
+        return self._random, self._test._random

@@ -1,0 +1,42 @@
+"""Whether an alarm tells against a challenger: it has one, and the champion, who gets the same traffic, has none."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from .view import Alarm, View
+
+PATIENCE = 2
+"""What has moved for both is seen by both, but not at once: the champion must have had so many times the scored
+requests that the challenger's alarm took."""
+
+
+def lone_alarm(challenger: View, champion: View) -> Alarm | None:
+    """The challenger's first standing alarm, where none stands for the champion and there was time for one.
+
+    Of a change of the traffic both get their share, so it is no fault of a version. How often the champion misses what
+    the challenger has seen is not promised; that there is hardly an alarm without a change is, as for any alarm. What
+    labels say is compared by the rollout itself."""
+    standing = _standing(challenger)
+    if not standing or _standing(champion) or champion.promise is None:
+        return None
+    alarm = min(standing, key=lambda one: one.raised)
+    took = _scored(challenger, alarm.began, alarm.raised)
+    return alarm if _scored(champion, alarm.began) >= PATIENCE * took else None
+
+
+def told_of(alarm: Alarm) -> dict[str, Any]:
+    """What the history of a rollout keeps of it: all but what was asked and by whom it was seen."""
+    kept = ("id", "node", "detector", "raised", "began", "scored", "severity", "summary", "classes")
+    said = {name: getattr(alarm, name) for name in kept}
+    return {"alarm": {**said, "classes": list(alarm.classes), "moved": [asdict(moved) for moved in alarm.moved]}}
+
+
+def _standing(view: View) -> list[Alarm]:
+    return [alarm for alarm in view.alarms if alarm.acknowledged is None and alarm.detector != "quality"]
+
+
+def _scored(view: View, began: float, ended: float = float("inf")) -> int:
+    """Scored requests of points that began in that time."""
+    return sum(point.scored for point in view.timeline if began <= point.at <= ended)

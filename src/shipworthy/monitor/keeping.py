@@ -1,0 +1,186 @@
+"""The monitor process as a server's parent holds it: started when somebody connects, and again when it has died."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from ..server.workers import importable
+from .options import MonitorOptions
+from .places import Places
+
+WAITING = 128
+"""Connections that may wait to be accepted, while the process starts."""
+STEADY_S = 10.0
+"""A process that lived for so long did not die of its start."""
+LONGEST_PAUSE_S = 30.0
+GRACE_S = 10.0
+"""So long the process may take to save what it knows."""
+LONGEST_PATH = 100
+"""Bytes of a socket's path, of which systems take 104 or 108."""
+_LOG = logging.getLogger("shipworthy.monitor")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the monitor process is told at its start."""
+
+    folder: str
+    options: MonitorOptions
+    place: str | None = None
+    """Of the states, which others may use too; None for one of this server alone, which goes with it."""
+    registered: bool = False
+    """Whether there are labels in a registry."""
+    registry: str | None = field(default=None, repr=False)
+    """Which one that is, as its user named it. It may hold a password."""
+    log_format: Literal["text", "json"] = "text"
+
+
+_START: TypeAdapter[Start] = TypeAdapter(Start)
+
+
+def read_start(pipe: int) -> Start:
+    """What the parent has written, as one line."""
+    line = b""
+    while not line.endswith(b"\n") and (piece := os.read(pipe, 1 << 16)):
+        line += piece
+    return _START.validate_json(line)
+
+
+class Keeper:
+    """Has the socket, and sees to it that somebody listens. A context manager.
+
+    Nothing is started before the first connection: a server that watches nothing costs nothing."""
+
+    def __init__(
+        self,
+        options: MonitorOptions,
+        *,
+        place: str | None = None,
+        registered: bool = False,
+        registry: str | None = None,
+        log_format: Literal["text", "json"] = "text",
+        module: str = "shipworthy.compose",
+    ) -> None:
+        """`module` is run as the process, with the word `monitor` and the number of the socket; the others are what
+        `Start` says."""
+        self.options = options
+        self.places = Places(_folder())
+        self._module = module
+        self._start = Start(str(self.places.folder), options, place, registered, registry, log_format)
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(self.places.socket))
+        self._listening.listen(WAITING)
+        self._listening.setblocking(False)
+        self._leaving, self._leave = os.pipe()
+        self._thread = threading.Thread(target=self._keep, name="shipworthy-monitor", daemon=True)
+        self.pid: int | None = None
+        """Of the process, while there is one."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let the process save what it knows, and end. A second call does nothing."""
+        if self._leave < 0:
+            return
+        os.close(self._leave)
+        self._leave = -1
+        self._thread.join()
+        os.close(self._leaving)
+        self._listening.close()
+        shutil.rmtree(self.places.folder, ignore_errors=True)
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _keep(self) -> None:
+        failures = 0
+        while self._comes(self._listening):
+            began = time.monotonic()
+            try:
+                process = self._started()
+            except OSError as error:
+                reason = str(error)
+            else:
+                if not self._attend(process):
+                    return
+                reason = f"it ended with status {process.returncode}"
+            failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
+            pause = min(0.5 * 2**failures, LONGEST_PAUSE_S)
+            _LOG.error("the monitor process is started again in %.1f s: %s", pause, reason)
+            if self._ends_within(pause):
+                return
+
+    def _comes(self, wire: socket.socket | int) -> bool:
+        """Wait until there is something to read; False where the server ends before."""
+        ready, _, _ = select.select([wire, self._leaving], [], [])
+        return self._leaving not in ready
+
+    def _ends_within(self, seconds: float) -> bool:
+        return bool(select.select([self._leaving], [], [], seconds)[0])
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        number = self._listening.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", self._module, "monitor", str(number)],
+            stdin=subprocess.PIPE,
+            # Nothing is said there: it closes when the process ends, however that may be.
+            stdout=subprocess.PIPE,
+            pass_fds=(number,),
+            env={**os.environ, "PYTHONPATH": importable(), **dict.fromkeys(_THREADS, "1")},
+            # An interrupt at the terminal is for the server.
+            process_group=0,
+        )
+        assert process.stdin is not None
+        try:
+            process.stdin.write(_START.dump_json(self._start) + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            # It is dead already, and its end is about to be seen.
+            pass
+        self.pid = process.pid
+        return process
+
+    def _attend(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait for the end of the process; False where it was the server that wanted it."""
+        assert process.stdin is not None and process.stdout is not None
+        with process.stdout:
+            died = self._comes(process.stdout.fileno())
+            process.stdin.close()
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                _LOG.error("the monitor process is ended: it has not saved its state for %.0f s", GRACE_S)
+                process.kill()
+                process.wait()
+        self.pid = None
+        return died
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""The process computes with small arrays, beside servers that need the cores."""
+
+
+def _folder() -> Path:
+    """A private one, whose path is short enough for that of a socket."""
+    folder = Path(tempfile.mkdtemp(prefix="shipworthy-monitor-"))
+    if len(os.fsencode(folder / "socket")) > LONGEST_PATH:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="shipworthy-monitor-", dir="/tmp"))
+    return folder

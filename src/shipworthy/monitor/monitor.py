@@ -1,0 +1,330 @@
+"""One watched version on one node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from ..contract import Array, Arrays, Contract, TensorSpec
+from ..errors import MonitorError
+from ..package import Package, read_package
+from ..signals import Signals, read_reference, watch
+from ..signals.reference import Reference
+from . import raising, state, viewing
+from .alarms import Alarms, alarm_id
+from .collecting import Collecting, part
+from .compared import Compared, reference_from
+from .drift import Step
+from .options import MonitorOptions
+from .samples import Samples
+from .samples_file import read_samples, write_samples
+from .timeline import Timeline
+from .view import Alarm, View
+
+Watched: TypeAlias = str | Path | Package | tuple[Contract, Reference | None]
+"""A package, or what is needed of one."""
+Times: TypeAlias = float | Sequence[float] | Array | None
+
+
+class Monitor:
+    """Watches the answers of a model for drift.
+
+    `update` takes what was asked and answered; `check` shows what there is to see. Memory and state are bounded,
+    however many rows come. Not for several threads at once.
+
+        monitor = Monitor("digits.ship")
+        monitor.update({"image": images}, {"logits": logits})
+        print(monitor.check())
+    """
+
+    def __init__(
+        self,
+        watched: Watched,
+        *,
+        options: MonitorOptions | None = None,
+        variant: str | None = None,
+        model: str | None = None,
+        version: str = "",
+        node: str = "",
+        quality: Callable[[View], View] | None = None,
+        clock: Literal["time", "rows"] = "time",
+    ) -> None:
+        """`watched`: a package's path or the open package, or its contract and the reference of the variant that
+        answers; `variant` is by default the package's first. `quality` adds what labels have shown to a view. With the
+        clock `rows`, times are places in a file.
+
+        Raises PackageError where the package is refused, MonitorError where it has no reference, and none is to be
+        taken from the first requests."""
+        self.options = options or MonitorOptions()
+        self.contract, self.own, self.variant, digest = _opened(watched, variant)
+        self.model = model or self.contract.name
+        self.version = version or digest
+        self.node = node
+        self.clock = clock
+        self.quality = quality
+        self.alarms = Alarms()
+        self.timeline = Timeline(steady=clock == "rows")
+        self.scored = 0
+        """Rows that were scored."""
+        self.requests = 0
+        """Rows that were answered while it was watched; at least those that were scored."""
+        self.unscored = 0
+        """Rows that were chosen and lost."""
+        self.since: float | None = None
+        self.updated = 0.0
+        self.seed = int(alarm_id(self.model, self.version, self.node), 16)
+        self.compared: Compared | None = None
+        self.collecting: Collecting | None = None
+        self.signals: Signals | None = None
+        self.constants: dict[str, Array] = {}
+        self.samples = Samples(0, "", confidence=None)
+        self.towards = np.zeros(0, np.int64)
+        """In which direction the signals of an alarm that stands have moved, [signals]."""
+        self.target_ms = self.contract.limits.p99_ms
+        if self.options.baseline:
+            self.collect_baseline(self.options.baseline)
+        elif self.own is None:
+            remedy = "build it again, or take the first requests as the reference: MonitorOptions(baseline=1000)"
+            raise MonitorError(self.model, "has no reference to compare with", remedy)
+        else:
+            self._compare_with(self.own)
+
+    def update(
+        self, feeds: Arrays | Array, outputs: Arrays | Array, at: Times = None, latency_s: Times = None
+    ) -> list[Alarm]:
+        """Score rows in the order of their arrival: inputs [n, ...] and outputs [n, ...] by name; the bare array will
+        do where there is one. `at`: when they were answered, seconds since 1970, by default now; `latency_s`: how long
+        each took. Both are one number, or one for each row. Gives the alarms that they raise.
+
+        Raises MonitorError where names or lengths do not fit."""
+        asked = _named(feeds, self.contract.inputs, "inputs")
+        answered = _named(outputs, self.contract.outputs, "outputs")
+        rows = _rows({**asked, **answered}, {**self.contract.outputs, **self.contract.inputs})
+        times = _spread(time.time() if at is None else at, rows, "at")
+        seconds = _spread(np.nan if latency_s is None else latency_s, rows, "latency_s")
+        found: list[Alarm] = []
+        if not rows:
+            return found
+        self.since = float(times[0]) if self.since is None else self.since
+        self.updated = float(times[-1])
+        done = self._collect(asked, answered, rows) if self.collecting is not None else 0
+        if done == rows or self.signals is None or self.compared is None:
+            return found
+        asked, answered = part(asked, done, rows), part(answered, done, rows)
+        values = self.signals.of(asked, answered)
+        times, seconds = times[done:], seconds[done:]
+        start = 0
+        while start < len(values):
+            assert self.compared is not None
+            stop = min(len(values), start + self.compared.drift.room)
+            block = slice(start, stop)
+            found += self._score(
+                part(asked, start, stop), part(answered, start, stop), values[block], times[block], seconds[block]
+            )
+            start = stop
+        return found
+
+    def count(self, requests: int, unscored: int = 0) -> None:
+        """So many more rows were answered; so many of the chosen ones were lost on their way here."""
+        self.requests += requests
+        self.unscored += unscored
+
+    def set_baseline(self, feeds: Arrays | Array, outputs: Arrays | Array) -> None:
+        """What is right is from now on what these rows are. Alarms of drift that stand are acknowledged by it.
+
+        Raises MonitorError below 32 rows, and where names or lengths do not fit."""
+        asked = _named(feeds, self.contract.inputs, "inputs")
+        answered = _named(outputs, self.contract.outputs, "outputs")
+        rows = _rows({**asked, **answered}, {**self.contract.outputs, **self.contract.inputs})
+        if self.signals is None:  # nothing is fitted yet: a part of the rows does that
+            collecting = Collecting(self.contract, None, rows)
+            half = collecting.take(part(asked, 0, rows // 2), part(answered, 0, rows // 2), rows // 2)
+            self.signals, self.constants = collecting.finish()
+            asked, answered = part(asked, half, rows), part(answered, half, rows)
+        self._begin(self.signals.of(asked, answered))
+        self._settle("set_baseline", "a new baseline was taken")
+
+    def collect_baseline(self, samples: int = 1000) -> None:
+        """Take so many of the next rows as the reference; until then no alarm is raised. Raises MonitorError below
+        32."""
+        if samples < 32:
+            raise MonitorError("the baseline", f"has {samples} rows", "give at least 32, better 1000")
+        self.collecting = Collecting(self.contract, self.own, samples)
+        self.compared = None
+        self._settle("collect_baseline", "a new baseline is taken")
+
+    def check(self, now: float | None = None) -> View:
+        """All that there is to see. An alarm of the quality that labels raise is remembered."""
+        view = viewing.view_of(self, self._now(now))
+        if self.quality is None:
+            return view
+        view = self.quality(view)
+        for alarm in view.alarms:
+            self.remember(alarm)
+        return view
+
+    def remember(self, alarm: Alarm) -> None:
+        """An alarm that labels have raised, which stands until somebody acknowledges it; one that is known already
+        stays as it is."""
+        if alarm.detector == "quality" and alarm.id not in self.alarms:
+            self.alarms.add(alarm)
+
+    def acknowledge(self, alarm: str, who: str, why: str = "", at: float | None = None) -> bool:
+        """Somebody has seen to an alarm: its detector begins anew. False where no alarm of this id stands."""
+        found = self.alarms.acknowledge(alarm, self._now(at), who, why)
+        if found is not None and self.compared is not None and found.detector != "quality":
+            self.compared.drift.reset(window=found.detector == "window")
+            if not self.alarms.drifted:
+                self.towards = np.zeros_like(self.towards)
+        return found is not None
+
+    def state(self) -> bytes:
+        """All but the samples, for `restore`. With `keep=0` nothing of a single request is in it."""
+        return state.written(self)
+
+    def restore(self, data: bytes) -> None:
+        """Go on where `state` was taken, before anything else is done: the evidence is the same as if it had not
+        stopped.
+
+        Raises MonitorError where the bytes are damaged, or of a monitor with another reference."""
+        state.restore(self, data)
+
+    def samples_state(self) -> bytes:
+        """The samples that are kept, for `restore_samples` and for `export`; empty where there are none."""
+        names = [] if self.signals is None else [signal.name for signal in self.signals.signals]
+        return write_samples(list(self.samples), names, self.contract) if len(self.samples) else b""
+
+    def restore_samples(self, data: bytes) -> None:
+        """Keep those of `samples_state` too, after `restore`. Raises MonitorError where the bytes are damaged."""
+        found = read_samples(data, "the samples")
+        names = [] if self.signals is None else [signal.name for signal in self.signals.signals]
+        if list(found.signals) != names:
+            raise MonitorError("the samples", "have other signals than are computed", "remove them")
+        for sample in found.samples:
+            self.samples.put_back(sample)
+
+    def _compare_with(self, reference: Reference) -> None:
+        self.follow(reference, self.compared_with(reference))
+
+    def compared_with(self, reference: Reference) -> Compared:
+        """What is computed against a reference, at its beginning. Raises MonitorError where it is too small."""
+        return Compared.of(reference, self.options, self.seed)
+
+    def follow(self, reference: Reference, compared: Compared) -> None:
+        """Compare with this reference from now on."""
+        self.signals = watch(self.contract, reference, f"the reference of {self.model}")
+        self.constants = reference.constants
+        self.compared = compared
+        self.collecting = None
+        self.timeline = Timeline(steady=self.clock == "rows")
+        self.towards = np.zeros(len(reference.signals), np.int64)
+        prefix = alarm_id(self.node, self.version, time.time_ns())[:8]
+        self.samples = Samples(self.options.keep, prefix, confidence=self.compared.confidence)
+
+    def aim(self) -> None:
+        """Find the direction again in which the signals of an alarm that stands have moved."""
+        names = {moved.signal for alarm in self.alarms.drifted for moved in alarm.moved}
+        if self.compared is not None and self.options.keep:
+            signals = self.compared.reference.signals
+            columns = [column for column, signal in enumerate(signals) if signal.name in names]
+            self.towards = raising.towards(self, columns, self.options.window)
+
+    def _begin(self, values: Array) -> None:
+        """With these rows [m, signals] as the reference."""
+        assert self.signals is not None
+        self._compare_with(reference_from(values, self.signals.signals, self.constants, self.own, self.seed))
+
+    def _collect(self, feeds: Arrays, outputs: Arrays, rows: int) -> int:
+        assert self.collecting is not None
+        taken = self.collecting.take(feeds, outputs, rows)
+        if self.collecting.collected >= self.collecting.wanted:
+            self.signals, self.constants = self.collecting.finish()
+            self._begin(np.concatenate(self.collecting.values))
+        return taken
+
+    def _score(self, feeds: Arrays, outputs: Arrays, values: Array, at: Array, seconds: Array) -> list[Alarm]:
+        compared = self.compared
+        assert compared is not None
+        step = compared.drift.feed(values)
+        self.scored += len(values)
+        compared.recent.add(values, seconds, compared.sure(values))
+        self.timeline.add(float(at[0]), values, step.evidence, step.log_p)
+        self.samples.add(feeds, outputs, values, at, self.scored, compared.unusual, self.towards)
+        found = [alarm for alarm in self._raised(step, at) if alarm is not None]
+        for alarm in found:
+            self.alarms.add(alarm)
+        return found
+
+    def _raised(self, step: Step, at: Array) -> list[Alarm | None]:
+        found: list[Alarm | None] = []
+        if step.crossed is not None and self.alarms.standing("sequential") is None:
+            found.append(raising.of_bets(self, step.evidence, float(at[step.crossed]), float(at[-1])))
+        if step.window is not None and step.window.rejected.any() and self.alarms.standing("window") is None:
+            found.append(raising.of_window(self, step.window, float(at[-1])))
+        return found
+
+    def _settle(self, who: str, why: str) -> None:
+        for alarm in self.alarms.drifted:
+            self.alarms.acknowledge(alarm.id, self._now(None), who, why)
+
+    def _now(self, now: float | None) -> float:
+        if now is not None:
+            return now
+        return self.updated if self.clock == "rows" else time.time()
+
+
+def _opened(watched: Watched, variant: str | None) -> tuple[Contract, Reference | None, str, str]:
+    """The contract, the reference, the variant and a name for the version."""
+    if isinstance(watched, tuple):
+        return *watched, variant or "", ""
+    if isinstance(watched, Package):
+        chosen = variant or watched.manifest.variants[0].id
+        if chosen not in (known := [each.id for each in watched.manifest.variants]):
+            raise MonitorError(str(watched.path), f"has no variant {chosen!r}", f"the variants are {', '.join(known)}")
+        path = watched.reference(chosen)
+        reference = None if path is None else read_reference(path, f"{watched.path}/{path.name}")
+        return watched.manifest.contract, reference, chosen, watched.digest[:12]
+    with read_package(watched) as package:
+        return _opened(package, variant)
+
+
+def _named(given: Arrays | Array, specs: Mapping[str, TensorSpec], what: str) -> dict[str, Array]:
+    """Those that have a row for each sample. Raises MonitorError where one is missing."""
+    wanted = [name for name, spec in specs.items() if spec.batched]
+    if isinstance(given, Mapping):
+        arrays = {name: np.asarray(given[name]) for name in wanted if name in given}
+    elif len(wanted) == 1:
+        arrays = {wanted[0]: np.asarray(given)}
+    else:
+        raise MonitorError(what, f"are one array, and there are {len(wanted)}", f"name them: {', '.join(wanted)}")
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise MonitorError(what, f"have no {missing[0]!r}", f"give arrays [n, ...] for {', '.join(wanted)}")
+    return arrays
+
+
+def _rows(arrays: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> int:
+    """How many there are. Raises MonitorError where arrays differ in it, or do not fit."""
+    for name, array in arrays.items():
+        spec = specs[name]
+        # Numbers of another precision are compared as well.
+        misfit = None if len(array) == 0 else spec.misfit(array[0].astype(spec.numpy, copy=False), instance=True)
+        if misfit is not None:
+            raise MonitorError(name, misfit, "give what the model takes, and what it gave")
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise MonitorError("the rows", f"differ in number: {said}", "give inputs and outputs of the same rows")
+    return next(iter(counts.values()), 0)
+
+
+def _spread(times: float | Sequence[float] | Array, rows: int, what: str) -> Array:
+    """float64 [rows]."""
+    given = np.asarray(times, np.float64)
+    if given.shape not in ((), (rows,)):
+        raise MonitorError(what, f"has the shape {given.shape}", f"give one number, or {rows}")
+    return np.broadcast_to(given, (rows,))

@@ -1,0 +1,132 @@
+"""Alarms from what the detectors have found: what has moved, by how much, since when, and in which rows it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from ..contract import Array
+from .alarms import alarm_id
+from .drift import Drift
+from .evidence.effects import Effect, class_names, class_number, classes_moved, count_classes, effect, total_variation
+from .evidence.windows import WindowResult
+from .unusual import BOTH
+from .view import Alarm, Detector, Moved, Severity
+
+if TYPE_CHECKING:
+    from .monitor import Monitor
+
+MOST_MOVED = 8
+FEWEST_ROWS = 30
+"""Rows that an effect is told from, at least: fewer say little of how large it is."""
+_WORTH = 1e-3
+"""Evidence, over the threshold, from which a signal is named beside the one that raised the alarm."""
+_SHIFT = 0.25
+"""Deviations; what moves by less has moved to both sides."""
+_CLASSES = 0.05
+"""Share of the answers that must have moved for classes to be named."""
+
+
+def of_bets(monitor: Monitor, highest: float, at: float, now: float) -> Alarm:
+    """The alarm of the sequential detector, raised by a row of this time with the `highest` evidence; `now` is the time
+    of the last row."""
+    drift = _drift(monitor)
+    evidence = drift.by_signal
+    leading = int(evidence.argmax())
+    evidence[leading] = max(evidence[leading], highest)
+    order = np.argsort(-evidence, kind="stable")
+    columns = [int(column) for place, column in enumerate(order) if not place or evidence[column] >= _WORTH]
+    ago = max(drift.began, 1)
+    began = min(monitor.timeline.time_of(ago, now), at)
+    return _alarm(monitor, "sequential", at, began, columns[:MOST_MOVED], evidence, max(ago, FEWEST_ROWS))
+
+
+def of_window(monitor: Monitor, window: WindowResult, at: float) -> Alarm:
+    """The alarm of a window that ended at this time."""
+    order = np.argsort(window.corrected, kind="stable")
+    columns = [int(column) for column in order if window.rejected[column]]
+    rows = monitor.options.window
+    began = monitor.timeline.time_of(rows, at)
+    return _alarm(monitor, "window", at, began, columns[:MOST_MOVED], window.corrected, rows)
+
+
+def towards(monitor: Monitor, columns: Sequence[int], rows: int) -> Array:
+    """In which direction these signals have moved with the last rows: [signals], of -1, 0, 1 and `BOTH`."""
+    compared = monitor.compared
+    assert compared is not None
+    found = np.zeros(len(compared.reference.signals), np.int64)
+    if not len(compared.drift.latest(rows)):
+        return found
+    before = np.sort(compared.unusual.deviations(compared.reference.scores), axis=0)
+    now = compared.unusual.deviations(compared.drift.latest(rows))
+    for column in columns:
+        if compared.reference.signals[column].kind == "class":
+            found[column] = 1  # towards classes that are rare
+            continue
+        shift = np.median(now[:, column]) - before[len(before) // 2, column]
+        found[column] = np.sign(shift) if abs(shift) >= _SHIFT else BOTH
+    return found
+
+
+def _alarm(
+    monitor: Monitor, detector: Detector, at: float, began: float, columns: list[int], evidence: Array, rows: int
+) -> Alarm:
+    compared = monitor.compared
+    assert compared is not None
+    signals, scores = compared.reference.signals, compared.reference.scores
+    live = compared.drift.latest(rows)
+    effects = {column: effect(signals[column], scores[:, column], live[:, column]) for column in columns}
+    moved = tuple(
+        Moved(signals[column].name, signals[column].title, found.words, found.distance, float(evidence[column]))
+        for column, found in effects.items()
+    )
+    if monitor.options.keep:
+        monitor.towards = towards(monitor, columns, rows)
+    samples = monitor.samples.showing(compared.unusual, monitor.towards, began) if monitor.options.keep else ()
+    return Alarm(
+        id=alarm_id(monitor.model, monitor.version, monitor.node, detector, monitor.scored, at),
+        model=monitor.model,
+        version=monitor.version,
+        node=monitor.node,
+        detector=detector,
+        raised=at,
+        began=began,
+        scored=monitor.scored,
+        severity=_worst(effects.values()),
+        summary=_summary(monitor, detector, moved),
+        moved=moved,
+        classes=_classes(monitor, live),
+        samples=samples,
+    )
+
+
+def _worst(effects: Iterable[Effect]) -> Severity:
+    return max((each.severity for each in effects), key=get_args(Severity).index, default="slight")
+
+
+def _summary(monitor: Monitor, detector: Detector, moved: tuple[Moved, ...]) -> str:
+    by = "bets on each scored request" if detector == "sequential" else f"a window of {monitor.options.window}"
+    name = f"{monitor.model}:{monitor.version}" if monitor.version else monitor.model
+    more = f" and {len(moved) - 1} more {'signal' if len(moved) == 2 else 'signals'}" if len(moved) > 1 else ""
+    return f"{name} drifts: {moved[0].words}{more}; seen by {by}, after {monitor.scored:,} scored requests"
+
+
+def _classes(monitor: Monitor, live: Array) -> tuple[str, ...]:
+    compared = monitor.compared
+    assert compared is not None
+    for column, signal in enumerate(compared.reference.signals):
+        if signal.kind != "class":
+            continue
+        reference = compared.reference.scores[:, column]
+        size = class_number(signal, reference)
+        before, now = count_classes(reference, size), count_classes(live[:, column], size)
+        if total_variation(before, now) >= _CLASSES:
+            return classes_moved(class_names(signal, len(before)), before, now)
+    return ()
+
+
+def _drift(monitor: Monitor) -> Drift:
+    assert monitor.compared is not None
+    return monitor.compared.drift

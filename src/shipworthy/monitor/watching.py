@@ -1,0 +1,307 @@
+"""In a process that serves: rows are chosen and copied where they ran, and a thread sends them to the monitor process.
+
+Nothing here waits where requests are answered. What cannot be sent in time is dropped, and counted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..errors import MonitorError
+from ..predict.answers import is_batched
+from .choosing import Choosing
+from .exposition import as_openmetrics
+from .places import Places
+from .wire import Acknowledge, Acknowledged, Begin, End, Layout, Message, Part, Reader, Rows, packed
+
+if TYPE_CHECKING:
+    from ..contract import Arrays
+    from ..predict import Predictor
+
+TELL_S = 0.25
+"""So often what was chosen is sent."""
+TURNS = 4
+"""After so many tellings a second is over."""
+MOST_BYTES = 32 * 2**20
+"""Of rows that are chosen in a second, and of those that wait to be sent. To copy so many takes some milliseconds."""
+PATIENCE_S = 30.0
+"""So long the monitor process may leave its socket unread; it may be about to start."""
+LEAVING_S = 2.0
+"""So long the end of a server waits for the last rows to be sent."""
+ANSWER_S = 5.0
+"""So long an acknowledgement may take."""
+MOST_PIECES = 512
+"""Systems take a thousand in one call."""
+Row: TypeAlias = tuple[Any, ...]
+"""Seconds, the shapes of the arrays or None where they are always the same, and the bytes of each array."""
+_LOG = logging.getLogger("shipworthy.monitor")
+
+
+class Watched:
+    """A version that is watched."""
+
+    def __init__(self, number: int, model: str, predictor: Predictor, choosing: Choosing, reference: Path | None):
+        self.number, self.model = number, model
+        self.ran = choosing.ran
+        self.choosing = choosing
+        self.closed = False
+        self.begun = False
+        """Whether the monitor process was told of it."""
+        self._reference = reference
+        self._version, self._variant = predictor.version, predictor.variant.id
+        contract = predictor.contract
+        self._contract = contract.model_dump_json()
+        self._names = [(name, False) for name in contract.inputs]
+        self._names += [(name, True) for name, spec in contract.outputs.items() if is_batched(spec)]
+        self._inputs, self._outputs = [[name for name, out in self._names if out is side] for side in (False, True)]
+        self._layout: tuple[list[np.dtype[Any]], list[tuple[int, ...]]] | None = None
+        """Of the first row; where all have its shapes, these are not kept with each."""
+        specs = [contract.outputs[name] if out else contract.inputs[name] for name, out in self._names]
+        self._varies = any(not isinstance(size, int) for spec in specs for size in spec.shape[1:])
+        self._guard = threading.Lock()
+        self._rows: list[Row] = []
+        self._bytes = self._seen = self._lost = 0
+
+    def take(self, feeds: Arrays, outputs: Arrays, row: int, seconds: float) -> None:
+        """See `server.routing.Watch`."""
+        arrays = [feeds[name][row] for name in self._inputs]
+        arrays += [outputs[name][row] for name in self._outputs]
+        if self._layout is None:
+            self._layout = [array.dtype for array in arrays], [array.shape for array in arrays]
+        shapes = tuple([array.shape for array in arrays]) if self._varies else None
+        copies = [array.tobytes() for array in arrays]
+        size = sum(map(len, copies))
+        with self._guard:
+            self.choosing.count(size)
+            # How large this row is has no part in whether it fits, or large ones would be missing.
+            if self._bytes >= MOST_BYTES:
+                self._lost += 1
+            else:
+                self._bytes += size
+                self._rows.append((seconds, shapes, *copies))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def beginning(self) -> list[bytes | memoryview]:
+        """Tells the monitor process of it. Raises OSError where the reference is not there any more."""
+        said = Begin(
+            number=self.number,
+            model=self.model,
+            version=self._version,
+            variant=self._variant,
+            contract=self._contract,
+        )
+        return packed(said, [] if self._reference is None else [self._reference.read_bytes()])
+
+    def telling(self) -> tuple[int, int, list[bytes | memoryview]]:
+        """What there is to be told since the last time: how many rows were seen, how many of them were chosen, and the
+        frame; none where nothing was seen."""
+        with self._guard:
+            rows, self._rows, self._bytes = self._rows, [], 0
+            lost, self._lost = self._lost, 0
+        total = self.choosing.seen()
+        seen, self._seen = total - self._seen, total
+        if not (seen or lost or rows):
+            return 0, 0, []
+        parts: list[Part] = []
+        pieces: list[bytes | memoryview] = [np.array([row[0] for row in rows], "<f8").tobytes()]
+        for shapes, run in groupby(rows, itemgetter(1)):
+            columns = list(zip(*run, strict=True))
+            parts.append(Part(rows=len(columns[0]), arrays=self._layouts(shapes)))
+            pieces += [b"".join(column) for column in columns[2:]]
+        said = Rows(number=self.number, at=time.time(), seen=seen, lost=lost, parts=parts)
+        return seen, len(rows) + lost, packed(said, pieces)
+
+    def untold(self, seen: int, rows: int) -> None:
+        """What was to be told did not arrive."""
+        self._seen -= seen
+        with self._guard:
+            self._lost += rows
+
+    def _layouts(self, shapes: Sequence[tuple[int, ...]] | None) -> list[Layout]:
+        assert self._layout is not None
+        dtypes, fixed = self._layout
+        return [
+            Layout(name=name, output=output, dtype=dtype.str, shape=list(shape))
+            for (name, output), dtype, shape in zip(self._names, dtypes, shapes or fixed, strict=True)
+        ]
+
+
+class Watching:
+    """The observer of a process that serves. Its thread begins with the first version that is watched."""
+
+    def __init__(
+        self,
+        places: Places,
+        *,
+        rate: int,
+        one_in: int = 1,
+        baseline: bool = False,
+        chance: Callable[[], Random] = Random,
+        tell_s: float = TELL_S,
+    ) -> None:
+        """`baseline`: the first rows are the reference, so that every version can be watched. `chance` gives the random
+        numbers of a version."""
+        self._places, self._rate, self._one_in, self._baseline = places, rate, one_in, baseline
+        self._chance, self._tell_s = chance, tell_s
+        self._guard = threading.Lock()
+        self._watched: list[Watched] = []
+        self._numbers = 0
+        self._leaving = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, model: str, predictor: Predictor) -> Watched | None:
+        reference = predictor.package.reference(predictor.variant.id)
+        if reference is None and not self._baseline:
+            return None
+        choosing = Choosing(self._rate, self._one_in, most_bytes=MOST_BYTES, chance=self._chance())
+        with self._guard:
+            self._numbers += 1
+            watched = Watched(self._numbers, model, predictor, choosing, reference)
+            self._watched.append(watched)
+            if self._thread is None and not self._leaving.is_set():
+                self._thread = threading.Thread(target=self._run, name="shipworthy-watching", daemon=True)
+                self._thread.start()
+        return watched
+
+    def exposition(self, *, openmetrics: bool) -> bytes:
+        try:
+            text = self._places.exposition.read_bytes()
+        except FileNotFoundError:
+            return b""
+        return as_openmetrics(text) if openmetrics else text
+
+    def view(self, model: str) -> Sequence[Mapping[str, object]]:
+        try:
+            views: list[dict[str, object]] = json.loads(self._places.view(model).read_bytes())
+        except FileNotFoundError:
+            return []
+        return views
+
+    def acknowledge(self, model: str, alarm: str, who: str, why: str) -> bool:
+        """Raises MonitorError where the monitor process does not answer."""
+        try:
+            with socket.socket(socket.AF_UNIX) as wire:
+                wire.settimeout(ANSWER_S)
+                wire.connect(str(self._places.socket))
+                _send(wire, packed(Acknowledge(model=model, alarm=alarm, who=who, why=why)))
+                said = _answer(wire)
+        except OSError as error:
+            raise MonitorError("the monitor process", f"does not answer: {error}", "try again later") from None
+        return isinstance(said, Acknowledged) and said.found
+
+    def close(self) -> None:
+        """Send what is left, and end; whatever is not sent in time is lost."""
+        self._leaving.set()
+        if self._thread is not None:
+            self._thread.join(LEAVING_S)
+
+    def _run(self) -> None:
+        """Until `close`. A connection that breaks is made anew; the parent of the server keeps the socket."""
+        wire: socket.socket | None = None
+        turns, since, leaving, failed = 0, time.monotonic(), False, False
+        while not leaving:
+            leaving = self._leaving.wait(self._tell_s)
+            turns += 1
+            if turns >= TURNS:
+                now = time.monotonic()
+                for watched in self._all():
+                    watched.choosing.turn(max(now - since, 1e-3))
+                turns, since = 0, now
+            try:
+                wire = self._told(wire)
+                failed = False
+            except OSError as error:
+                wire = None
+                if not failed:
+                    _LOG.warning("rows that were chosen did not reach the monitor process: %s", error)
+                failed = True
+        if wire is not None:
+            wire.close()
+
+    def _all(self) -> list[Watched]:
+        with self._guard:
+            return list(self._watched)
+
+    def _told(self, wire: socket.socket | None) -> socket.socket:
+        """Tell what there is to tell, over a new connection where there is none. Raises OSError."""
+        if wire is None:
+            wire = self._connected()
+        try:
+            for watched in self._all():
+                self._tell(wire, watched)
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+    def _connected(self) -> socket.socket:
+        wire = socket.socket(socket.AF_UNIX)
+        try:
+            wire.settimeout(PATIENCE_S)
+            wire.connect(str(self._places.socket))
+        except BaseException:
+            wire.close()
+            raise
+        for watched in self._all():
+            watched.begun = False
+        return wire
+
+    def _tell(self, wire: socket.socket, watched: Watched) -> None:
+        closed = watched.closed
+        if not watched.begun:
+            try:
+                beginning = watched.beginning()
+            except OSError as error:
+                # Of a version that is served no more the files may have gone.
+                _LOG.log(logging.INFO if closed else logging.ERROR, "model %r is not watched: %s", watched.model, error)
+                self._forget(watched)
+                return
+            _send(wire, beginning)
+            watched.begun = True
+        seen, rows, pieces = watched.telling()
+        try:
+            if pieces:
+                _send(wire, pieces)
+        except OSError:
+            watched.untold(seen, rows)
+            raise
+        # What it was asked last has been told by now.
+        if closed:
+            _send(wire, packed(End(number=watched.number)))
+            self._forget(watched)
+
+    def _forget(self, watched: Watched) -> None:
+        with self._guard:
+            self._watched.remove(watched)
+
+
+def _send(wire: socket.socket, pieces: Sequence[bytes | memoryview]) -> None:
+    """All of it, with one call of the system where it fits into the socket."""
+    if len(pieces) > MOST_PIECES:
+        pieces = [b"".join(pieces)]
+    sent = wire.sendmsg(pieces)
+    for piece in pieces:
+        if sent < len(piece):
+            wire.sendall(memoryview(piece)[sent:])
+        sent = max(0, sent - len(piece))
+
+
+def _answer(wire: socket.socket) -> Message | None:
+    reader = Reader()
+    while data := wire.recv(1 << 16):
+        for frame in reader.feed(data):
+            return frame.message
+    return None
