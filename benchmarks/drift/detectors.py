@@ -24,6 +24,10 @@ class Detector:
     """Whose it is, where a library has it."""
     classification: bool = False
     """Whether it is for classification only."""
+    own_rate: float | None = None
+    """Of its own setting, where its threshold depends on the data: so many undrifted windows exceed it."""
+    some: Callable[[Scene, Sequence[float]], Paths] | None = None
+    """The same for some thresholds only, where that is sooner done."""
 
 
 def _surprise(p: Array) -> Array:
@@ -154,9 +158,9 @@ DETECTORS: Sequence[Detector] = (
         for n in (200, 500)
     ),
     *(Detector(f"BBSD, {n}", _black_box(n), {"": _p(0.05)}) for n in (200, 500)),
-    *(Detector(f"frouros MMD, {n}", _discrepancy(n), library="frouros") for n in (200, 500)),
+    *(Detector(f"frouros MMD, {n}", _discrepancy(n), library="frouros", own_rate=0.01) for n in (200, 500)),
     Detector("frouros incremental KS, 100", _sliding, {" p < .01": _p(0.01)}, library="frouros"),
-    Detector("river ADWIN", adwin.paths, {"": adwin.level(adwin.OWN)}, library="river"),
+    Detector("river ADWIN", adwin.paths, {"": adwin.level(adwin.OWN)}, library="river", some=adwin.paths),
     Detector("river Page-Hinkley", _watched(online.page_hinkley), {"": online.PAGE_HINKLEY}, library="river"),
     Detector("river KSWIN", _watched(online.kswin), {"": _p(online.KSWIN_ALPHA)}, library="river"),
 )

@@ -65,13 +65,17 @@ def _ks_table(window: int, reference: int) -> Array:
 
 
 def _ks_of(distance: int, window: int, reference: int) -> float:
-    """Two samples of this distance: so many of the window are below the reference, and then both in step."""
+    """As `ks_2samp` has it: exact, and asymptotic where the exact one fails."""
     from scipy.stats._stats_py import _attempt_exact_2kssamp  # type: ignore[import-untyped]
 
     common = int(np.gcd(window, reference))
-    exact = distance * common / (window * reference)
-    worked, _, p = _attempt_exact_2kssamp(reference, window, common, exact, "two-sided")
-    return float(np.clip(p, 0, 1)) if worked else 0.0
+    share = distance * common / (window * reference)
+    # The larger sample comes first, as there.
+    large, small = max(window, reference), min(window, reference)
+    worked, share, p = _attempt_exact_2kssamp(large, small, common, share, "two-sided")
+    if not worked:
+        p = stats.kstwo.sf(share, np.round(large * small / (large + small)))
+    return float(np.clip(p, 0, 1))
 
 
 def class_p(scene: Scene, values: Array, window: int) -> Array:

@@ -9,7 +9,8 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -19,9 +20,10 @@ from .server.hosting import Server as Host
 from .server.plan import Monitoring, Plan
 
 if TYPE_CHECKING:
-    from .monitor.keeping import Keeper
+    from .monitor.keeping import Keeper, Start
+    from .monitor.view import View
     from .monitor.watching import Watching
-    from .registry import Registry
+    from .registry import Losses, Registry
     from .rollout.followed import Followed
     from .rollout.following import Follower
     from .rollout.live import Router
@@ -123,6 +125,57 @@ def _observer(plan: Plan) -> Watching | None:
     return Watching(Places(Path(said.folder)), rate=rate, one_in=said.one_in, baseline=said.baseline)
 
 
+class Labelled:
+    """What a registry puts into the monitor process: labels, and rollouts that an alarm may end."""
+
+    def __init__(self, registry: Registry) -> None:
+        from .monitor.places import beside
+        from .rollout import Rollouts
+
+        self.place = beside(registry.blobs.url)
+        self._registry, self._rollouts = registry, Rollouts(registry)
+        self._looked_at = -LOOK_S
+
+    def losses(self, model: str, version: str) -> Losses | None:
+        from .registry.losses import losses_of
+
+        return losses_of(self._registry, model, int(version)) if version.isdecimal() else None
+
+    def seen(self, views: Sequence[View]) -> None:
+        """An alarm of the challenger that the champion has no part in tells against it."""
+        now = time.monotonic()
+        alarmed = {view.model for view in views for alarm in view.alarms if alarm.acknowledged is None}
+        if not alarmed or now < self._looked_at + LOOK_S:
+            return
+        self._looked_at = now
+        for model in alarmed:
+            by_version = {view.version: view for view in views if view.model == model}
+            if len(by_version) > 1:
+                self._judge(model, by_version)
+
+    def _judge(self, model: str, by_version: Mapping[str, View]) -> None:
+        from .monitor.guardrail import lone_alarm, told_of
+
+        rollout = self._rollouts.active(model)
+        if rollout is None:
+            return
+        champion, challenger = (by_version.get(str(number)) for number in (rollout.champion, rollout.challenger))
+        if champion is None or challenger is None:
+            return
+        alarm = lone_alarm(challenger, champion)
+        if alarm is not None:
+            self._rollouts.alarmed(model, rollout.challenger, alarm.summary, details=told_of(alarm))
+
+
+@contextmanager
+def opened(start: Start) -> Iterator[Labelled]:
+    """The registry of a monitor process. Raises RegistryError where it cannot be reached."""
+    from .registry import Registry
+
+    with Registry(start.registry, create=False) as registry:
+        yield Labelled(registry)
+
+
 def parts_of(plan: Plan) -> Parts | None:
     """What other rooms put into a process of this plan; None where that is nothing."""
     if plan.names:
@@ -131,6 +184,8 @@ def parts_of(plan: Plan) -> Parts | None:
 
 
 WATCHED = MonitorOptions()
+LOOK_S = 5.0
+"""So often rollouts are told of alarms."""
 
 
 def serve(
@@ -214,7 +269,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "monitor":
         from .monitor.running import main as watch
 
-        watch(int(sys.argv[2]))
+        watch(int(sys.argv[2]), opened)
     else:
         from .server.worker import main
 

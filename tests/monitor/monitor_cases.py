@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from shipworthy.contract import Array, Contract, InputSpec, OutputSpec, TaskSpec
@@ -31,6 +33,7 @@ def draw(rows: int, random: np.random.Generator, *, shift: float = 0.0) -> tuple
     return points, logits, classes
 
 
+@cache
 def reference(samples: int = 1000, seed: int = 1) -> Reference:
     random = np.random.default_rng(seed)
     points, logits, _ = draw(1000, random)

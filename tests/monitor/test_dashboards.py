@@ -215,6 +215,7 @@ def until(wanted: Any, seconds: float = 30.0) -> Any:
         time.sleep(0.05)
 
 
+@pytest.mark.full
 @PROMETHEUS
 def test_a_prometheus_raises_the_alarm_and_answers_every_panel(tmp_path: Path) -> None:
     with exported() as target, prometheus(tmp_path, target) as api:

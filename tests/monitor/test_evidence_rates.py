@@ -87,7 +87,7 @@ def test_without_updating_the_counts_the_promise_breaks(reference: int) -> None:
     for value in random.random((samples, streams)):
         place = (edges < value[:, None]).sum(axis=1)
         shares = (50 * q[place] + recent[:, each, place]) / (50 + recent.sum(axis=2)) / q[place]
-        wealth = (wealth + 1) * np.concatenate([tilts[place], shares.T], axis=1)
+        wealth = np.minimum((wealth + 1) * np.concatenate([tilts[place], shares.T], axis=1), 1e200)
         recent *= fade
         recent[:, each, place] += 1
         fired |= wealth[:, :6].mean(axis=1) / 2 + wealth[:, 6:].mean(axis=1) / 2 >= RUN_LENGTH

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from shipworthy.monitor.evidence.quality import CONFIDENCE, interval
 from shipworthy.monitor.samples import Sample
 from shipworthy.monitor.view import (
     Alarm,
@@ -175,6 +176,28 @@ def alarm(**changes: object) -> Alarm:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+def quality() -> Quality:
+    """Of thirteen hours, the last four of which are worse."""
+    right = [(80 + 3 * hour, round((80 + 3 * hour) * (0.985 - 0.05 * max(0, hour - 8)))) for hour in range(13)]
+    labels = sum(number for number, _ in right)
+    counts = np.zeros(101)
+    counts[0], counts[100] = sum(good for _, good in right), labels - sum(good for _, good in right)
+    low, high = interval(counts)
+    return Quality(
+        metric="accuracy",
+        labels=labels,
+        value=counts[0] / labels,
+        lower=1 - high,
+        upper=1 - low,
+        confidence=CONFIDENCE,
+        level=0.975,
+        below=True,
+        by_hour=tuple(
+            (NOON - 36_000 + 3600 * hour, number, good / number) for hour, (number, good) in enumerate(right)
+        ),
+    )
+
+
 def drifting() -> View:
     signals = (*(signal(*row) for row in NUMBERS), classes(0.06), missing())
     return View(
@@ -208,19 +231,7 @@ def drifting() -> View:
             Rule("psi", 0.61, 0.2, True, "largest PSI: brightness of image"),
             Rule("class-share", 0.06, 0.1, False, "8: 10 % → 16 %"),
         ),
-        quality=Quality(
-            metric="accuracy",
-            labels=812,
-            value=0.931,
-            lower=0.894,
-            upper=0.958,
-            confidence=0.95,
-            level=0.975,
-            below=True,
-            by_hour=tuple(
-                (NOON - 36_000 + 3600 * hour, 80 + 3 * hour, 0.985 - 0.012 * max(0, hour - 8)) for hour in range(13)
-            ),
-        ),
+        quality=quality(),
         estimate=Estimate(value=0.924, reference=0.981, scored=13_180),
         latency_ms={"p50": 1.2, "p95": 3.1, "p99": 4.0, "target": 10.0},
         timeline=timeline(len(signals), drifts=True),

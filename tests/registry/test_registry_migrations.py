@@ -14,7 +14,7 @@ from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import OperationalError
 
 from shipworthy.errors import RegistryError
-from shipworthy.registry import Registry, rollout_tables, tables
+from shipworthy.registry import Registry, losses_of, rollout_tables, tables
 from shipworthy.registry.database import Database
 from shipworthy.registry.location import locate_registry
 from shipworthy.registry.migrating import FOLDER, newest_revision, upgrade_to
@@ -85,6 +85,50 @@ def test_a_database_of_the_first_revision_is_upgraded_with_its_content(tmp_path:
             assert connection.execute(select(tables.settings.c.value)).scalars().all() == ["abc", ""]
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.full)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a registry may be made."""
+    return (
+        str(tmp_path / "registry") if request.param == "sqlite" else request.getfixturevalue("postgres").new_database()
+    )
+
+
+def test_a_database_of_the_second_revision_is_upgraded_and_what_still_uses_it_goes_on(
+    place: str, tmp_path: Path
+) -> None:
+    """Written as 0002 had it; its writer does not know of the upgrade, and takes another label after it."""
+    label = text(
+        "INSERT INTO labels (digest, model, version, rollout, label, predicted, loss, received) "
+        "VALUES (:digest, 'digits', 1, 1, '2', 2.0, 0.0, 1767323047000000)"
+    )
+    old = Database(locate_registry(place))
+    with old.write() as connection:
+        upgrade_to(connection, "0002")
+        for statement in (
+            f"INSERT INTO settings VALUES ('id', 'abc'), ('artifacts', '{tmp_path / 'artifacts'}')",
+            """INSERT INTO packages VALUES ('d1', '{"contract": {"task": {"kind": "classification"}}}')""",
+            "INSERT INTO models VALUES ('digits', 3)",
+            "INSERT INTO versions VALUES "
+            "('digits', 1, 'd1', 1767323045000000, 'ada', NULL, NULL, 'c1', NULL, '{}', '{}', '', NULL), "
+            "('digits', 2, 'd1', 1767323046000000, 'ada', NULL, 1, 'c1', NULL, '{}', '{}', '', NULL)",
+            "INSERT INTO aliases VALUES ('digits', 'champion', 1)",
+            "INSERT INTO label_counts VALUES ('digits', 'accepted', 1)",
+        ):
+            connection.exec_driver_sql(statement)
+        connection.execute(label, {"digest": b"one"})
+    with Registry(place) as registry:
+        assert differences(registry) == []
+        assert registry.version("digits:2").parent == 1
+        before = losses_of(registry, "digits", 1)
+        assert (before.kind, before.counts.shape, before.unknown) == ("classification", (0, 101), 0)
+        with old.write() as connection:
+            connection.execute(label, {"digest": b"two"})
+        with registry.database.read() as connection:
+            assert len(connection.execute(select(rollout_tables.labels)).all()) == 2
+        assert losses_of(registry, "digits", 1).counts.sum() == 0, "what an older version takes is no part of it"
+    old.close()
+
+
 def test_an_up_to_date_database_is_opened_without_alembic(folder: Path) -> None:
     code = (
         "import sys; from shipworthy.registry import Registry; r = Registry(sys.argv[1]); r.newest_event(); r.models();"
@@ -121,7 +165,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("versions",)]
 
 
-@pytest.mark.parametrize("table", ["labels", "rollouts", "events"])
+@pytest.mark.parametrize("table", ["labels", "losses", "events"])
 def test_any_table_of_the_same_name_is_anothers(tmp_path: Path, table: str) -> None:
     """Also those that a later migration makes."""
     file = tmp_path / "other.db"

@@ -130,7 +130,8 @@ def lane(given: Mapping[str, Any] = CLASSES, run: Run = same, *, version: int = 
     """What a trial needs of a lane."""
     made = predictor(given, run, version=str(version), threads=threads)
     queue = SimpleNamespace(rows=0, running=[], streams=1)
-    return SimpleNamespace(predictor=made, version=str(version), queue=queue, borrowers=list[threading.Thread]())
+    borrowers = list[threading.Thread]()
+    return SimpleNamespace(predictor=made, version=str(version), queue=queue, borrowers=borrowers, watch=None)
 
 
 def scores(best: int) -> list[float]:

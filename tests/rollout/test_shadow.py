@@ -314,7 +314,7 @@ async def _ended_under_load() -> list[Runner]:
 
     router = Router(KEY)
     router.running["digits"] = rollout("shadow", shadow_budget=1.0)
-    catalog = Catalog(Settings(), parts=SimpleNamespace(router=router, feedback=None))  # type: ignore[arg-type]
+    catalog = Catalog(Settings(), parts=SimpleNamespace(router=router, feedback=None, observer=None))  # type: ignore[arg-type]
     served = [predictor(CLASSES, slowly, version=version) for version in ("2", "1")]
     catalog.open([("digits", one) for one in served])
     trial = catalog.experiment("digits")
@@ -336,3 +336,19 @@ async def _ended_under_load() -> list[Runner]:
     await catalog.close()
     assert router.trials == {}
     return [one._runner for one in served]  # type: ignore[misc]
+
+
+def test_a_watch_of_the_challenger_sees_what_it_answers_to_copies() -> None:
+    shown: list[tuple[list[float], list[float]]] = []
+
+    def take(feeds: Arrays, outputs: Arrays, row: int, seconds: float) -> None:
+        assert seconds > 0
+        shown.append((feeds["x"][row].tolist(), outputs["y"][row].tolist()))
+
+    with trials() as made:
+        trial = made(run=other_than_0)
+        trial.shadowed._shadow._watch = SimpleNamespace(ran=range, take=take)  # type: ignore[assignment]
+        trial.ask(x(0))
+        trial.ask(x(1))
+        trial.seen(copies=2)
+    assert shown == [([1, 0, 0], [0, 0, 5]), ([0, 1, 0], [0, 1, 0])]

@@ -14,9 +14,10 @@ from shipworthy.contract import Contract
 from shipworthy.errors import ContractError, MeasureError, ModelError
 from shipworthy.measure import Caps
 from shipworthy.package import read_package
-from shipworthy.select import BuildReport, Effort, build
+from shipworthy.select import BuildReport, Effort, build, read_journal
 from shipworthy.select.bench import Job
 from shipworthy.select.job import prepare, tidy
+from shipworthy.signals import Accepted, read_reference, watch
 
 MakeContract = Callable[..., Contract]
 
@@ -115,6 +116,80 @@ def test_the_best_is_packed_with_its_golden_cases(name: str, report: BuildReport
     assert answer["label"] == "setosa"
 
 
+def test_variants_are_packed_with_their_references(report: BuildReport, tmp_path: Path) -> None:
+    assert report.best is not None
+    rows = {row.candidate.id: row for row in report.record.results}
+    with read_package(report.best.save(tmp_path / "iris")) as package:
+        for variant in package.manifest.variants:
+            file = package.reference(variant.id)
+            assert file is not None
+            reference = read_reference(file, variant.id)
+            watch(package.contract, reference, variant.id)
+            proof = next(metric for metric in rows[variant.id].evidence.metrics if metric.split == "holdout")
+            assert reference.accepted == Accepted("accuracy", proof.candidate, proof.eager - 0.2, 45)
+            assert (reference.samples, sum(reference.labels), reference.origin) == (45, 45, "build")
+            assert reference.created == report.record.created
+            evidence = rows[variant.id].evidence.reference
+            assert evidence is not None
+            assert (evidence.samples, evidence.fitted_on, evidence.fitted) == (45, "validation", 45)
+    unpacked = [row for name, row in rows.items() if name not in report.best.references]
+    assert all(row.evidence.reference is None for row in unpacked)
+    assert "reference-small" in [finding.rule for finding in report.record.findings]
+    assert "Reference for production" in report.html()
+
+
+@pytest.mark.full
+def test_other_limits_give_the_reference_of_the_store_another_level(
+    report: BuildReport, iris_contract: MakeContract, quick: Effort, work: Path
+) -> None:
+    assert report.best is not None
+    contract = iris_contract(limits={"max_metric_drop": 0.3}, search={"precisions": ["fp32"]})
+    before = {entry.key for entry in read_journal(work) if entry.stage == "reference"}
+    levels = {}
+    for again in range(2):
+        other = build(contract, engines=["onnxruntime", "openvino"], work=work, progress=False, effort=quick)
+        assert other.best is not None
+        levels = {name: read_reference(path, name).accepted for name, path in other.best.references.items()}
+        entries = [entry for entry in read_journal(work) if entry.stage == "reference"]
+        assert again == 0 or entries[-1].event == "reused"
+        assert {entry.key for entry in entries if entry.subject in report.best.references} <= before
+    for name, accepted in levels.items():
+        row = next(row for row in other.record.results if row.candidate.id == name)
+        proof = next(metric for metric in row.evidence.metrics if metric.split == "holdout")
+        assert accepted is not None and accepted.level == proof.eager - 0.3
+
+
+@pytest.mark.full
+def test_an_embedding_is_run_on_the_calibration_data_for_its_constants(quick: Effort, tmp_path: Path) -> None:
+    import torch
+
+    contract = {
+        "name": "embedding",
+        "inputs": {"x": {"dtype": "float32", "shape": ["batch", 4]}},
+        "task": {"kind": "embedding"},
+        "search": {"precisions": ["fp32"]},
+    }
+    random = np.random.default_rng(0)
+    x, y, z = ({"x": random.normal(size=(rows, 4)).astype(np.float32)} for rows in (70, 100, 90))
+    report = build(
+        torch.nn.Linear(4, 12),
+        contract,
+        validation=x,
+        holdout=y,
+        calibration=z,
+        engines=["openvino"],
+        work=tmp_path,
+        progress=False,
+        effort=quick,
+    )
+    if report.best is None:
+        pytest.skip(f"the engine was no faster on this busy host: {report.record.results[1].reason}")
+    reference = read_reference(report.best.references["openvino-fp32"], "the reference")
+    assert reference.samples == 100
+    assert [name for name in reference.constants if name.endswith("/directions")]
+    assert reference.accepted is None
+
+
 def test_a_live_module_needs_no_files(quick: Effort, tmp_path: Path) -> None:
     import torch
 
@@ -139,6 +214,8 @@ def test_a_live_module_needs_no_files(quick: Effort, tmp_path: Path) -> None:
     assert set(rows) == {"torch-fp32", "onnxruntime-fp32"}
     assert rows["onnxruntime-fp32"].evidence.parity[0].max_abs < 1e-5
     assert rows["onnxruntime-fp32"].evidence.metrics == ()
+    rules = [finding.rule for finding in report.record.findings]
+    assert ("reference-missing" in rules) == (report.best is not None), "ten samples are held out"
 
 
 _WILD = """

@@ -153,11 +153,59 @@ class Nothing:
         raise AssertionError(name)
 
 
+class Seeing:
+    """A watch that wants the rows it is told, and notes what it is shown."""
+
+    def __init__(self, wants: Callable[[int], Sequence[int] | None] = range) -> None:
+        self.ran = wants
+        self.rows: list[tuple[Arrays, Arrays]] = []
+        self.seconds: list[float] = []
+        self.closed = False
+
+    def take(self, feeds: Arrays, outputs: Arrays, row: int, seconds: float) -> None:
+        self.rows.append(tuple({name: array[row].copy() for name, array in one.items()} for one in (feeds, outputs)))  # type: ignore[arg-type]
+        self.seconds.append(seconds)
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+
+class Seer:
+    """An observer that sees everything, and shows what it is told to."""
+
+    def __init__(self) -> None:
+        self.watches: dict[tuple[str, str], Seeing] = {}
+        self.unwatched: set[str] = set()
+        self.views: list[dict[str, object]] = []
+        self.acknowledged: list[tuple[str, str, str, str]] = []
+        self.alarms: set[str] = set()
+        self.fails: Exception | None = None
+
+    def watch(self, model: str, predictor: Predictor) -> Seeing | None:
+        if model in self.unwatched:
+            return None
+        return self.watches.setdefault((model, predictor.version), Seeing())
+
+    def exposition(self, *, openmetrics: bool) -> bytes:
+        return b"# TYPE watched gauge\nwatched 1.0\n" if openmetrics else b"watched 2.0\n"
+
+    def view(self, model: str) -> Sequence[Mapping[str, object]]:
+        return self.views
+
+    def acknowledge(self, model: str, alarm: str, who: str, why: str) -> bool:
+        if self.fails is not None:
+            raise self.fails
+        self.acknowledged.append((model, alarm, who, why))
+        return alarm in self.alarms
+
+
 class Extras:
     """All of these, for one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Seer | None = None) -> None:
         self.upstream, self.router, self.feedback = Nothing(), Ways(), Keeper()
+        self.observer = observer
 
     def begin(self, catalog: Catalog) -> None:
         """Nothing has to be followed."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_cases import arrays, batch, numbers, prices, values
+from routing_cases import Seeing
 from server_cases import DIGITS, PRICES, digits_run, predictor
 
 from shipworthy.contract import Arrays
@@ -134,3 +135,79 @@ def test_rows_of_different_lengths_share_a_batch_where_padding_is_harmless() -> 
     first = outcome.results[0]
     assert isinstance(first, Ran)
     assert first.answers == [{"outputs": {"total": 28, "each": [2, 3, 4, 5, 6, 7, 8]}}]
+
+
+def shown(watch: Seeing, name: str) -> list[list[float]]:
+    return [feeds[name].tolist() for feeds, _ in watch.rows]
+
+
+def test_a_watch_is_shown_the_rows_it_wants_and_no_padding() -> None:
+    """Whether they came as numbers or as arrays, each with its own outputs and its own time."""
+    asked: list[int] = []
+
+    def last_and_first(rows: int) -> list[int]:
+        asked.append(rows)
+        return [0, rows - 1]
+
+    for works in ([numbers(1, 2), numbers(3, 4), numbers(5, 6)], [arrays([1, 2], [3, 4]), arrays([5, 6])]):
+        watch = Seeing(last_and_first)
+        model = predictor(PRICES, lambda feeds: {"price": feeds["row"].sum(axis=1, keepdims=True)})
+        Engine(model, watch).run(batch(4, *works))
+        assert shown(watch, "row") == [[1, 2], [5, 6]]
+        assert [outputs["price"].tolist() for _, outputs in watch.rows] == [[3], [11]]
+        assert all(seconds > 0 for seconds in watch.seconds)
+    assert asked == [3, 3]
+
+
+def test_a_watch_that_wants_nothing_is_shown_nothing() -> None:
+    watch = Seeing(lambda rows: None)
+    model = predictor(PRICES, lambda feeds: {"price": feeds["row"].sum(axis=1, keepdims=True)})
+    Engine(model, watch).run(batch(2, numbers(1, 2)))
+    assert watch.rows == []
+
+
+def test_a_watch_sees_rows_of_several_lengths_without_what_padded_them() -> None:
+    def run(feeds: Arrays) -> dict[str, np.ndarray]:
+        return {"total": (feeds["ids"] * feeds["mask"]).sum(axis=1), "each": feeds["ids"] + 1}
+
+    def words(*lengths: int) -> Work:
+        ids = np.tile(np.arange(1, lengths[0] + 1), (len(lengths), 1))
+        return Work(None, feeds={"ids": ids, "mask": np.ones_like(ids)})  # type: ignore[arg-type]
+
+    watch = Seeing()
+    Engine(predictor(PADDED, run), watch).run(batch(8, words(7), words(8, 8), words(7)))
+    assert [len(ids) for ids in shown(watch, "ids")] == [7, 8, 8, 7]
+    assert [outputs["each"].tolist() for _, outputs in watch.rows] == [
+        list(range(2, length + 2)) for length in (7, 8, 8, 7)
+    ]
+
+
+def test_a_watch_counts_only_what_was_answered() -> None:
+    asked: list[int] = []
+
+    def none(rows: int) -> None:
+        asked.append(rows)
+
+    def run(feeds: Arrays) -> dict[str, np.ndarray]:
+        if (feeds["row"] == 666).any():
+            raise EngineError("numpy", "cannot run on 666")
+        return {"price": feeds["row"].sum(axis=1, keepdims=True)}
+
+    Engine(predictor(PRICES, run), Seeing(none)).run(batch(4, numbers(1, 2), arrays([666, 1]), numbers(3, 4)))
+    assert sum(asked) == 2
+
+
+def test_a_watch_that_fails_takes_no_answer_back(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Seeing()
+    watch.take = lambda *_: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    runs: list[int] = []
+
+    def run(feeds: Arrays) -> dict[str, np.ndarray]:
+        runs.append(len(feeds["row"]))
+        return {"price": feeds["row"].sum(axis=1, keepdims=True)}
+
+    engine = Engine(predictor(PRICES, run), watch)
+    for _ in range(2):
+        outcome = engine.run(batch(2, numbers(1, 2), numbers(3, 4)))
+        assert [values(result) for result in outcome.results] == [[3.0], [7.0]]
+    assert runs == [2, 2] and len(caplog.records) == 1

@@ -50,9 +50,9 @@ def batch(specs: dict[str, TensorSpec], rows: int, random: np.random.Generator, 
         if spec.batched:
             shape[0] = rows
         numbers = random.normal(size=shape) * 3
-        made[name] = (numbers > 0 if spec.dtype == "bool" else np.abs(numbers) if "int" in spec.dtype else numbers).astype(
-            spec.numpy
-        )
+        made[name] = (
+            numbers > 0 if spec.dtype == "bool" else np.abs(numbers) if "int" in spec.dtype else numbers
+        ).astype(spec.numpy)
     return made
 
 

@@ -171,7 +171,9 @@ def test_an_output_without_rows_has_no_signals() -> None:
 
 
 def test_names_are_distinct_even_where_an_input_is_called_like_a_signal() -> None:
-    what = contract(inputs={"margin": ["batch"], "class": ["batch"]}, outputs={"y": ["batch", 3]}, task="classification")
+    what = contract(
+        inputs={"margin": ["batch"], "class": ["batch"]}, outputs={"y": ["batch", 3]}, task="classification"
+    )
     found = names(Signals(what, {}))
     assert len(found) == len(set(found))
     assert "inputs.margin" in found

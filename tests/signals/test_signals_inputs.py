@@ -105,10 +105,10 @@ def test_a_column_that_never_varied_adds_nothing_to_the_distance_and_is_seen_whe
     seen = np.random.default_rng(0).random((50, 4)).astype(np.float32)
     seen[:, 2] = 7
     signals = Signals(what, fit(what, [({"x": seen}, Y)]))
-    feeds = {"x": np.array([[0.5, 0.5, 7, 0.5], [0.5, 0.5, 8, 0.5]], np.float32)}
+    feeds = {"x": np.array([[0.5, 0.5, 7, 0.5], [0.5, 0.5, 8, 0.5]] * 2, np.float32)}
     distances = column(signals, feeds, Y, "x.distance")
     assert distances[0] == distances[1]
-    assert column(signals, feeds, Y, "x.outside").tolist() == [0, 1]
+    assert column(signals, feeds, Y, "x.outside").tolist() == [0, 1, 0, 1]
 
 
 def test_nothing_but_missing_values_fits_nothing() -> None:

@@ -25,6 +25,7 @@ from . import (
     inspect,
     listing,
     mlflow,
+    monitor,
     predict,
     profile,
     promote,
@@ -52,6 +53,7 @@ for verb in (push, pull, listing, details, diff, promote, rollback, history, del
 app.add_typer(mlflow.verbs, name=mlflow.NAME, rich_help_panel="Registry")
 app.add_typer(rollout.verbs, name=rollout.NAME, rich_help_panel="Rollouts")
 app.command(feedback.NAME, rich_help_panel="Rollouts")(feedback.command)
+app.add_typer(monitor.verbs, name=monitor.NAME, rich_help_panel="Monitoring")
 
 
 def _version(wanted: bool) -> None:

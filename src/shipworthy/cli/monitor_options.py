@@ -33,8 +33,8 @@ Baseline: TypeAlias = Annotated[
 StatesPlace: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Folder or URL where the monitor remembers what it saw; default: beside the registry's files, or for files "
-        "a private folder that goes with the server."
+        help="Folder or URL where the monitor remembers what it saw; default: beside the registry's files, and for "
+        "packages a private folder that goes with the server."
     ),
 ]
 Nodes: TypeAlias = Annotated[

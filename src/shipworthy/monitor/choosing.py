@@ -14,8 +14,8 @@ AIM = 0.95
 
 
 class Choosing:
-    """Chooses rows with gaps that are geometric, so that each is chosen with the same probability: `rate` by the traffic
-    of the second before, and at most one in `one_in`.
+    """Chooses rows with gaps that are geometric, so that each is chosen with the same probability: `rate` by the
+    traffic of the second before, and at most one in `one_in`.
 
     What was chosen in a second is bounded too, by rows and by bytes. Until the next one nothing is chosen then: which
     rows these are depends on when they come, and never on what they hold.

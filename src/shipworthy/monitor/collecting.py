@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array, Arrays, Contract
+from ..contract import Array, Contract
 from ..signals import Signals, fit, watch
 from ..signals.reference import FEWEST, Reference
+from .groups import Rows
 
 FITTED = 256
 """Rows that the constants are fitted on, where the package has none; they are not in the reference."""
@@ -23,6 +24,7 @@ class Collecting:
         self.constants: dict[str, Array] | None = None if own is None else own.constants
         self._signals = None if own is None else watch(contract, own, "the package's reference")
         self._fitting: list[tuple[dict[str, Array], dict[str, Array]]] = []
+        self._held = self._bytes = 0
         self.values: list[Array] = []
 
     @property
@@ -34,14 +36,14 @@ class Collecting:
     def collected(self) -> int:
         return sum(map(len, self.values))
 
-    def take(self, feeds: Arrays, outputs: Arrays, rows: int) -> int:
-        """How many of these rows [rows, ...] were wanted."""
-        taken = 0 if self._signals is not None else self._fit(feeds, outputs, rows)
+    def take(self, rows: Rows) -> int:
+        """How many of these rows were wanted, from the first on."""
+        taken = 0 if self._signals is not None else self._fit(rows)
         if self._signals is None:
             return taken
-        more = min(self.wanted - self.collected, rows - taken)
+        more = min(self.wanted - self.collected, len(rows) - taken)
         if more > 0:
-            self.values.append(self._signals.of(part(feeds, taken, taken + more), part(outputs, taken, taken + more)))
+            self.values.append(rows.between(taken, taken + more).values(self._signals))
         return taken + max(more, 0)
 
     def finish(self) -> tuple[Signals, dict[str, Array]]:
@@ -59,18 +61,13 @@ class Collecting:
             self._signals = Signals(self._contract, constants)
         self.values = [values] if len(values) else []
 
-    def _fit(self, feeds: Arrays, outputs: Arrays, rows: int) -> int:
-        held = sum(len(next(iter(seen.values()))) for seen, _ in self._fitting)
-        taken = min(rows, FITTED - held)
-        copies = [{n: np.array(a) for n, a in part(arrays, 0, taken).items()} for arrays in (feeds, outputs)]
-        self._fitting.append((copies[0], copies[1]))
-        size = sum(array.nbytes for pair in self._fitting for arrays in pair for array in arrays.values())
-        held += taken
-        if held >= FITTED or (size >= FITTED_BYTES and held >= FEWEST):
+    def _fit(self, rows: Rows) -> int:
+        taken = min(len(rows), FITTED - self._held)
+        for group in rows.between(0, taken).groups:
+            feeds, outputs = ({n: np.array(a) for n, a in arrays.items()} for arrays in (group.feeds, group.outputs))
+            self._fitting.append((feeds, outputs))
+            self._bytes += sum(array.nbytes for array in (*feeds.values(), *outputs.values()))
+        self._held += taken
+        if self._held >= FITTED or (self._bytes >= FITTED_BYTES and self._held >= FEWEST):
             self.finish()
         return taken
-
-
-def part(arrays: Arrays, start: int, stop: int) -> dict[str, Array]:
-    """These rows of each array."""
-    return {name: array[start:stop] for name, array in arrays.items()}

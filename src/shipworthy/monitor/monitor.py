@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ..contract import Array, Arrays, Contract, TensorSpec
+from ..contract import Array, Arrays, Contract
 from ..errors import MonitorError
 from ..package import Package, read_package
 from ..signals import Signals, read_reference, watch
 from ..signals.reference import Reference
 from . import raising, state, viewing
 from .alarms import Alarms, alarm_id
-from .collecting import Collecting, part
+from .collecting import Collecting
 from .compared import Compared, reference_from
 from .drift import Step
+from .groups import Group, Rows, group_of
 from .options import MonitorOptions
 from .samples import Samples
 from .samples_file import read_samples, write_samples
@@ -68,6 +69,8 @@ class Monitor:
         self.quality = quality
         self.alarms = Alarms()
         self.timeline = Timeline(steady=clock == "rows")
+        self.seen = 0
+        """Rows that came here: those that were scored, and those that became the reference."""
         self.scored = 0
         """Rows that were scored."""
         self.requests = 0
@@ -101,30 +104,30 @@ class Monitor:
         each took. Both are one number, or one for each row. Gives the alarms that they raise.
 
         Raises MonitorError where names or lengths do not fit."""
-        asked = _named(feeds, self.contract.inputs, "inputs")
-        answered = _named(outputs, self.contract.outputs, "outputs")
-        rows = _rows({**asked, **answered}, {**self.contract.outputs, **self.contract.inputs})
-        times = _spread(time.time() if at is None else at, rows, "at")
-        seconds = _spread(np.nan if latency_s is None else latency_s, rows, "latency_s")
-        found: list[Alarm] = []
-        if not rows:
-            return found
+        group = group_of(feeds, outputs, self.contract.inputs, self.contract.outputs)
+        return self.update_groups([group], at, latency_s)
+
+    def update_groups(self, groups: Sequence[Group], at: Times = None, latency_s: Times = None) -> list[Alarm]:
+        """The same for rows whose shapes differ; `at` and `latency_s` are in the order of all rows."""
+        rows = Rows(groups)
+        if not len(rows):
+            return []
+        times = _spread(time.time() if at is None else at, len(rows), "at")
+        seconds = _spread(np.nan if latency_s is None else latency_s, len(rows), "latency_s")
+        self.seen += len(rows)
         self.since = float(times[0]) if self.since is None else self.since
         self.updated = float(times[-1])
-        done = self._collect(asked, answered, rows) if self.collecting is not None else 0
-        if done == rows or self.signals is None or self.compared is None:
+        done = self._collect(rows) if self.collecting is not None else 0
+        found: list[Alarm] = []
+        if done == len(rows) or self.signals is None:
             return found
-        asked, answered = part(asked, done, rows), part(answered, done, rows)
-        values = self.signals.of(asked, answered)
-        times, seconds = times[done:], seconds[done:]
+        rows, times, seconds = rows.between(done, len(rows)), times[done:], seconds[done:]
+        values = rows.values(self.signals)
         start = 0
         while start < len(values):
             assert self.compared is not None
             stop = min(len(values), start + self.compared.drift.room)
-            block = slice(start, stop)
-            found += self._score(
-                part(asked, start, stop), part(answered, start, stop), values[block], times[block], seconds[block]
-            )
+            found += self._score(rows, start, values[start:stop], times[start:stop], seconds[start:stop])
             start = stop
         return found
 
@@ -137,15 +140,13 @@ class Monitor:
         """What is right is from now on what these rows are. Alarms of drift that stand are acknowledged by it.
 
         Raises MonitorError below 32 rows, and where names or lengths do not fit."""
-        asked = _named(feeds, self.contract.inputs, "inputs")
-        answered = _named(outputs, self.contract.outputs, "outputs")
-        rows = _rows({**asked, **answered}, {**self.contract.outputs, **self.contract.inputs})
+        rows = Rows([group_of(feeds, outputs, self.contract.inputs, self.contract.outputs)])
         if self.signals is None:  # nothing is fitted yet: a part of the rows does that
-            collecting = Collecting(self.contract, None, rows)
-            half = collecting.take(part(asked, 0, rows // 2), part(answered, 0, rows // 2), rows // 2)
+            collecting = Collecting(self.contract, None, len(rows))
+            half = collecting.take(rows.between(0, len(rows) // 2))
             self.signals, self.constants = collecting.finish()
-            asked, answered = part(asked, half, rows), part(answered, half, rows)
-        self._begin(self.signals.of(asked, answered))
+            rows = rows.between(half, len(rows))
+        self._begin(rows.values(self.signals))
         self._settle("set_baseline", "a new baseline was taken")
 
     def collect_baseline(self, samples: int = 1000) -> None:
@@ -222,7 +223,7 @@ class Monitor:
         self.collecting = None
         self.timeline = Timeline(steady=self.clock == "rows")
         self.towards = np.zeros(len(reference.signals), np.int64)
-        prefix = alarm_id(self.node, self.version, time.time_ns())[:8]
+        prefix = "row" if self.clock == "rows" else alarm_id(self.node, self.version, time.time_ns())[:8]
         self.samples = Samples(self.options.keep, prefix, confidence=self.compared.confidence)
 
     def aim(self) -> None:
@@ -238,22 +239,23 @@ class Monitor:
         assert self.signals is not None
         self._compare_with(reference_from(values, self.signals.signals, self.constants, self.own, self.seed))
 
-    def _collect(self, feeds: Arrays, outputs: Arrays, rows: int) -> int:
+    def _collect(self, rows: Rows) -> int:
         assert self.collecting is not None
-        taken = self.collecting.take(feeds, outputs, rows)
+        taken = self.collecting.take(rows)
         if self.collecting.collected >= self.collecting.wanted:
             self.signals, self.constants = self.collecting.finish()
             self._begin(np.concatenate(self.collecting.values))
         return taken
 
-    def _score(self, feeds: Arrays, outputs: Arrays, values: Array, at: Array, seconds: Array) -> list[Alarm]:
+    def _score(self, rows: Rows, start: int, values: Array, at: Array, seconds: Array) -> list[Alarm]:
+        """Rows from `start` on: their values [n, signals], times and durations [n]."""
         compared = self.compared
         assert compared is not None
         step = compared.drift.feed(values)
         self.scored += len(values)
         compared.recent.add(values, seconds, compared.sure(values))
         self.timeline.add(float(at[0]), values, step.evidence, step.log_p)
-        self.samples.add(feeds, outputs, values, at, self.scored, compared.unusual, self.towards)
+        self.samples.add(rows, start, values, at, self.scored, compared.unusual, self.towards)
         found = [alarm for alarm in self._raised(step, at) if alarm is not None]
         for alarm in found:
             self.alarms.add(alarm)
@@ -262,7 +264,7 @@ class Monitor:
     def _raised(self, step: Step, at: Array) -> list[Alarm | None]:
         found: list[Alarm | None] = []
         if step.crossed is not None and self.alarms.standing("sequential") is None:
-            found.append(raising.of_bets(self, step.evidence, float(at[step.crossed]), float(at[-1])))
+            found.append(raising.of_bets(self, step.evidence, at, step.crossed))
         if step.window is not None and step.window.rejected.any() and self.alarms.standing("window") is None:
             found.append(raising.of_window(self, step.window, float(at[-1])))
         return found
@@ -290,36 +292,6 @@ def _opened(watched: Watched, variant: str | None) -> tuple[Contract, Reference 
         return watched.manifest.contract, reference, chosen, watched.digest[:12]
     with read_package(watched) as package:
         return _opened(package, variant)
-
-
-def _named(given: Arrays | Array, specs: Mapping[str, TensorSpec], what: str) -> dict[str, Array]:
-    """Those that have a row for each sample. Raises MonitorError where one is missing."""
-    wanted = [name for name, spec in specs.items() if spec.batched]
-    if isinstance(given, Mapping):
-        arrays = {name: np.asarray(given[name]) for name in wanted if name in given}
-    elif len(wanted) == 1:
-        arrays = {wanted[0]: np.asarray(given)}
-    else:
-        raise MonitorError(what, f"are one array, and there are {len(wanted)}", f"name them: {', '.join(wanted)}")
-    missing = [name for name in wanted if name not in arrays]
-    if missing:
-        raise MonitorError(what, f"have no {missing[0]!r}", f"give arrays [n, ...] for {', '.join(wanted)}")
-    return arrays
-
-
-def _rows(arrays: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> int:
-    """How many there are. Raises MonitorError where arrays differ in it, or do not fit."""
-    for name, array in arrays.items():
-        spec = specs[name]
-        # Numbers of another precision are compared as well.
-        misfit = None if len(array) == 0 else spec.misfit(array[0].astype(spec.numpy, copy=False), instance=True)
-        if misfit is not None:
-            raise MonitorError(name, misfit, "give what the model takes, and what it gave")
-    counts = {name: len(array) for name, array in arrays.items()}
-    if len(set(counts.values())) > 1:
-        said = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise MonitorError("the rows", f"differ in number: {said}", "give inputs and outputs of the same rows")
-    return next(iter(counts.values()), 0)
 
 
 def _spread(times: float | Sequence[float] | Array, rows: int, what: str) -> Array:

@@ -70,13 +70,16 @@ class Observed:
 
     def keep(self) -> None:
         """Have what has changed saved, and hear what other nodes and people have written meanwhile."""
-        for said in self._memory.acknowledgements():
-            if said.alarm not in self._acknowledged:
-                self._acknowledged.add(said.alarm)
-                self._unsaved |= self._monitor.acknowledge(said.alarm, said.who, said.why, said.at)
-        if self._unsaved and not self._failed:
-            self._unsaved = False
-            self._memory.keep(self._monitor)
+        try:
+            for said in self._memory.acknowledgements():
+                if said.alarm not in self._acknowledged:
+                    self._acknowledged.add(said.alarm)
+                    self._unsaved |= self._monitor.acknowledge(said.alarm, said.who, said.why, said.at)
+            if self._unsaved and not self._failed:
+                self._unsaved = False
+                self._memory.keep(self._monitor)
+        except Exception as error:  # noqa: BLE001
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         if not self._failed:

@@ -37,8 +37,8 @@ class Places:
 
 
 def beside(files: str) -> str:
-    """Where states are kept of models from a registry with its files in this folder or bucket: `monitor` beside a folder
-    `blobs`, and in any other place that somebody has chosen for files."""
+    """Where states are kept of models from a registry whose files are in this folder or bucket: `monitor` beside a
+    folder `blobs`, and in any other place that somebody has chosen for files."""
     return f"{files.removesuffix('blobs')}monitor" if files.endswith(("/blobs", ".blobs")) else f"{files}/monitor"
 
 

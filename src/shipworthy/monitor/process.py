@@ -29,7 +29,7 @@ from .wire import Acknowledge, Acknowledged, Begin, End, Frame, Reader, Rows, ar
 SHOW_S = 1.0
 """So often what has changed is shown, or less often where to look takes long."""
 LOOKING = 0.05
-"""Share of the time that looking may take."""
+"""Share of a core that looking may take."""
 KEEP_S = 10.0
 """So often states are saved: what was seen since is lost with the process."""
 RETIRE_S = 60.0
@@ -69,12 +69,15 @@ class Process:
         *,
         webhooks: Webhooks | None = None,
         on_alarm: Sequence[Tell] = (),
+        on_views: Callable[[Sequence[View]], None] = lambda views: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_alarm` are given all alarms there are, as often as views are made."""
+        """`on_alarm` are given all alarms there are, as often as views are made; `on_views` the views, merged over
+        nodes. Both return at once."""
         self._listening, self._places, self._opening = listening, places, opening
         self._webhooks = webhooks
         self._tell = [*on_alarm, *([] if webhooks is None else [webhooks.tell])]
+        self._on_views = on_views
         self._clock = clock
         self._selector = selectors.DefaultSelector()
         self._connections: set[Connection] = set()
@@ -134,9 +137,10 @@ class Process:
     def _turn(self) -> None:
         now = self._clock()
         if self._changed and now >= self._show_at:
+            # What others do on the core meanwhile is no reason to look less often.
+            before = time.process_time()
             self.show()
-            spent = self._clock() - now
-            self._show_at = now + max(SHOW_S, spent / LOOKING)
+            self._show_at = now + max(SHOW_S, (time.process_time() - before) / LOOKING)
         if now >= self._keep_at:
             self._keep(now)
             self._keep_at = now + KEEP_S
@@ -176,6 +180,7 @@ class Process:
         write_whole(self._places.exposition, exposition(views, sent))
         for tell in self._tell:
             tell([alarm for view in views for alarm in view.alarms])
+        self._on_views([view for several in by_model.values() for view in several])
 
     def _accept(self) -> None:
         # Who was about to connect may have gone.

@@ -29,9 +29,9 @@ _CLASSES = 0.05
 """Share of the answers that must have moved for classes to be named."""
 
 
-def of_bets(monitor: Monitor, highest: float, at: float, now: float) -> Alarm:
-    """The alarm of the sequential detector, raised by a row of this time with the `highest` evidence; `now` is the time
-    of the last row."""
+def of_bets(monitor: Monitor, highest: float, at: Array, crossed: int) -> Alarm:
+    """The alarm of the sequential detector, raised by this row of the block that came last. `highest` is the largest
+    evidence in it, `at` [n] the times of its rows."""
     drift = _drift(monitor)
     evidence = drift.by_signal
     leading = int(evidence.argmax())
@@ -39,8 +39,11 @@ def of_bets(monitor: Monitor, highest: float, at: float, now: float) -> Alarm:
     order = np.argsort(-evidence, kind="stable")
     columns = [int(column) for place, column in enumerate(order) if not place or evidence[column] >= _WORTH]
     ago = max(drift.began, 1)
-    began = min(monitor.timeline.time_of(ago, now), at)
-    return _alarm(monitor, "sequential", at, began, columns[:MOST_MOVED], evidence, max(ago, FEWEST_ROWS))
+    raised = float(at[crossed])
+    began = min(monitor.timeline.time_of(ago, float(at[-1])), raised)
+    scored = monitor.scored - (len(at) - 1 - crossed)
+    found = columns[:MOST_MOVED], evidence, max(ago, FEWEST_ROWS)
+    return _alarm(monitor, "sequential", raised, began, scored, *found)
 
 
 def of_window(monitor: Monitor, window: WindowResult, at: float) -> Alarm:
@@ -49,7 +52,7 @@ def of_window(monitor: Monitor, window: WindowResult, at: float) -> Alarm:
     columns = [int(column) for column in order if window.rejected[column]]
     rows = monitor.options.window
     began = monitor.timeline.time_of(rows, at)
-    return _alarm(monitor, "window", at, began, columns[:MOST_MOVED], window.corrected, rows)
+    return _alarm(monitor, "window", at, began, monitor.scored, columns[:MOST_MOVED], window.corrected, rows)
 
 
 def towards(monitor: Monitor, columns: Sequence[int], rows: int) -> Array:
@@ -71,8 +74,16 @@ def towards(monitor: Monitor, columns: Sequence[int], rows: int) -> Array:
 
 
 def _alarm(
-    monitor: Monitor, detector: Detector, at: float, began: float, columns: list[int], evidence: Array, rows: int
+    monitor: Monitor,
+    detector: Detector,
+    at: float,
+    began: float,
+    scored: int,
+    columns: list[int],
+    evidence: Array,
+    rows: int,
 ) -> Alarm:
+    """`columns` have moved, most first, as the last `rows` show."""
     compared = monitor.compared
     assert compared is not None
     signals, scores = compared.reference.signals, compared.reference.scores
@@ -84,18 +95,18 @@ def _alarm(
     )
     if monitor.options.keep:
         monitor.towards = towards(monitor, columns, rows)
-    samples = monitor.samples.showing(compared.unusual, monitor.towards, began) if monitor.options.keep else ()
+    samples = monitor.samples.point_out(compared.unusual, monitor.towards, began) if monitor.options.keep else ()
     return Alarm(
-        id=alarm_id(monitor.model, monitor.version, monitor.node, detector, monitor.scored, at),
+        id=alarm_id(monitor.model, monitor.version, monitor.node, detector, scored, at),
         model=monitor.model,
         version=monitor.version,
         node=monitor.node,
         detector=detector,
         raised=at,
         began=began,
-        scored=monitor.scored,
+        scored=scored,
         severity=_worst(effects.values()),
-        summary=_summary(monitor, detector, moved),
+        summary=_summary(monitor, detector, moved, scored),
         moved=moved,
         classes=_classes(monitor, live),
         samples=samples,
@@ -106,11 +117,11 @@ def _worst(effects: Iterable[Effect]) -> Severity:
     return max((each.severity for each in effects), key=get_args(Severity).index, default="slight")
 
 
-def _summary(monitor: Monitor, detector: Detector, moved: tuple[Moved, ...]) -> str:
+def _summary(monitor: Monitor, detector: Detector, moved: tuple[Moved, ...], scored: int) -> str:
     by = "bets on each scored request" if detector == "sequential" else f"a window of {monitor.options.window}"
     name = f"{monitor.model}:{monitor.version}" if monitor.version else monitor.model
     more = f" and {len(moved) - 1} more {'signal' if len(moved) == 2 else 'signals'}" if len(moved) > 1 else ""
-    return f"{name} drifts: {moved[0].words}{more}; seen by {by}, after {monitor.scored:,} scored requests"
+    return f"{name} drifts: {moved[0].words}{more}; seen by {by}, after {scored:,} scored requests"
 
 
 def _classes(monitor: Monitor, live: Array) -> tuple[str, ...]:

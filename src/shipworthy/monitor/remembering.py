@@ -7,13 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..errors import ShipworthyError
 from .merging import merged
 from .monitor import Monitor
-from .samples_file import read_samples, write_samples
+from .quality import LossSource, with_quality
 from .store import Acknowledgement, States
 from .view import View
+
+if TYPE_CHECKING:
+    from ..registry import Losses
+    from ..signals import Accepted
 
 CLOSE_S = 8.0
 """So long the end of the process waits for the last state to be written."""
@@ -65,7 +70,7 @@ class Remembering:
 
 @dataclass(slots=True)
 class Memory:
-    """Of one version on one node. Its methods are for the process's own thread, and but for `restore` return at once."""
+    """Of one version on one node. Its methods are for the process's own thread; all but `restore` return at once."""
 
     remembering: Remembering
     model: str
@@ -73,6 +78,11 @@ class Memory:
     node: str
     shared: bool
     """Whether other nodes may use the place, or people."""
+    accepted: Accepted | None = None
+    """What the version was accepted with."""
+    source: LossSource | None = None
+    """Where labels are looked for."""
+    _losses: Losses | None = None
     _others: Sequence[View] = ()
     _said: Sequence[Acknowledgement] = field(default=())
 
@@ -83,9 +93,8 @@ class Memory:
             if (state := states.state(*names)) is None:
                 return
             monitor.restore(state)
-            if monitor.options.keep and (samples := states.sample_bytes(*names)) is not None:
-                for sample in read_samples(samples, f"the samples of {self.model}:{self.version}").samples:
-                    monitor.samples.put_back(sample)
+            if monitor.options.keep and (samples := states.sample_bytes(*names)):
+                monitor.restore_samples(samples)
         except ShipworthyError as error:
             # Another reference, say: then what was seen before says nothing any more.
             _LOG.warning("%s:%s begins anew: %s", self.model, self.version, error)
@@ -93,7 +102,7 @@ class Memory:
     def keep(self, monitor: Monitor) -> None:
         """Save what it knows."""
         states, names = self.remembering.states, (self.model, self.version, self.node)
-        state, view, samples = monitor.state(), monitor.check(), _written(monitor)
+        state, view, samples = monitor.state(), monitor.check(), monitor.samples_state()
         self._do("state", lambda: states.write(*names, state=state, view=view, samples=samples))
 
     def acknowledge(self, alarm: str, who: str, why: str) -> None:
@@ -104,6 +113,8 @@ class Memory:
         """Those that are known by now. What has come since is looked for."""
         if self.shared:
             self._do("look", self._look)
+        if self.source is not None:
+            self._do("labels", self._count)
         return self._said
 
     def stands_elsewhere(self, alarm: str) -> bool:
@@ -114,8 +125,16 @@ class Memory:
         """With the views of other nodes, as they were last."""
         return merged([view, *self._others]) if self._others else view
 
+    def with_quality(self, view: View) -> View:
+        """With what labels have said, as far as that is known by now."""
+        return with_quality(view, self._losses, self.accepted)
+
     def _do(self, what: str, work: Callable[[], None]) -> None:
         self.remembering.do((self.model, self.version, what), work)
+
+    def _count(self) -> None:
+        assert self.source is not None
+        self._losses = self.source(self.model, self.version)
 
     def _look(self) -> None:
         states = self.remembering.states
@@ -123,10 +142,3 @@ class Memory:
         nodes = [node for node in states.nodes(self.model, self.version) if node != self.node]
         found = [states.view(self.model, self.version, node) for node in nodes]
         self._others = [view for view in found if view is not None]
-
-
-def _written(monitor: Monitor) -> bytes:
-    samples = monitor.kept()
-    if not samples or monitor.signals is None:
-        return b""
-    return write_samples(samples, [signal.name for signal in monitor.signals.signals], monitor.contract)

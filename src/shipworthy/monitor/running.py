@@ -9,9 +9,10 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
@@ -25,10 +26,15 @@ from .options import MonitorOptions
 from .outbox import FileMemory
 from .places import Places
 from .process import Process
+from .quality import LossSource
 from .remembering import Memory, Remembering
 from .store import States
+from .view import View
 from .webhooks import Webhooks
 from .wire import Begin
+
+if TYPE_CHECKING:
+    from ..registry import Losses
 
 NICE = 10
 """Who answers requests comes first."""
@@ -38,32 +44,59 @@ PARENT = 0
 """Standard input: the parent's pipe."""
 
 
-def main(number: int) -> None:
-    """Serve the socket of this number until the parent ends, or SIGTERM comes."""
+class Outside(Protocol):
+    """What other rooms add to the process. Called from a thread beside it; may wait for a network, and raise
+    ShipworthyError."""
+
+    @property
+    def place(self) -> str:
+        """Of the states, where nobody has chosen another."""
+
+    def losses(self, model: str, version: str) -> Losses | None:
+        """See `quality.LossSource`."""
+
+    def seen(self, views: Sequence[View]) -> None:
+        """What there is to see now, of all versions."""
+
+
+def main(number: int, open_outside: Callable[[Start], AbstractContextManager[Outside]]) -> None:
+    """Serve the socket of this number until the parent ends, or SIGTERM comes. `open_outside` is used where there is a
+    registry."""
     from ..server.observe.logs import configure
 
     start = read_start(PARENT)
     log = configure(start.log_format, root=True)
     if sys.platform == "linux":
         os.nice(NICE)
+    listening = socket.socket(fileno=number)
     try:
-        orphaned = run(start, socket.socket(fileno=number), PARENT)
+        if start.registered:
+            with open_outside(start) as outside:
+                orphaned = run(start, listening, PARENT, outside)
+        else:
+            orphaned = run(start, listening, PARENT)
     finally:
         log.close()
     if orphaned:
         shutil.rmtree(start.folder, ignore_errors=True)
 
 
-def run(start: Start, listening: socket.socket, parent: int | None = None) -> bool:
+def run(start: Start, listening: socket.socket, parent: int | None = None, outside: Outside | None = None) -> bool:
     """Whether it was the parent that ended."""
     places, options = Places(Path(start.folder)), start.options
-    place = start.place or str(places.states)
+    shared = start.place or (None if outside is None else outside.place)
+    place = shared or str(places.states)
     with node_name(place) as node:
         remembering = Remembering(States(place))
         webhooks = _webhooks(options, places, place, node)
-        process = Process(
-            listening, places, opening(options, node, remembering, shared=start.place is not None), webhooks=webhooks
-        )
+        source = None if outside is None else outside.losses
+        begin = opening(options, node, remembering, shared=shared is not None, source=source)
+
+        def look(views: Sequence[View]) -> None:
+            if outside is not None:
+                remembering.do(("views",), lambda: outside.seen(views))
+
+        process = Process(listening, places, begin, webhooks=webhooks, on_views=look)
         try:
             return process.run(parent)
         finally:
@@ -72,19 +105,30 @@ def run(start: Start, listening: socket.socket, parent: int | None = None) -> bo
                 webhooks.close()
 
 
-def opening(options: MonitorOptions, node: str, remembering: Remembering, *, shared: bool) -> Opening:
-    """Watches versions on this node. `shared`: other nodes may use the place of the states."""
+def opening(
+    options: MonitorOptions,
+    node: str,
+    remembering: Remembering,
+    *,
+    shared: bool = False,
+    source: LossSource | None = None,
+) -> Opening:
+    """Watches versions on this node. `shared`: other nodes may use the place of the states. `source` has labels."""
 
-    def begun(said: Begin, reference: bytes) -> Observed:
+    def begun(said: Begin, content: bytes) -> Observed:
+        reference = _reference(said, content)
+        accepted = None if reference is None else reference.accepted
+        memory = Memory(remembering, said.model, said.version, node, shared, accepted, source)
         monitor = Monitor(
-            (_contract(said), _reference(said, reference)),
+            (_contract(said), reference),
             options=options,
             variant=said.variant,
             model=said.model,
             version=said.version,
             node=node,
+            quality=memory.with_quality,
         )
-        return Observed(monitor, Memory(remembering, said.model, said.version, node, shared))
+        return Observed(monitor, memory)
 
     return begun
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ..contract import Array, Arrays
+from ..contract import Array
+from .groups import Rows
 from .unusual import Unusual
 
-Reason: TypeAlias = Literal["drift", "low-confidence", "recent"]
-"""It lies far out in what has moved, or in anything; the model was least sure of it; it came lately."""
-REASONS: tuple[Reason, ...] = ("drift", "low-confidence", "recent")
+Reason: TypeAlias = Literal["drift", "unusual", "low-confidence", "recent"]
+"""It lies far out in what has moved, while an alarm stood; or in anything, while none did; the model was least sure of
+it; it came lately."""
 
 MOST_BYTES = 8_000_000
 SHOWN = 12
 """Samples that an alarm names."""
 HALF = 20_000
 """After so many scored rows a sample gives way to one that is half as far out."""
+DRIFTED = 10.0
+"""Of the priority: before what is only unusual, whatever it is, for ten times `HALF`."""
 _A_BLOCK = 4
 """Rows of a block, at most, that are looked at for each reason."""
 
@@ -58,6 +61,11 @@ class _Pool:
     heap: list[tuple[float, str, Sample]] = field(default_factory=list)
     bytes: int = 0
 
+    def remove(self, sample: Sample) -> None:
+        self.heap = [item for item in self.heap if item[2] is not sample]
+        heapq.heapify(self.heap)
+        self.bytes -= sample.size
+
     def takes(self, priority: float) -> bool:
         return self.most > 0 and (len(self.heap) < self.most or priority > self.heap[0][0])
 
@@ -71,7 +79,7 @@ class _Pool:
 
 
 class Samples:
-    """What is kept of one monitor. Each block of rows adds a few at most, so that the cost does not grow with traffic."""
+    """What is kept of one monitor. Each block of rows adds a few at most, so that its cost does not grow with them."""
 
     def __init__(self, keep: int, prefix: str, *, confidence: int | None) -> None:
         """`prefix` makes its ids different from those of other nodes; `confidence`: the column of that signal, None
@@ -93,50 +101,52 @@ class Samples:
         return sum(len(pool.heap) for pool in self._pools.values())
 
     def add(
-        self, feeds: Arrays, outputs: Arrays, values: Array, at: Array, scored: int, unusual: Unusual, towards: Array
+        self, rows: Rows, start: int, values: Array, at: Array, scored: int, unusual: Unusual, towards: Array
     ) -> None:
-        """Rows [n, ...], of which the last is the `scored`-th one. `towards` [signals]: the direction in which each
-        signal has moved, all 0 where none has."""
+        """Rows from `start` on, with their values [n, signals] and times [n]; the last is the `scored`-th one of all.
+        `towards` [signals]: the direction in which each signal has moved, all 0 where none has."""
         if not self.keep:
             return
         age = (scored - len(values) + np.arange(len(values))) / HALF
-        ranked: dict[Reason, Array] = {"drift": np.log2(1 + unusual.rank(values, towards)) + age}
+        drifts = bool(towards.any())
+        farthest = np.log2(1 + unusual.rank(values, towards)) + age + (DRIFTED if drifts else 0)
+        ranked: dict[Reason, Array] = {"drift": farthest}
         if self._confidence is not None:
             sure = np.clip(np.nan_to_num(values[:, self._confidence], nan=1.0), 1e-6, 1.0)
             ranked["low-confidence"] = age - np.log2(sure)
         ranked["recent"] = age
         taken: set[int] = set()
-        for reason, priorities in ranked.items():
-            pool = self._pools[reason]
+        for pool, priorities in ranked.items():
             for row in _highest(priorities):
-                if row in taken or not pool.takes(float(priorities[row])):
+                priority = float(priorities[row])
+                if row in taken or not self._pools[pool].takes(priority):
                     continue
                 taken.add(row)
-                number = scored - len(values) + row
-                pool.add(
-                    Sample(
-                        id=f"{self._prefix}-{number}",
-                        at=float(at[row]),
-                        reason=reason,
-                        feeds=_row(feeds, row),
-                        outputs=_row(outputs, row),
-                        values=values[row].copy(),
-                        priority=float(priorities[row]),
-                    )
+                name = f"{self._prefix}-{scored - len(values) + row}"
+                reason: Reason = "unusual" if pool == "drift" and not drifts else pool
+                feeds, outputs = rows.row(start + row)
+                self._pools[pool].add(
+                    Sample(name, float(at[row]), reason, feeds, outputs, values[row].copy(), priority)
                 )
 
     def put_back(self, sample: Sample) -> None:
         """A sample that was kept before a restart; nothing is, where nothing is to be kept."""
-        self._pools[sample.reason].add(sample)
+        self._pools["drift" if sample.reason == "unusual" else sample.reason].add(sample)
 
-    def showing(self, unusual: Unusual, towards: Array, since: float) -> tuple[str, ...]:
-        """Ids of those since some time that lie farthest out in the directions in which the signals have moved."""
+    def point_out(self, unusual: Unusual, towards: Array, since: float) -> tuple[str, ...]:
+        """Ids of those since some time that lie farthest out in the directions in which the signals have moved. They
+        are kept for that from now on."""
         samples = [sample for sample in self if sample.at >= since]
         if not samples or not towards.any():
             return ()
         ranks = unusual.rank(np.array([sample.values for sample in samples]), towards)
         best = np.argsort(-ranks, kind="stable")[:SHOWN]
-        return tuple(samples[place].id for place in best if ranks[place] > 0)
+        found = [samples[place] for place in best if ranks[place] > 0]
+        for sample in found:
+            if sample.reason in ("unusual", "recent"):
+                self._pools["recent" if sample.reason == "recent" else "drift"].remove(sample)
+                self._pools["drift"].add(replace(sample, reason="drift", priority=sample.priority + DRIFTED))
+        return tuple(sample.id for sample in found)
 
 
 def _highest(priorities: Array) -> list[int]:
@@ -144,7 +154,3 @@ def _highest(priorities: Array) -> list[int]:
         return list(range(len(priorities)))
     found: list[int] = np.argpartition(priorities, -_A_BLOCK)[-_A_BLOCK:].tolist()
     return found
-
-
-def _row(arrays: Arrays, row: int) -> dict[str, Array]:
-    return {name: np.array(array[row]) for name, array in arrays.items()}

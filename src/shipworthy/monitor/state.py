@@ -65,6 +65,7 @@ class _Header(Strict):
     format: int = 1
     own: str
     """Digest of the package's reference and signals."""
+    seen: _Count
     scored: _Count
     requests: _Count
     unscored: _Count
@@ -103,6 +104,7 @@ def written(monitor: Monitor) -> bytes:
     arrays |= _span_arrays(monitor.timeline.spans, 1 if kept else FEWEST)
     header = _Header(
         own=digest_of(monitor.own, monitor.contract.digest),
+        seen=monitor.seen,
         scored=monitor.scored,
         requests=monitor.requests,
         unscored=monitor.unscored,
@@ -133,7 +135,8 @@ def restore(monitor: Monitor, data: bytes) -> None:
     else:
         raise _damaged("it has neither a reference nor one to come")
     monitor.alarms = alarms
-    monitor.scored, monitor.requests, monitor.unscored = header.scored, header.requests, header.unscored
+    monitor.seen, monitor.scored = header.seen, header.scored
+    monitor.requests, monitor.unscored = header.requests, header.unscored
     monitor.since, monitor.updated = header.since, header.updated
     monitor.aim()
 
@@ -233,7 +236,9 @@ def _constants(constants: dict[str, Array]) -> dict[str, Array]:
 
 
 def _recent_arrays(windows: list[Seen]) -> dict[str, Array]:
-    whole = {name: np.array([getattr(seen, name) for seen in windows]) for name in ("counts", "sums", "present", "latency")}
+    whole = {
+        name: np.array([getattr(seen, name) for seen in windows]) for name in ("counts", "sums", "present", "latency")
+    }
     rows = np.array([(seen.rows, seen.sure) for seen in windows], np.int64)
     return {f"recent/{name}": array for name, array in {**whole, "rows": rows}.items()}
 
@@ -259,9 +264,7 @@ def _span_arrays(spans: list[Span], fewest: int) -> dict[str, Array]:
     if not spans:
         return {}
     kinds = {"scored": np.int64, "present": np.int64}
-    arrays = {
-        name: np.array([getattr(span, name) for span in spans], kinds.get(name, np.float64)) for name in _SPANS
-    }
+    arrays = {name: np.array([getattr(span, name) for span in spans], kinds.get(name, np.float64)) for name in _SPANS}
     few = arrays["present"] < fewest
     arrays["sums"], arrays["present"] = np.where(few, 0.0, arrays["sums"]), np.where(few, 0, arrays["present"])
     return {f"timeline/{name}": array for name, array in arrays.items()}

@@ -23,7 +23,7 @@ from ..errors import MissingExtra, MonitorError, ShipworthyError
 from ..registry.folders import appearing
 from .record import text_of, view_of_text
 from .samples import Sample
-from .samples_file import read_samples
+from .samples_file import Kept, read_samples
 from .view import View
 
 STATE, VIEW, SAMPLES, ACKNOWLEDGED = "state", "view.json", "samples", "acknowledged"
@@ -50,7 +50,9 @@ def part_of(name: str) -> str:
     part = quote(name, safe="")
     part = part.replace(".", "%2E") if part.startswith(".") else part
     if not part or len(part) > _LONGEST_NAME or part == ACKNOWLEDGED:
-        raise MonitorError(repr(name[:80]), "cannot be the name of a state", "give a shorter name of letters and digits")
+        raise MonitorError(
+            repr(name[:80]), "cannot be the name of a state", "give a shorter name of letters and digits"
+        )
     return part
 
 
@@ -61,8 +63,10 @@ class States:
         """Nothing is opened before the first use. Raises MonitorError where no place can be called that."""
         self.place = str(place).rstrip("/")
         self.local = "://" not in self.place
-        if not self.place or self.place.startswith(("http://", "https://", "file://", "local://")) or (
-            not self.local and "::" in self.place
+        if (
+            not self.place
+            or self.place.startswith(("http://", "https://", "file://", "local://"))
+            or (not self.local and "::" in self.place)
         ):
             raise MonitorError(self.place or "place", "is no place for states", "give a folder or s3://bucket/prefix")
         self._opened: Any = None
@@ -80,7 +84,13 @@ class States:
         return [unquote(name) for name in folders if name != ACKNOWLEDGED]
 
     def write(
-        self, model: str, version: str, node: str, *, state: bytes | None = None, view: View | None = None,
+        self,
+        model: str,
+        version: str,
+        node: str,
+        *,
+        state: bytes | None = None,
+        view: View | None = None,
         samples: bytes | None = None,
     ) -> None:
         """What is given, each file whole. Empty samples remove those that were kept."""
@@ -115,17 +125,25 @@ class States:
         """None where nothing is kept."""
         return self._get(f"{_path(model, version, node)}/{SAMPLES}")
 
-    def samples(self, model: str, version: str | None = None) -> list[tuple[str, list[Sample]]]:
-        """What is kept, with its version, of all nodes. Raises MonitorError where a file is damaged."""
+    def kept(self, model: str, version: str | None = None) -> list[tuple[str, Kept]]:
+        """The samples of all nodes, with their version, the newest last. Raises MonitorError where a file is
+        damaged."""
         found = []
-        for each in self.versions(model) if version is None else [version]:
+        versions = sorted(self.versions(model), key=_age) if version is None else [version]
+        for each in versions:
             for node in self.nodes(model, each):
                 data = self.sample_bytes(model, each, node)
                 if data is not None:
-                    found.append((each, read_samples(data, self._shown(f"{_path(model, each, node)}/{SAMPLES}")).samples))
+                    found.append((each, read_samples(data, self._shown(f"{_path(model, each, node)}/{SAMPLES}"))))
         return found
 
-    def acknowledge(self, model: str, version: str, alarm: str, who: str, why: str = "", at: float | None = None) -> None:
+    def samples(self, model: str, version: str | None = None) -> list[tuple[str, list[Sample]]]:
+        """The same without what the files say beside."""
+        return [(each, kept.samples) for each, kept in self.kept(model, version)]
+
+    def acknowledge(
+        self, model: str, version: str, alarm: str, who: str, why: str = "", at: float | None = None
+    ) -> None:
         """Every node learns of it when it looks next."""
         said = Acknowledgement(alarm, who, why, time.time() if at is None else at)
         self._put(f"{_path(model, version)}/{ACKNOWLEDGED}/{part_of(alarm)}.json", json.dumps(asdict(said)).encode())
@@ -227,6 +245,11 @@ class States:
 
 def _path(*names: str) -> str:
     return "/".join(map(part_of, names))
+
+
+def _age(version: str) -> tuple[bool, int, str]:
+    """Numbers of a registry in their order, behind the digests of files."""
+    return (version.isdecimal(), int(version) if version.isdecimal() else 0, version)
 
 
 def _private(root: Path, folder: Path) -> None:

@@ -39,7 +39,7 @@ def view_of(monitor: Monitor, now: float) -> View:
         nodes=(monitor.node,) if monitor.node else (),
         since=now if monitor.since is None else monitor.since,
         updated=now,
-        requests=max(monitor.requests, monitor.scored),
+        requests=max(monitor.requests, monitor.seen),
         scored=monitor.scored,
         unscored=monitor.unscored,
         promise=None if compared is None else promise_of(monitor.options, compared.reference.samples),

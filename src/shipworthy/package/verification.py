@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import GoldenMismatch, ShipworthyError
 from ..runtime import Artifact, Host, open_runner, this_host
 from ..runtime.protocol import OperatingPoint
+from ..signals import read_reference, watch
 from .choice import obstacle
 from .encoders import open_codec
 from .golden import ReplayReport, replay
@@ -47,12 +48,13 @@ class VerifyReport:
 def verify(path: str | Path, *, replay: bool = True, allow_code: bool = False) -> VerifyReport:
     """Audit a package, and replay its golden cases with every variant that may and can run here.
 
-    Raises TamperedPackage, UnknownFormat or PackageError where it is not whole or its encoders
+    Raises TamperedPackage, UnknownFormat or PackageError where it is not whole or its encoders or references
     cannot be used, and GoldenMismatch, naming each one,
     where variants that should run here do not open or do not reproduce the golden answers."""
     with read_package(path) as package:
         if replay:
             open_codec(package.contract, package.root, str(path))
+        _check_references(package)
         host = this_host()
         failed: list[str] = []
         rows = [_row(package, variant, host, replay, allow_code, failed) for variant in package.manifest.variants]
@@ -70,6 +72,15 @@ def verify(path: str | Path, *, replay: bool = True, allow_code: bool = False) -
             package.size,
             tuple(rows),
         )
+
+
+def _check_references(package: Package) -> None:
+    """What a monitor would open."""
+    for variant in package.manifest.variants:
+        file = package.reference(variant.id)
+        if file is not None:
+            where = f"{package.path}/{file.relative_to(package.root).as_posix()}"
+            watch(package.contract, read_reference(file, where), where)
 
 
 def _row(

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..contract import Array, Arrays, Contract, OutputSpec
 from ..contract.spec import Kind
-from .elements import dynamic_axes, fixed_sizes, row_means, thinned
+from .elements import by_row, dynamic_axes, fixed_sizes, row_means, thinned
 from .probabilities import class_probabilities, predicted_classes, sigmoid
 from .signal import Part, Signal
 from .spread import Constants, Embedded
@@ -172,8 +172,7 @@ class Labels:
             yield Signal(f"probability.{label}", "number", "answers", f"probability of {label}", scored=False)
 
     def of(self, feeds: Arrays, outputs: Arrays) -> Array:
-        scores = outputs[self._name].astype(np.float64)
-        scores = scores.reshape(len(scores), -1) if scores.ndim == 1 else scores
+        scores = by_row(outputs[self._name]).astype(np.float64)
         bad = ~np.isfinite(scores).all(axis=1)
         if self._kind == "values":
             table = np.stack([np.add.reduce(scores > 0, axis=1), np.maximum.reduce(scores, axis=1)], axis=1)
@@ -235,9 +234,8 @@ class Unanswered:
         self.signals = (Signal(f"{name}.nonfinite", "share", "answers", title, scored=False),)
 
     def of(self, feeds: Arrays, outputs: Arrays) -> Array:
-        output = outputs[self._name]
-        rows = output.reshape(len(output), -1)
+        rows = by_row(outputs[self._name])
         # A class that is masked out with -inf is well defined.
-        good: Array = np.isfinite(np.maximum.reduce(rows, axis=1) if self._classes else rows)
-        bad: Array = ~good.reshape(len(good), -1).all(axis=1)
-        return bad.astype(np.float64)[:, None]
+        rows = np.maximum.reduce(rows, axis=1, keepdims=True) if self._classes else rows
+        good = np.isfinite(rows).all(axis=1)
+        return np.where(good, 0.0, 1.0)[:, None]

@@ -17,14 +17,19 @@ def thinned(array: Array) -> Array:
     """float64 [n, k] of [n, ...]: evenly spread elements of each row, the same ones for every row of this shape.
 
     The step shares no factor with a size, so that no column of an image is left out."""
-    size = math.prod(array.shape[1:])
-    flat = array.reshape(len(array), size)
+    flat = by_row(array)
+    size = flat.shape[1]
     if size > MOST_ELEMENTS:
         step = -(-size // MOST_ELEMENTS)
         while math.gcd(step, size) > 1:
             step += 1
         flat = flat[:, ::step]
     return flat.astype(np.float64)
+
+
+def by_row(array: Array) -> Array:
+    """[n, k] of [n, ...], also where n is 0."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def pooled(array: Array, spec: TensorSpec) -> Array:

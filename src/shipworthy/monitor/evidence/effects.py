@@ -122,7 +122,7 @@ def classes_moved(
 
 def class_number(signal: Signal, reference: Floats) -> int:
     """Of classes without a name, as many as the reference has."""
-    return len(signal.classes) or int(np.nanmax(reference, initial=-1.0)) + 1
+    return len(signal.classes) or int(np.max(reference, initial=-1.0, where=~np.isnan(reference))) + 1
 
 
 def _cohen(p: float, q: float) -> float:

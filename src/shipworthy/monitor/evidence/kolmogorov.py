@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from .factorials import log_factorials
 from .order import Floats, Integers
 
 _FAR = 1e-20
@@ -86,7 +87,7 @@ def _share(m: int, n: int, i: Integers, j: Integers, paths: Floats, scales: Floa
     """The share of all paths that first leave the band at (i, j), where `paths` exp(`scales`) come to them; all [k]."""
     kept = (paths > 0) & (j <= n)
     i, j = i[kept], j[kept]
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, m + n + 1)))])
+    logs = log_factorials(m + n)
     onwards = logs[m + n - i - j] - logs[m - i] - logs[n - j]
     every = logs[m + n] - logs[m] - logs[n]
     return min(1.0, float(np.exp(np.log(paths[kept]) + scales[kept] + onwards - every).sum()))

@@ -30,13 +30,18 @@ GRID: Floats = np.geomspace(1e-4, 0.95, 19)
 
 def count(losses: npt.ArrayLike) -> Integers:
     """Losses in [0, 1], [n], as counts [101]. A loss that is NaN counts as 1."""
-    values = np.nan_to_num(np.atleast_1d(np.asarray(losses, np.float64)), nan=1.0)
+    return np.bincount(cells_of(losses).ravel(), minlength=CELLS).astype(np.int64)
+
+
+def cells_of(losses: npt.ArrayLike) -> Integers:
+    """The cell of each loss, [...] -> [...]."""
+    values = np.nan_to_num(np.asarray(losses, np.float64), nan=1.0)
     assert ((values >= 0) & (values <= 1)).all(), "a loss is in [0, 1]"
-    # The ends are exact; rounding must not take a loss between them over the edge of its cell.
-    between = np.clip(np.ceil(values * 99), 1, 99).astype(np.int64)
-    between = np.minimum(np.where(between / 99 < values, between + 1, between), 99)
-    cells = np.where(values == 0, 0, np.where(values == 1, 100, between))
-    return np.bincount(cells, minlength=CELLS).astype(np.int64)
+    between = np.clip(np.ceil(values * 99), 1, 99)
+    # Rounding must not take a loss over the edge of its cell.
+    between = np.clip(np.where(between / 99 < values, between + 1, between), 1, 99)
+    between = np.where((between - 1) / 99 > values, between - 1, between)
+    return np.where(values == 0, 0, np.where(values == 1, CELLS - 1, between)).astype(np.int64)
 
 
 def mean(counts: npt.ArrayLike) -> float | None:

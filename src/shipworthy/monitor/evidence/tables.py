@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .factorials import log_factorials
 from .order import Floats, Integers
 
 EXPECTED = 5.0
@@ -40,21 +41,24 @@ def grouped(reference: Integers, window: Integers) -> tuple[Integers, Integers]:
 
 def chi_square(reference: Integers, window: Integers, random: np.random.Generator, smallest: float) -> float:
     """p of the chi-square distance of counts [classes] of a reference and of a window, by resampling; it can be as
-    small as `smallest` / 4.
+    small as `smallest` / 2.
 
     Resamples are drawn until 20 of them are at least as far as the window, or as many as `smallest` needs are used:
     p is then 20/drawn, or (exceedances + 1)/(drawn + 1). (Besag and Clifford, "Sequential Monte Carlo p-values",
-    Biometrika 78, 1991.)"""
+    Biometrika 78, 1991.) Where a bound shows that it is far smaller, nothing is drawn."""
     before, now = grouped(reference, window)
     if len(before) < 2:
         return 1.0
     together = before + now
-    observed = _distance(now, together)
-    limit = int(np.ceil(4 / smallest))
+    observed = float(_distance(now, together)) * (1 - 1e-12)
+    bound = _bound(together, int(now.sum()), observed)
+    if bound <= smallest / 100:
+        return bound
+    limit = int(np.ceil(2 / smallest))
     drawn = exceeded = 0
     for step in (*(step for step in _STEPS if step < limit), limit):
-        draws = random.multivariate_hypergeometric(together, int(now.sum()), step - drawn)
-        further = np.flatnonzero(_distance(draws, together) >= observed * (1 - 1e-12))
+        draws = random.multivariate_hypergeometric(together, int(now.sum()), step - drawn, method="marginals")
+        further = np.flatnonzero(_distance(draws, together) >= observed)
         if exceeded + len(further) >= _ENOUGH:
             return float(_ENOUGH / (drawn + further[_ENOUGH - exceeded - 1] + 1))
         drawn, exceeded = step, exceeded + len(further)
@@ -68,15 +72,29 @@ def _distance(counts: Integers, together: Integers) -> Floats:
     return distance
 
 
+def _bound(together: Integers, draws: int, observed: float) -> float:
+    """At least the probability of this distance: one of k groups must have a k-th of it, and each of them has an exact
+    probability of that."""
+    total = 0.0
+    for ones in together.tolist():
+        count, probability = _hypergeometric(ones, int(together.sum()), draws)
+        share = (count - ones * draws / together.sum()) ** 2 / ones
+        total += float(probability[share >= observed / len(together)].sum())
+    return total
+
+
 def hypergeometric(reference: tuple[int, int], window: tuple[int, int]) -> float:
     """Two-sided p of (ones, all) of a reference and of a window: Fisher's exact test. The sum of the probabilities of
     all counts of ones that are no likelier than the window's."""
-    ones, every = reference[0] + window[0], reference[1] + window[1]
-    draws = window[1]
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, every + 1)))])
+    count, probability = _hypergeometric(reference[0] + window[0], reference[1] + window[1], window[1])
+    own = probability[window[0] - count[0]]
+    return float(min(1.0, probability[probability <= own * (1 + 1e-7)].sum()))
+
+
+def _hypergeometric(ones: int, every: int, draws: int) -> tuple[Integers, Floats]:
+    """How many ones there may be among `draws` of `every`, and with what probability."""
+    logs = log_factorials(every)
     count = np.arange(max(0, draws - (every - ones)), min(ones, draws) + 1)
-    terms = -(logs[count] + logs[ones - count] + logs[draws - count] + logs[every - ones - draws + count])
-    terms -= terms.max()
-    own = terms[window[0] - count[0]]
-    likely = np.exp(terms)
-    return float(min(1.0, likely[terms <= own + 1e-7].sum() / likely.sum()))
+    ways = -(logs[count] + logs[ones - count] + logs[draws - count] + logs[every - ones - draws + count])
+    ways += logs[ones] + logs[every - ones] + logs[draws] + logs[every - draws] - logs[every]
+    return count, np.exp(ways)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ...pages import altair, drawn, layered
 from ..view import Alarm, Quality, SignalView, View
 from .histograms import bars
+from .sequence import by_hour
 from .words import alarms_that_stand
 
 if TYPE_CHECKING:
@@ -155,12 +156,14 @@ def means(view: View, place: int) -> alt.LayerChart | None:
 
 def quality(told: Quality) -> alt.LayerChart | None:
     """The mean of each hour, with what is proven of all of them, and the level that was accepted."""
-    values = [{"at": at * 1000, "labels": labels, "value": value} for at, labels, value in told.by_hour]
+    hours = [hour for hour in told.by_hour if hour[0] > 0]  # what is older than all hours that are kept has none
+    values = [{"at": at * 1000, "labels": labels, "value": value} for at, labels, value in hours]
     if not values:
         return None
     alt = altair()
-    low = min(told.lower, told.level or 1.0, *(value["value"] for value in values))
-    scale = alt.Scale(domain=[max(0.0, low - 0.02), 1.0], zero=False, nice=False)
+    proven = [{"at": at * 1000, "low": low, "high": high} for at, low, high in by_hour(told) if at > 0]
+    lowest = min(told.lower, told.level or 1.0, *(value["value"] for value in values))
+    scale = alt.Scale(domain=[max(0.0, lowest - 0.04), 1.0], zero=False, nice=False)
     y = alt.Y("value:Q", title=told.metric, scale=scale, axis=alt.Axis(tickCount=5))
     when = alt.Tooltip("utcyearmonthdatehours(at):T", title="UTC")
     tip = [when, alt.Tooltip("value:Q", format=".3f"), alt.Tooltip("labels:Q", format=",")]
@@ -169,10 +172,13 @@ def quality(told: Quality) -> alt.LayerChart | None:
         "at:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(grid=False, labelOverlap=True, format=_HOURS)
     )
     base = drawn(values).encode(x=x, y=y)
-    band = drawn([{"low": told.lower, "high": told.upper}]).mark_rect(color=LIVE, opacity=0.13)
-    proven = band.encode(y=alt.Y("low:Q", title=told.metric, scale=scale), y2="high:Q")
+    bound = {"y": alt.Y("low:Q", title=told.metric, scale=scale), "y2": "high:Q"}
+    if proven:
+        band = drawn(proven).mark_area(color=LIVE, opacity=0.15).encode(x=x, **bound)
+    else:
+        band = drawn([{"low": told.lower, "high": told.upper}]).mark_rect(color=LIVE, opacity=0.13).encode(**bound)
     dots = base.mark_circle(color=LIVE, opacity=0.9).encode(size=size, tooltip=tip)
-    layers = [proven, base.mark_line(color=LIVE, strokeWidth=1.3), dots]
+    layers = [band, base.mark_line(color=LIVE, strokeWidth=1.3), dots]
     if told.level is not None:
         rule = drawn([{"level": told.level}]).mark_rule(color=ALARM, strokeDash=[5, 4], strokeWidth=1.3)
         layers.append(rule.encode(y=alt.Y("level:Q", title=told.metric, scale=scale)))

@@ -9,7 +9,8 @@ from typing import Any
 from ...pages import chart_spec, script_json, templates, vega
 from ..samples import Sample
 from ..view import SignalView, View
-from . import charts, pictures, words
+from . import charts, words
+from .pictures import Shown, chosen
 
 MOST_SIGNALS = 6
 """Signals that have pictures; the table has all."""
@@ -37,7 +38,7 @@ class Part:
     quality: str | None
     pictures: list[Picture]
     ranked: list[SignalView]
-    samples: list[pictures.Shown]
+    samples: list[Shown]
 
 
 def render_html(views: Sequence[View], samples: Mapping[str, Iterable[Sample]] | None = None) -> str:
@@ -48,11 +49,11 @@ def render_html(views: Sequence[View], samples: Mapping[str, Iterable[Sample]] |
     is not installed, ValueError without any view."""
     if not views:
         raise ValueError("a report needs a view")
+    template = templates("shipworthy.monitor.report").get_template("monitor.html.j2")
     specs: dict[str, Any] = {}
     kept = samples or {}
     ordered = sorted(views, key=lambda view: (not words.alarms_that_stand(view), -view.updated))
     parts = [_part(f"v{place}", view, kept.get(view.version, ()), specs) for place, view in enumerate(ordered)]
-    template = templates("shipworthy.monitor.report").get_template("monitor.html.j2")
     return template.render(
         model=ordered[0].model,
         parts=parts,
@@ -71,14 +72,18 @@ def _part(name: str, view: View, samples: Iterable[Sample], specs: dict[str, Any
         return f"{name}-{what}"
 
     ranked = sorted(view.signals, key=lambda signal: (-signal.evidence, -signal.distance))
-    told = {moved.signal: moved.words for alarm in reversed(view.alarms) for moved in alarm.moved}
+    told = {
+        moved.signal: moved.words.removeprefix(f"{moved.title}: ")
+        for alarm in reversed(words.alarms_that_stand(view))
+        for moved in alarm.moved
+    }
     found = []
     for place, signal in enumerate(_pictured(ranked)):
         chart = charts.histogram(signal) if signal.kind == "number" else charts.shares(signal)
         spread = drawn(f"spread{place}", chart)
         over_time = drawn(f"mean{place}", _over_time(view, signal))
         assert spread is not None
-        found.append(Picture(signal, told.get(signal.name, ""), spread, over_time))
+        found.append(Picture(signal, _sentence(told.get(signal.name, "")), spread, over_time))
     return Part(
         id=name,
         view=view,
@@ -88,7 +93,7 @@ def _part(name: str, view: View, samples: Iterable[Sample], specs: dict[str, Any
         quality=drawn("quality", charts.quality(view.quality) if view.quality else None),
         pictures=found,
         ranked=ranked,
-        samples=pictures.chosen(view, samples),
+        samples=chosen(view, samples),
     )
 
 
@@ -98,6 +103,10 @@ def _pictured(ranked: Sequence[SignalView]) -> list[SignalView]:
     classes = [signal for signal in seen if signal.kind == "class"]
     first = seen[:MOST_SIGNALS]
     return first if not classes or classes[0] in first else [*first[: MOST_SIGNALS - 1], classes[0]]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}. " if text else ""
 
 
 def _over_time(view: View, signal: SignalView) -> Any:

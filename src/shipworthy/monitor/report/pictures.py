@@ -38,7 +38,8 @@ def chosen(view: View, samples: Iterable[Sample]) -> list[Shown]:
     """Those that the alarms name first, then those that show drift most."""
     kept = {sample.id: sample for sample in samples}
     named = [kept[name] for alarm in view.alarms for name in alarm.samples if name in kept]
-    others = sorted((one for one in kept.values() if one.reason == "drift"), key=lambda one: -one.priority)
+    ranked = sorted(kept.values(), key=lambda one: -one.priority)
+    others = [one for reason in ("drift", "unusual") for one in ranked if one.reason == reason]
     first = {sample.id: sample for sample in (*named, *others)}
     return [_shown(view, sample) for sample in list(first.values())[:MOST]]
 

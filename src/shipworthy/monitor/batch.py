@@ -1,0 +1,117 @@
+"""A file of rows scored with a package: drift against its reference, and accuracy where the file has labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..contract import Array, Contract
+from ..errors import DataError
+from ..predict import Predictor, load
+from ..signals.probabilities import predicted_classes
+from .evidence import quality
+from .groups import Group
+from .monitor import Monitor
+from .options import MonitorOptions
+from .tables import Block, blocks
+from .view import Quality, View
+
+
+def score(
+    package: str | Path,
+    data: str | Path,
+    *,
+    options: MonitorOptions | None = None,
+    variant: str | None = None,
+    label: str | None = None,
+    allow_code: bool = False,
+) -> View:
+    """Answer every row of a file with the package's model, in their order, and look for drift as a server would.
+
+    `data` is a .npz, .safetensors, .parquet or .csv file with arrays or columns named like the inputs. `label` names
+    the column with the truth; by default `label` or `target`. Times of the view are places of rows. Raises PackageError
+    where the package is refused, MonitorError where it has no reference, DataError where the file does not fit."""
+    with load(package, allow_code=allow_code, variant=variant) as predictor:
+        monitor = Monitor(predictor.package, options=options, variant=predictor.variant.id, clock="rows")
+        losses = np.zeros(quality.CELLS, np.int64)
+        labelled = False
+        for block in blocks(Path(data), predictor.contract, predictor.codec, label):
+            counts = _answer(monitor, predictor, block)
+            labelled |= counts is not None
+            losses += 0 if counts is None else counts
+    if not monitor.scored and monitor.collecting is None:
+        raise DataError(str(data), "has no rows", "give at least one")
+    view = monitor.check()
+    notes = (*view.notes, *_notes(monitor))
+    return replace(view, notes=notes, quality=_quality(losses, monitor) if labelled else None)
+
+
+def drifted(view: View) -> bool:
+    """Whether an alarm stands: of drift, or of an accuracy that is proven to be below its level."""
+    below = view.quality is not None and view.quality.below
+    return below or any(alarm.acknowledged is None for alarm in view.alarms)
+
+
+def _answer(monitor: Monitor, predictor: Predictor, block: Block) -> Array | None:
+    """Losses of the rows, counted; None where they have no labels, or none that can be compared."""
+    contract = predictor.contract
+    batched = [name for name, spec in contract.outputs.items() if spec.batched]
+    groups, classes = [], np.zeros(sum(len(places) for places, _ in block.groups), np.int64)
+    name = contract.scored
+    classified = contract.task.kind == "classification" and name is not None
+    for places, feeds in block.groups:
+        outputs = predictor.run(feeds)
+        groups.append(Group(feeds, {each: outputs[each] for each in batched}, places))
+        if classified and name is not None:
+            classes[places] = predicted_classes(outputs[name], contract.outputs[name].kind)
+    monitor.update_groups(groups, np.arange(len(classes), dtype=np.float64) + monitor.seen)
+    if block.labels is None or not classified:
+        return None
+    return quality.count(classes != _classes(block.labels, contract))
+
+
+def _classes(labels: Array, contract: Contract) -> Array:
+    """int64 [n]: the class of each label, which is its number or its name. Raises DataError where it is neither."""
+    flat = labels.reshape(len(labels), -1)
+    if flat.shape[1] != 1:
+        raise DataError("the labels", f"have the shape {list(labels.shape)}", "give one class for each row")
+    named = {name: place for place, name in enumerate(contract.task.labels or ())}
+    try:
+        if flat.dtype.kind in "biuf":
+            numbers = flat[:, 0].astype(np.int64)
+            if (numbers != flat[:, 0]).any():
+                raise ValueError("it is no whole number")
+            return numbers
+        texts = map(str, flat[:, 0].tolist())
+        return np.array([named[text] if text in named else int(text) for text in texts])
+    except (ValueError, TypeError) as error:
+        known = ", ".join(list(named)[:12]) or "numbers from 0"
+        raise DataError("the labels", f"have one that is no class: {error}", f"classes are {known}") from None
+
+
+def _quality(losses: Array, monitor: Monitor) -> Quality:
+    accepted = None if monitor.own is None else monitor.own.accepted
+    level = accepted.level if accepted is not None and accepted.metric == "accuracy" else None
+    least, most = quality.interval(losses)
+    mean = quality.mean(losses)
+    below = level is not None and quality.log_below(losses, level) >= -math.log(quality.ALARM)
+    return Quality(
+        metric="accuracy",
+        labels=int(losses.sum()),
+        value=None if mean is None else 1 - mean,
+        lower=1 - most,
+        upper=1 - least,
+        confidence=quality.CONFIDENCE,
+        level=level,
+        below=below,
+    )
+
+
+def _notes(monitor: Monitor) -> list[str]:
+    if monitor.compared is None:
+        return ["all rows were taken as the reference: there is nothing to compare with it"]
+    left = monitor.compared.drift.filled
+    return [f"the last {left} rows are no whole window: only the sequential detector looked at them"] if left else []
