@@ -38,7 +38,9 @@ def test_import_brings_no_engine() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-@pytest.mark.parametrize("room", ["contract", "encode", "runtime", "package", "predict", "server"])
+@pytest.mark.parametrize(
+    "room", ["contract", "encode", "runtime", "package", "predict", "server", "signals", "monitor.monitor"]
+)
 def test_production_room_imports_no_engine(room: str) -> None:
     done = run(f"import shipworthy.{room}, sys; print([m for m in {HEAVY!r} if m in sys.modules])")
     assert done.stdout.strip() == "[]", done.stderr

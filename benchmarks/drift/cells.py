@@ -155,5 +155,7 @@ def _tuned(detector: Detector, parts: list[tuple[np.ndarray, np.ndarray]]) -> di
 def _short(found: list[Seen]) -> str:
     equal = [each for each in found if each.setting == "equal"]
     best = sorted(equal, key=lambda each: (np.median(each.delays), -np.mean(np.array(each.delays) <= CAP)))
-    words = [f"{each.detector} {np.median(each.delays):.0f}/{np.mean(np.array(each.delays) <= CAP):.2f}" for each in best]
+    words = [
+        f"{each.detector} {np.median(each.delays):.0f}/{np.mean(np.array(each.delays) <= CAP):.2f}" for each in best
+    ]
     return "; ".join(words[:4])

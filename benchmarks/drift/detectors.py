@@ -147,16 +147,10 @@ DETECTORS: Sequence[Detector] = (
         Detector(f"Evidently, half of the columns, {n}", _half_of_columns(n), {"": _p(0.05)}, library="evidently")
         for n in (100, 500)
     ),
-    *(
-        Detector(f"Evidently, any column, {n}", _any_column(n), {"": _p(0.05)}, library="evidently")
-        for n in (100, 500)
-    ),
+    *(Detector(f"Evidently, any column, {n}", _any_column(n), {"": _p(0.05)}, library="evidently") for n in (100, 500)),
     Detector("Evidently, distances, 500", _distances(500), {"": 0.1}, library="evidently"),
     *(Detector(f"PSI, {n}", _psi(n), {" > .1": 0.1, " > .2": 0.2}) for n in (200, 500)),
-    *(
-        Detector(f"mean confidence, {n}", _mean_confidence(n), {" > .1": 0.1}, classification=True)
-        for n in (200, 500)
-    ),
+    *(Detector(f"mean confidence, {n}", _mean_confidence(n), {" > .1": 0.1}, classification=True) for n in (200, 500)),
     *(Detector(f"BBSD, {n}", _black_box(n), {"": _p(0.05)}) for n in (200, 500)),
     *(Detector(f"frouros MMD, {n}", _discrepancy(n), library="frouros", own_rate=0.01) for n in (200, 500)),
     Detector("frouros incremental KS, 100", _sliding, {" p < .01": _p(0.01)}, library="frouros"),

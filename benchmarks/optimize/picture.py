@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import theme
 from .results import Result
 from .rows import ROWS
 from .subject import SUBJECTS
@@ -13,9 +14,7 @@ from .subject import SUBJECTS
 if TYPE_CHECKING:
     import altair as alt
 
-FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'Helvetica Neue', 'Liberation Sans', sans-serif"
-_OURS, _PEER, _EAGER, _FAILED = "#0d9b7c", "#9aa7b8", "#cfd5dc", "#d0603f"
-_INK, _MUTED, _LINE = "#1f2733", "#667080", "#e8e6e1"
+_PEER, _EAGER, _FAILED = "#9aa7b8", "#cfd5dc", "#d0603f"
 _WIDTH, _STEP, _COLUMNS = 330, 21, 2
 
 
@@ -34,16 +33,13 @@ def chart(rows: Sequence[Result]) -> alt.ConcatChart:
         _panel(titles.get(model, model), [row for row in rows if row.model == model])
         for model in dict.fromkeys(row.model for row in rows)
     ]
-    title = alt.TitleParams(
+    title = theme.title(
         "Throughput against eager PyTorch",
-        subtitle="each at its best operating point, in interleaved rounds; lines are 95 % intervals",
-        anchor="start",
-        fontSize=18,
-        subtitleFontSize=12,
-        subtitleColor=_MUTED,
-        offset=18,
+        "each at its best operating point, in interleaved rounds; lines are 95 % intervals",
     )
-    joined: alt.ConcatChart = alt.concat(*panels, columns=_COLUMNS, spacing=36, title=title).configure(**_config())
+    joined: alt.ConcatChart = alt.concat(*panels, columns=_COLUMNS, spacing=36, title=title).configure(
+        **theme.config(names=True)
+    )
     return joined
 
 
@@ -61,7 +57,7 @@ def _panel(title: str, rows: Sequence[Result]) -> Any:
         x=alt.X("ratio:Q", title="× eager", scale=scale, axis=alt.Axis(tickCount=5)),
         color=alt.Color("colour:N", scale=None),
     )
-    spread = base.mark_rule(color=_INK, strokeWidth=1.2).encode(x=alt.X("low:Q", scale=scale), x2="high:Q")
+    spread = base.mark_rule(color=theme.INK, strokeWidth=1.2).encode(x=alt.X("low:Q", scale=scale), x2="high:Q")
     labels = base.mark_text(align="left", dx=6, fontSize=11).encode(
         x=alt.X("high:Q", scale=scale), text="label:N", color=alt.Color("ink:N", scale=None)
     )
@@ -79,20 +75,6 @@ def _values(row: Result) -> dict[str, Any]:
         "low": row.ratio_low if row.ratio_low is not None else ratio,
         "high": row.ratio_high if row.ratio_high is not None else ratio,
         "label": "failed" if failed else f"{ratio:.1f}" + (f"  {row.precision}" if row.precision else ""),
-        "colour": _OURS if row.ours else _EAGER if row.row == "eager" else _PEER,
-        "ink": _FAILED if failed else _OURS if row.ours else _INK,
-    }
-
-
-def _config() -> dict[str, Any]:
-    axis = {"domain": False, "ticks": False, "gridColor": _LINE, "labelColor": _MUTED, "titleColor": _MUTED}
-    fonts = {"labelFont": FONT, "titleFont": FONT, "labelFontSize": 11, "titleFontSize": 11, "labelPadding": 6}
-    return {
-        "background": "white",
-        "font": FONT,
-        "padding": 24,
-        "view": {"stroke": None},
-        "axisX": {**axis, **fonts, "titleFontWeight": "normal", "grid": True},
-        "axisY": {**axis, **fonts, "labelColor": _INK, "grid": False},
-        "title": {"font": FONT, "color": _INK, "subtitleFont": FONT},
+        "colour": theme.OURS if row.ours else _EAGER if row.row == "eager" else _PEER,
+        "ink": _FAILED if failed else theme.OURS if row.ours else theme.INK,
     }

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..optimize.picture import FONT
+from .. import theme
 from .results import Power
 
 if TYPE_CHECKING:
     import altair as alt
 
 SHOWN = ("shadow, 5 % disagree", "canary, share .5", "canary, ramp")
-_COLOURS = ("#0d9b7c", "#5b7fa8", "#b98a3e")
-_INK, _MUTED = "#1f2733", "#667080"
+_COLOURS = (theme.OURS, "#5b7fa8", "#b98a3e")
 _WIDTH, _STEP = 620, 22
 _TICKS = [10, 100, 1_000, 10_000, 100_000, 1_000_000]
 
@@ -37,7 +36,7 @@ def chart(cells: Sequence[Power]) -> alt.LayerChart:
         color=alt.Color(
             "setting:N",
             scale=alt.Scale(domain=list(SHOWN), range=list(_COLOURS)),
-            legend=alt.Legend(title=None, orient="top", symbolType="circle", labelFontSize=12, labelColor=_INK),
+            legend=alt.Legend(title=None, orient="top", symbolType="circle", labelFontSize=12, labelColor=theme.INK),
         ),
     )
     x = alt.X(
@@ -49,19 +48,15 @@ def chart(cells: Sequence[Power]) -> alt.LayerChart:
         base.mark_point(filled=True, size=60, opacity=1).encode(x="median:Q"),
         text.encode(x="high:Q", text=alt.Text("median:Q", format=",")),
     )
-    title = alt.TitleParams(
+    title = theme.title(
         "A shadow decides with far fewer samples than a canary",
-        subtitle="Median, and range of four fifths of runs; margin 0.5 points, loss of the old version in canaries .10",
-        anchor="start",
-        fontSize=18,
-        subtitleFontSize=12,
-        subtitleColor=_MUTED,
+        "Median, and range of four fifths of runs; margin 0.5 points, loss of the old version in canaries .10",
         offset=12,
     )
     made: alt.LayerChart = (
         alt.layer(*layers)
         .properties(width=_WIDTH, height=_STEP * len(SHOWN) * len(order), title=title)
-        .configure(**_config())
+        .configure(**theme.config(label_size=12))
     )
     return made
 
@@ -81,16 +76,3 @@ def _difference(difference: float) -> str:
         return "equal"
     points = f"{abs(100 * difference):g} point{'' if abs(difference) == 0.01 else 's'}"
     return f"{points} {'worse' if difference > 0 else 'better'}"
-
-
-def _config() -> dict[str, Any]:
-    axis = {"domain": False, "ticks": False, "gridColor": "#e8e6e1", "labelColor": _MUTED, "titleColor": _MUTED}
-    fonts = {"labelFont": FONT, "titleFont": FONT, "labelFontSize": 12, "titleFontSize": 11, "labelPadding": 6}
-    return {
-        "background": "white",
-        "font": FONT,
-        "padding": 24,
-        "view": {"stroke": None},
-        "axis": {**axis, **fonts, "titleFontWeight": "normal"},
-        "title": {"font": FONT, "color": _INK, "subtitleFont": FONT},
-    }

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..optimize.picture import FONT
+from .. import theme
 from .open_loop import WORKLOAD
 from .results import Result
 
 if TYPE_CHECKING:
     import altair as alt
 
-_OURS = "#0d9b7c"
 _PEERS = ("#5b7fa8", "#b98a3e", "#8d6aa8", "#a85b6c", "#6b7f3e", "#7a6a5a", "#3e8a9c")
 """From the first again, where there are more."""
-_INK, _MUTED, _LINE = "#1f2733", "#667080", "#cfd5dc"
 _WIDTH, _HEIGHT = 620, 340
 _LABEL = 0.06
 """Height of a name, as a share of the highest point."""
@@ -38,7 +36,7 @@ def chart(rows: Sequence[Result]) -> alt.LayerChart:
 
     names = sorted({row.server for row in rows}, key=lambda name: not any(r.ours for r in rows if r.server == name))
     peers = itertools.cycle(_PEERS)
-    colours = [_OURS if any(row.ours for row in rows if row.server == name) else next(peers) for name in names]
+    colours = [theme.OURS if any(row.ours for row in rows if row.server == name) else next(peers) for name in names]
     capacity = max(row.capacity_rps or 0.0 for row in rows)
     most = max(row.offered_rps or 0.0 for row in rows)
     highest = max(capacity, *(_point(row)["high"] for row in rows))
@@ -49,7 +47,7 @@ def chart(rows: Sequence[Result]) -> alt.LayerChart:
     ideal = [{"offered": at, "goodput": at} for at in (0.0, capacity)] + [{"offered": most, "goodput": capacity}]
     ends = [_point(max((r for r in rows if r.server == name), key=lambda r: r.offered_rps or 0.0)) for name in names]
     layers = (
-        alt.Chart(_data(ideal)).mark_line(color=_LINE, strokeWidth=1.2, strokeDash=[4, 4]).encode(x=x, y=y),
+        alt.Chart(_data(ideal)).mark_line(color=theme.LINE, strokeWidth=1.2, strokeDash=[4, 4]).encode(x=x, y=y),
         base.mark_line(strokeWidth=2.2),
         base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(y=alt.Y("low:Q"), y2="high:Q"),
         base.mark_point(filled=True, size=46, opacity=1),
@@ -58,17 +56,12 @@ def chart(rows: Sequence[Result]) -> alt.LayerChart:
         .encode(x=x, y=alt.Y("label:Q"), text="server:N", color=colour),
     )
     target = rows[0].target_ms or 0.0
-    title = alt.TitleParams(
+    title = theme.title(
         f"Answers within {target:g} ms as load rises",
-        subtitle=f"ResNet-50 int8, 150 KB bodies, Poisson arrivals; dashed: what is offered, up to {capacity:.0f}/s",
-        anchor="start",
-        fontSize=18,
-        subtitleFontSize=12,
-        subtitleColor=_MUTED,
-        offset=18,
+        f"ResNet-50 int8, 150 KB bodies, Poisson arrivals; dashed: what is offered, up to {capacity:.0f}/s",
     )
     made: alt.LayerChart = (
-        alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT, title=title).configure(**_config())
+        alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT, title=title).configure(**theme.config())
     )
     return made
 
@@ -92,16 +85,3 @@ def _apart(ends: Sequence[dict[str, Any]], gap: float) -> list[dict[str, Any]]:
         below = placed[-1]["label"] - gap if placed else end["goodput"]
         placed.append({**end, "label": min(end["goodput"], below)})
     return placed
-
-
-def _config() -> dict[str, Any]:
-    axis = {"domain": False, "ticks": False, "gridColor": "#e8e6e1", "labelColor": _MUTED, "titleColor": _MUTED}
-    fonts = {"labelFont": FONT, "titleFont": FONT, "labelFontSize": 11, "titleFontSize": 11, "labelPadding": 6}
-    return {
-        "background": "white",
-        "font": FONT,
-        "padding": 24,
-        "view": {"stroke": None},
-        "axis": {**axis, **fonts, "titleFontWeight": "normal"},
-        "title": {"font": FONT, "color": _INK, "subtitleFont": FONT},
-    }

@@ -42,6 +42,7 @@ class Contender:
     workers: int
     without: str | None = None
     routed: str | None = None
+    watched: bool = False
     limit: int | None = None
     """Of what may wait, where a server is told one; None for its default."""
     slices: dict[int, dict[int, Slice]] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class Contender:
     @property
     def name(self) -> str:
         said = f" without {self.without}" if self.without else f", {self.routed}" if self.routed else ""
-        return self.server.name + said
+        return self.server.name + said + (", watched" if self.watched else "")
 
     def rate(self, connections: int) -> float:
         """Good answers per second, the median of the rounds; 0 where there are none."""
@@ -137,6 +138,7 @@ def run(model: Model, one: Contender, connections: Sequence[int], effort: Effort
             *(one.server, model, one.engine, one.workers, expected),
             without=one.without,
             routed=one.routed,
+            watched=one.watched,
             limit=one.limit,
         ) as visit:
             one.started = True

@@ -36,6 +36,8 @@ class Job:
     """A feature of ours that is switched off, to see what it costs."""
     routed: str | None = None
     """How ours comes from a registry, and is shared; None where it is a file."""
+    watched: bool = False
+    """Whether the answers of ours are compared with a reference, at the default rate."""
     limit: int | None = None
     """Of a server that is `shed_by` its web server: what all its workers take at once; the rest is refused."""
 
@@ -240,6 +242,9 @@ def _archive(store: Path) -> Path:
     return store
 
 
+_BASELINE = 1000
+
+
 def _shipworthy(job: Job) -> Command:
     environment = "shipworthy" if job.model.of_numbers else "shipworthy-openvino"
     if job.without is not None:
@@ -249,6 +254,8 @@ def _shipworthy(job: Job) -> Command:
     else:
         words = [_program(environment, "shipworthy")]
     words += ["serve", str(job.model.package), "--port", str(job.port)]
+    # The first answers are the reference: the package was built with too few samples for one.
+    words += ["--monitor-baseline", str(_BASELINE)] if job.watched else ["--no-monitor"]
     if not job.model.of_numbers:
         # Under closed load nobody has a deadline, and a client that is refused would only ask again at once.
         words += ["--target-ms", str(_NO_HASTE_MS if job.deadline_s is None else round(job.deadline_s * 1e3))]

@@ -8,6 +8,7 @@ from typing import Any
 from .cold import WORKLOAD as START
 from .features import WORKLOAD as FEATURES
 from .models import FLOAT32, INT8, IRIS, UINT8
+from .monitoring import WORKLOAD as MONITORING
 from .open_loop import WORKLOAD as OPEN
 from .results import Result
 from .routing import WORKLOAD as ROUTING
@@ -134,6 +135,13 @@ _TABLES: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
         "From a registry, and in rollouts",
         "The same at 32 connections: from a file, then from a registry whose alias is followed, then shared between "
         "two versions, which are the same package, so that nothing else differs. A second engine halves the batches.",
+        _FEATURES,
+    ),
+    (
+        MONITORING,
+        "Watched by a monitor",
+        "The same at 32 connections: with `--no-monitor`, then compared with its first 1000 answers, at most 500 rows "
+        "a second. The other tables are of servers that nobody watches, as the peers are.",
         _FEATURES,
     ),
     (

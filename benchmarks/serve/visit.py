@@ -109,6 +109,7 @@ def visited(
     deadline_s: float | None = None,
     without: str | None = None,
     routed: str | None = None,
+    watched: bool = False,
     limit: int | None = None,
 ) -> Iterator[Visit]:
     """A server that answers, ended when the block ends. Raises Failed with its last words where it does not.
@@ -119,7 +120,7 @@ def visited(
 
         def up() -> Visit:
             folder = Path(tempfile.mkdtemp(prefix="server-", dir=CACHE))
-            job = Job(model, engine, workers, free_port(), folder, deadline_s, without, routed, limit)
+            job = Job(model, engine, workers, free_port(), folder, deadline_s, without, routed, watched, limit)
             return stack.enter_context(_up(server, job, expected))
 
         try:
@@ -145,5 +146,6 @@ def _up(server: Server, job: Job, expected: Answer) -> Iterator[Visit]:
 
 def _log(server: Server, job: Job) -> Path:
     state = f"-without-{job.without}" if job.without else f"-{job.routed}" if job.routed else ""
+    state += "-watched" if job.watched else ""
     name = f"{server.name}-{job.model.name}-{job.engine}-{job.workers}{state}.log"
     return CACHE / "logs" / name.replace(" ", "-").replace("/", "")

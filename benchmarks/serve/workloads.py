@@ -11,6 +11,8 @@ from .features import WORKLOAD as FEATURES
 from .features import features
 from .in_process import InProcess
 from .models import FLOAT32, INT8, IRIS, ONNX, UINT8, Model
+from .monitoring import WORKLOAD as MONITORING
+from .monitoring import monitoring
 from .open_loop import LOADS, QUICK_LOADS, best_peers, capacity, climb
 from .open_loop import WORKLOAD as OPEN
 from .race import Contender, Effort, Told, everywhere, narrowed, race
@@ -71,6 +73,10 @@ def routed(run: Run) -> list[Result]:
     return [row for server in run.ours() for row in routing(server, run.effort, run.told, run.store.keep)]
 
 
+def watched(run: Run) -> list[Result]:
+    return [row for server in run.ours() for row in monitoring(server, run.effort, run.told, run.store.keep)]
+
+
 def pictures(model: Model) -> Callable[[Run], list[Result]]:
     def measured(run: Run) -> list[Result]:
         every = [
@@ -116,13 +122,14 @@ WORKLOADS: dict[str, Workload] = {
     IRIS.name: Workload((IRIS,), iris),
     FEATURES: Workload((IRIS,), switched_off),
     ROUTING: Workload((IRIS,), routed),
+    MONITORING: Workload((IRIS,), watched),
     FLOAT32.name: Workload((FLOAT32,), pictures(FLOAT32)),
     UINT8.name: Workload((UINT8,), pictures(UINT8)),
     OPEN: Workload((UINT8,), open_loop),
     START: Workload((IRIS,), cold),
 }
 _PICTURES = [f"{model.name}{end}" for model in (FLOAT32, UINT8) for end in (" in process", "")]
-ORDER = [IRIS.name, FEATURES, ROUTING, *_PICTURES, OPEN, START]
+ORDER = [IRIS.name, FEATURES, ROUTING, MONITORING, *_PICTURES, OPEN, START]
 
 
 def _against(row: Result, contenders: Sequence[Contender], rates: dict[int, float]) -> Result:

@@ -33,14 +33,23 @@ if TYPE_CHECKING:
     from .server.hosting import Serving
     from .server.routing import Parts
 
-IMPORTS = (
-    "shipworthy.monitor.watching",
-    "shipworthy.rollout.followed",
-    "shipworthy.rollout.following",
-    "shipworthy.rollout.live",
-    "shipworthy.rollout.receiving",
-)
-"""What a worker of a server with a registry imports before it is needed."""
+FILES, REGISTERED, MONITOR = "files", "registered", "monitor"
+"""What a process of a server may be: a worker of packages, one of models from a registry, or the monitor process."""
+_WATCHING = ("shipworthy.monitor.watching",)
+IMPORTS = {
+    FILES: _WATCHING,
+    REGISTERED: (
+        *_WATCHING,
+        "shipworthy.rollout.followed",
+        "shipworthy.rollout.following",
+        "shipworthy.rollout.live",
+        "shipworthy.rollout.receiving",
+    ),
+}
+"""What a worker imports before it is needed."""
+WATCHED = MonitorOptions()
+LOOK_S = 5.0
+"""So often rollouts are told of alarms."""
 
 
 class Files:
@@ -183,11 +192,6 @@ def parts_of(plan: Plan) -> Parts | None:
     return Files(plan) if plan.monitoring is not None else None
 
 
-WATCHED = MonitorOptions()
-LOOK_S = 5.0
-"""So often rollouts are told of alarms."""
-
-
 def serve(
     packages: str | Path | Sequence[str | Path] = (),
     *,
@@ -213,7 +217,7 @@ def serve(
             workers=workers,
             on_ready=on_ready,
             compose=parts_of,
-            worker="shipworthy.compose",
+            worker=f"shipworthy.compose {REGISTERED if options.get('names') else FILES}",
             **_watched(options, keeper),
         )
 
@@ -265,12 +269,17 @@ def _watched(options: Options, keeper: Keeper | None) -> Options:
     return {**options, "monitoring": Monitoring(folder, chosen.rate, chosen.one_in, baseline)}
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "monitor":
+def main(role: str) -> None:
+    """Be one of the processes of a server; what it is told else stands behind `role` among the program's words."""
+    if role == MONITOR:
         from .monitor.running import main as watch
 
-        watch(int(sys.argv[2]), opened)
+        watch(int(sys.argv[1]), opened)
     else:
-        from .server.worker import main
+        from .server.worker import main as work
 
-        main(parts_of, IMPORTS)
+        work(parts_of, IMPORTS[role])
+
+
+if __name__ == "__main__":
+    main(sys.argv.pop(1))

@@ -22,6 +22,7 @@ from benchmarks.serve.closed import Slice  # noqa: E402
 from benchmarks.serve.features import features  # noqa: E402
 from benchmarks.serve.in_process import InProcess  # noqa: E402
 from benchmarks.serve.models import INT8, ONNX, UINT8, Model  # noqa: E402
+from benchmarks.serve.monitoring import monitoring  # noqa: E402
 from benchmarks.serve.process import Failed  # noqa: E402
 from benchmarks.serve.race import Contender, Effort, Plan, everywhere, narrowed, race  # noqa: E402
 from benchmarks.serve.routing import routing  # noqa: E402
@@ -255,6 +256,14 @@ def test_each_way_of_routing_is_a_row_against_the_file(stage: Stage) -> None:
     rows = routing(ours, EFFORT, lambda _: None, lambda rows: None)
     assert [row.server for row in rows] == [ours.name, *(f"{ours.name}, {state}" for state in STATES)]
     assert all((row.ratio, row.rounds, row.workload) == (1.0, EFFORT.feature_rounds, "iris-routing") for row in rows)
+
+
+def test_a_server_that_is_watched_is_a_row_against_one_that_is_not(stage: Stage) -> None:
+    ours = BY_NAME["Shipworthy"]
+    rows = monitoring(ours, EFFORT, lambda _: None, lambda rows: None)
+    assert [row.server for row in rows] == [ours.name, f"{ours.name}, watched"]
+    rounds = 2 * EFFORT.feature_rounds
+    assert all((row.ratio, row.rounds, row.workload) == (1.0, rounds, "iris-monitoring") for row in rows)
 
 
 def test_pictures_are_against_our_graph_in_process(

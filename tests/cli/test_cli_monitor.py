@@ -11,17 +11,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from shipworthy.cli import app, monitor_show
-from shipworthy.errors import MonitorError
+from shipworthy.errors import MissingExtra, MonitorError
 from shipworthy.monitor import States, View
 from shipworthy.monitor.record import record_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "monitor"))
 
 import view_cases
+from monitor_cases import draw
+from point_packages import package
 
 DRIFTING = view_cases.drifting()
 STANDS = DRIFTING.alarms[0].id
@@ -66,7 +69,7 @@ def test_status_has_a_line_for_each_version(place: Path) -> None:
 
 def test_status_of_a_model_shows_alarms_and_signals(place: Path) -> None:
     text = run("status", "digits", "--place", place).output
-    assert "ALARM (large) brightness of image has moved" in text
+    assert "ALARM (large) digits:3 drifts: brightness of image" in text
     assert "began about 2025-11-23 13:03:20 UTC" in text
     assert "8: 10 % → 16 %" in text
     assert all(signal.title in text for signal in DRIFTING.signals)
@@ -93,11 +96,10 @@ def test_acknowledging_is_seen_at_once(place: Path) -> None:
     assert f"these stand: {DRIFTING.alarms[1].id}" in again
 
 
-def test_a_report_is_written(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shipworthy.monitor.report.page.vega", lambda: "")  # to make it takes seconds
+def test_a_report_is_written(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    assert run("report", "digits", "--out", out, "--place", place).output == f"{out}\n"
-    assert "digits accuracy has fallen" in out.read_text(encoding="utf-8")
+    assert run("report", "house", "--out", out, "--place", place).output == f"{out}\n"
+    assert "house is collecting its reference" in out.read_text(encoding="utf-8")
 
 
 def test_dashboards_are_written(tmp_path: Path) -> None:
@@ -117,6 +119,38 @@ def test_what_cannot_be_meant_together_is_refused(tmp_path: Path) -> None:
     both = run("status", "--server", "http://127.0.0.1:1", "--place", tmp_path)
     assert "leave out one of both" in refused(both)
     assert "no address of a server" in refused(run("status", "--server", "localhost:8000"))
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package with a reference, and files of requests beside it: as it was, and drifted from the middle on."""
+    folder = tmp_path_factory.mktemp("points")
+    random = np.random.default_rng(7)
+    for name, shift in (("well", 0.0), ("drifted", 1.0)):
+        first, _, _ = draw(600, random)
+        then, _, _ = draw(600, random, shift=shift)
+        np.savez(folder / f"{name}.npz", point=np.concatenate([first, then]))
+    return package(folder / "package")
+
+
+def test_a_file_is_scored(points: Path) -> None:
+    well = run("score", points, points.parent / "well.npz")
+    assert (well.exit_code, "ALARM" in well.output) == (0, False)
+    drifted = run("score", points, points.parent / "drifted.npz", "--json")
+    assert drifted.exit_code == 3
+    told = json.loads(drifted.output)
+    assert told["clock"] == "rows"
+    assert 500 < next(one["began"] for one in told["alarms"] if one["detector"] == "sequential") < 700
+    assert run("score", points, points.parent / "none.npz").exit_code not in (0, 3)
+
+
+def test_status_and_score_need_no_extra(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for module in ("altair", "jinja2", "vl_convert", "pyarrow"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert run("status", "digits", "--place", place).exit_code == 0
+    missing = run("report", "digits", "--place", place, "--out", tmp_path / "page.html")
+    assert isinstance(missing.exception, MissingExtra)
+    assert not (tmp_path / "page.html").exists()
 
 
 @pytest.mark.parametrize(("evidence", "full"), [(0.0, 0), (1e-9, 0), (0.001, 0), (0.03, 6), (1.0, 12), (1e9, 12)])

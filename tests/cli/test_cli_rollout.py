@@ -121,6 +121,18 @@ def test_a_canary_is_shown_on_one_screen(registry: Registry) -> None:
     assert "rollout verdict" in text
 
 
+def test_the_guardrail_drift_is_shown_where_it_is_on_and_what_it_said(run: Run, registry: Registry) -> None:
+    asked = "errors,latency,ratio,drift"
+    shown = run("rollout", "start", MODEL, "--challenger", "2", "--mode", "ab", "--guardrails", asked, "--json")
+    assert json.loads(shown.output)["spec"]["guardrails"] == asked.split(",")
+    Rollouts(registry).alarmed(MODEL, 2, "confidence has moved")
+    text = drawn(registry)
+    assert max(map(len, text.splitlines())) <= 80
+    assert any("drift, it alone" in line and "by the monitor's alarms" in line for line in text.splitlines())
+    assert "running, verdict rollback" in text
+    assert "rollback: confidence has moved" in text
+
+
 def test_a_shadow_is_shown_by_its_pairs(registry: Registry) -> None:
     rollouts = Rollouts(registry)
     rollout = rollouts.start(MODEL, "digits:2", Spec("shadow", auto=True))

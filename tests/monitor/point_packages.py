@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from monitor.monitor_cases import CENTRES, contract, draw, reference
+from monitor_cases import CENTRES, contract, draw, reference
 
 from shipworthy.contract import Contract
 from shipworthy.evidence import BuildRecord, Candidate, CandidateResult, Environment, LatencyPoint
@@ -16,8 +17,6 @@ from shipworthy.signals import Accepted, save_reference
 
 def package(folder: Path, *, of: Contract | None = None, watched: bool = True) -> Path:
     """Write it into `folder`; `watched`: with a reference."""
-    from dataclasses import replace
-
     graph = _graph(folder.with_name(folder.name + "-graph"))
     kept = folder.with_name(folder.name + ".reference")
     accepted = Accepted("accuracy", 0.95, 0.93, 1000)

@@ -235,3 +235,9 @@ def test_a_prometheus_raises_the_alarm_and_answers_every_panel(tmp_path: Path) -
         # Of the server itself only requests and their times are made up here.
         assert all("shipworthy_monitor_" not in expression for expression in silent), silent
         assert sum(answered.values()) > 30
+
+
+def test_every_alert_is_described() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\| `(Shipworthy\w+)` \| (\w+) \|", page, re.MULTILINE)
+    assert described == [(rule.name, rule.severity) for rule in RULES]

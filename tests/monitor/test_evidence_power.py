@@ -15,7 +15,7 @@ MEDIANS = {
     "rotation, a tenth": 441,
     "contrast, a tenth": 218,
 }
-"""Delays of the detector when its formulas were chosen, at a run length of 10,000 and with 1,000 samples of reference."""
+"""Delays when the formulas were chosen, at a run length of 10,000 and with 1,000 samples of reference."""
 
 
 def told(name: str, found: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from shipworthy.monitor.guardrail import PATIENCE, lone_alarm, told_of
 from shipworthy.monitor.quality import HOUR_S, alarm_of, below, level_of, notes_of, quality_of, with_quality
 from shipworthy.monitor.view import Alarm, Moved, Point, Promise, View
 from shipworthy.registry import Losses
+from shipworthy.registry.words import check_details
 from shipworthy.signals.reference import Accepted
 
 SINCE = 1_790_000_000.0 - 1_790_000_000 % HOUR_S
@@ -80,7 +81,7 @@ def test_what_is_proven_raises_an_alarm_that_stays_until_it_is_acknowledged() ->
     seen = with_quality(view(scored=700), bad, ACCEPTED, SINCE + 5 * HOUR_S)
     assert seen.quality is not None and seen.quality.below
     (alarm,) = seen.alarms
-    assert (alarm.id, alarm.detector, alarm.severity) == ("digits-3-quality-0", "quality", "large")
+    assert (alarm.node, alarm.detector, alarm.severity) == ("", "quality", "large"), "it is of no node"
     assert (alarm.began, alarm.raised, alarm.scored) == (SINCE, SINCE + 5 * HOUR_S, 700)
     assert "accuracy of digits:3 is proven to be below the 0.95 that it was accepted at: 0.8 by 500 labels" in (
         alarm.summary
@@ -115,13 +116,13 @@ def test_a_drop_after_a_good_month_is_seen_soon_and_its_beginning_told() -> None
 def test_the_alarm_is_false_as_rarely_as_it_says(traffic: str, effort: float) -> None:
     """Streams whose accuracy is what was accepted or better, looked at again and again for ten days."""
     draw = np.random.default_rng(["steady", "few", "better at times"].index(traffic))
-    streams, hours, fired = int(4000 * effort), 240, 0
+    streams, hours, fired = int(2000 * effort) + 100, 240, 0
     for _ in range(streams):
         number = draw.poisson(3, hours) + 1 if traffic == "few" else np.full(hours, 60)
         loss = np.where(np.arange(hours) // 12 % 2, 0.05, 0.02) if traffic == "better at times" else 0.05
         wrong = draw.binomial(number, loss)
         fired += bool(
-            evidence_at(right_and_wrong(number - wrong, wrong), 0.95, every=2 if effort == 1 else 12).max()
+            evidence_at(right_and_wrong(number - wrong, wrong), 0.95, every=6 if effort == 1 else 12).max()
             >= -np.log(ALARM)
         )
     assert fired <= streams * ALARM + 3 * np.sqrt(streams * ALARM * (1 - ALARM))
@@ -256,8 +257,13 @@ def test_an_alarm_tells_against_a_challenger_where_the_champion_had_time_for_one
 
 
 def test_the_history_keeps_what_moved() -> None:
-    moved = Moved("image.mean", "brightness of image", "median 4.9 → 6.2", 0.31, 2.0)
-    alarm = drifted(moved=(moved,), classes=("3: 10 % → 24 %",), samples=("s1",))
+    moved = Moved("image.mean", "brightness of image", "median 4.9 → 6.2", 0.31, float("inf"))
+    alarm = drifted(moved=(moved,) * 500, classes=("3: 10 % → 24 %",), samples=("s1",))
     told = told_of(alarm)["alarm"]
-    assert told["moved"][0]["signal"] == "image.mean" and told["classes"] == ["3: 10 % → 24 %"]
+    assert told["moved"][0] == {
+        "signal": "image.mean", "title": "brightness of image", "words": "median 4.9 → 6.2", "distance": 0.31,
+        "evidence": None,
+    }  # fmt: skip
+    assert len(told["moved"]) == 20 and told["classes"] == ["3: 10 % → 24 %"]
     assert "samples" not in told
+    assert check_details({"alarm": told}) == {"alarm": told}

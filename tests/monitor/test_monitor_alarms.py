@@ -7,6 +7,8 @@ from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from monitor_cases import contract, draw, feed, monitor, reference
 
 from shipworthy.contract import Array
@@ -87,6 +89,8 @@ def test_a_new_baseline_takes_the_shift_as_right() -> None:
     points, logits, _ = draw(1000, np.random.default_rng(7), shift=SHIFT)
     watched.set_baseline({"point": points}, {"logits": logits})
     assert all(alarm.acknowledged is not None for alarm in watched.check().alarms)
+    assert sum(sample.reason == "drift" for sample in watched.samples) > 20
+    assert sum(point.scored for point in watched.check().timeline) == 3000
     assert feed(watched, 3000, np.random.default_rng(8), shift=SHIFT, at=START + 50) == []
     assert any("requests of" in note for note in watched.check().notes)
     assert feed(watched, 1000, np.random.default_rng(9), at=START + 90)
@@ -120,6 +124,8 @@ def test_times_that_do_not_fit_are_refused() -> None:
     points, logits, _ = draw(3, np.random.default_rng(0))
     with pytest.raises(MonitorError, match="latency_s: has the shape"):
         monitor().update(points, logits, 1.0, [0.1, 0.2])
+    with pytest.raises(MonitorError, match="at: is not finite"):
+        monitor().update(points, logits, float("nan"))
 
 
 def test_without_a_reference_there_is_nothing_to_compare_with() -> None:
@@ -168,7 +174,7 @@ def test_a_small_reference_is_found() -> None:
 def test_the_promise_has_all_its_numbers() -> None:
     promise = monitor(run_length=5e5, window=300, window_rate=0.002, nodes=3).check().promise
     assert promise is not None
-    for part in ("N/500,000", "exchangeable", "1,000 samples", "windows of 300", "0.2", "3 nodes", "scored requests"):
+    for part in ("N/500,000", "exchangeable", "1,000 samples", "windows of 300", "0.2 %", "3 nodes", "scored requests"):
         assert part in promise.words
 
 
@@ -259,3 +265,29 @@ def test_a_view_is_json_and_reads_as_a_few_lines() -> None:
     assert "ALARM" in str(view) and "began about 2001-09-09" in str(view)
     with pytest.raises(MonitorError, match="is no view"):
         view_of_text("[1]", "it")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=25)
+@given(choice=st.data())
+def test_what_is_no_view_is_refused(choice: st.DataObject) -> None:
+    from shipworthy.monitor.record import record_of, view_of_text
+
+    record = record_of(VIEW)
+    for name in choice.draw(st.lists(st.sampled_from(sorted(record)), min_size=1, max_size=3)):
+        record[name] = choice.draw(JSON)
+    try:
+        found = view_of_text(json.dumps(record), "it")
+    except MonitorError as error:
+        assert "is no view" in str(error)
+    else:
+        assert isinstance(found, View)
+
+
+VIEW = monitor().check(2e9)

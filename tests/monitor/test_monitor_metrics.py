@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import view_cases
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -66,6 +66,7 @@ def test_a_monitor_that_watches_nothing_says_nothing() -> None:
     assert exposition([]) == b""
 
 
+@settings(max_examples=40)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
 def test_no_name_breaks_the_text(name: str) -> None:
     base = view_cases.well()

@@ -43,7 +43,11 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
                 rows=st.integers(1, 9),
                 arrays=st.lists(
                     st.builds(
-                        Layout, name=NAMES, output=st.booleans(), dtype=TEXT, shape=st.lists(st.integers(0, 9), max_size=3)
+                        Layout,
+                        name=NAMES,
+                        output=st.booleans(),
+                        dtype=TEXT,
+                        shape=st.lists(st.integers(0, 9), max_size=3),
                     ),
                     max_size=2,
                 ),
@@ -74,7 +78,9 @@ def test_frames_arrive_as_they_were_sent_in_whatever_pieces(
 
 
 @given(MESSAGES, st.binary(max_size=30), st.data())
-def test_what_is_damaged_is_refused_or_waits_and_never_crashes(message: Message, body: bytes, data: st.DataObject) -> None:
+def test_what_is_damaged_is_refused_or_waits_and_never_crashes(
+    message: Message, body: bytes, data: st.DataObject
+) -> None:
     whole = bytearray(sent([(message, body)]))
     for _ in range(data.draw(st.integers(1, 3))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

@@ -83,7 +83,9 @@ def test_rows_of_other_shapes_keep_their_places(reference: Path) -> None:
             feeds = {"row": np.full((1, length), number, np.float32)}
             show(watched, feeds, {"price": np.full((1, 1), number, np.float32)})
         wait_until(lambda: listener.seen == 5)
-        found = [(feeds["row"].shape[1], price) for feeds, out in listener.rows for price in out["price"][:, 0].tolist()]
+        found = [
+            (feeds["row"].shape[1], price) for feeds, out in listener.rows for price in out["price"][:, 0].tolist()
+        ]
         assert found == list(zip(lengths, range(5), strict=True))
         (rows,) = [said for said in listener.messages if isinstance(said, Rows)]
         assert [part.rows for part in rows.parts] == [2, 1, 1, 1], "neighbours of one shape are sent together"

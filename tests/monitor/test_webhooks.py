@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import view_cases
@@ -53,7 +55,7 @@ def test_an_alarm_is_told_once_and_signed(receiver: Receiver) -> None:
     assert got.id == got.json["id"] == f"{ALARM.id}.raised"
     assert got.headers["shipworthy-event"] == got.json["event"] == "raised"
     assert got.headers["content-type"] == "application/json"
-    assert got.json["text"] == f"digits:3: {ALARM.summary}"
+    assert got.json["text"] == ALARM.summary
     assert got.json["alarm"]["moved"][0]["signal"] == "image.mean"
     stamp, signature = got.headers["shipworthy-timestamp"], got.headers["shipworthy-signature"]
     assert verify(SECRET, stamp, got.body, signature)
@@ -79,7 +81,7 @@ def test_acknowledging_is_told_after_raising(receiver: Receiver) -> None:
     settled(hooks)
     hooks.close()
     assert [one.json["event"] for one in receiver.got] == ["raised", "acknowledged"]
-    assert receiver.got[1].json["text"] == "digits:3: acknowledged by anna: known"
+    assert receiver.got[1].json["text"] == f"acknowledged by anna: known ({ALARM.summary})"
 
 
 def test_what_was_acknowledged_before_it_was_told_is_not_told(receiver: Receiver) -> None:
@@ -243,3 +245,17 @@ def test_the_name_and_the_password_of_an_address_are_sent_as_basic(receiver: Rec
     settled(hooks)
     hooks.close()
     assert receiver.got[0].headers["authorization"] == "Basic dXNlcjpwYSBzcw=="
+
+
+def test_the_receiver_of_the_documents_works(receiver: Receiver) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(import hashlib\n.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "monitoring.md", "exec"), names)
+    hooks = opened(receiver)
+    hooks.tell([ALARM])
+    settled(hooks)
+    hooks.close()
+    (got,) = receiver.got
+    assert names["is_ours"](SECRET, got.headers, got.body)
+    assert not names["is_ours"]("other", got.headers, got.body)

@@ -157,7 +157,7 @@ def alarm(**changes: object) -> Alarm:
         began=BEGAN,
         scored=6120,
         severity="large",
-        summary="brightness of image has moved: median 4.9 → 6.3 (+1.5 deviations)",
+        summary="digits:3 drifts: brightness of image: median 4.9 → 6.3 (+1.5 deviations) and 1 more signal",
         moved=(
             Moved(
                 "image.mean",
@@ -220,7 +220,7 @@ def drifting() -> View:
                 raised=NOON - 90_000,
                 began=NOON - 93_000,
                 severity="slight",
-                summary="contrast of image has moved: median 5.9 → 6.1 (+0.3 deviations)",
+                summary="digits:3 drifts: contrast of image: median 5.9 → 6.1 (+0.3 deviations)",
                 acknowledged=NOON - 80_000,
                 who="anna@lab",
                 why="new scanner, known",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from shipworthy.contract import Array
-from shipworthy.data import Dataset, Splits
+from shipworthy.contract import Array, Contract
+from shipworthy.data import Dataset, Splits, write_cases
 from shipworthy.data.dataset import Chunk
 from shipworthy.evidence import MetricEvidence
-from shipworthy.select.references import TOLERATED, References, _accepted, _rows, references
+from shipworthy.select.references import TOLERATED, References, _accepted, _make, _rows, references
+from shipworthy.signals import read_reference
 
 
 def data(*numbers: int) -> Dataset:
@@ -101,3 +104,56 @@ def test_what_says_nothing_of_labels_has_no_level() -> None:
     assert _accepted(bench(Splits(), max_metric_drop=0.05), None) is None
     assert _accepted(bench(Splits(), max_metric_drop=0.05, against_eager=True), metric()) is None
     assert _accepted(bench(Splits(), max_metric_drop=0.05), metric(eager=float("nan"))) is None
+
+
+class Answering:
+    """In place of a trial: y = 2 x, x² and x + 1, in batches of 7."""
+
+    def __init__(self, folder: Path, splits: Splits) -> None:
+        self._folder, self._splits = folder, splits
+        self.asked: list[str] = []
+
+    def batches(self, split: str) -> Iterator[Chunk]:
+        return iter(getattr(self._splits, split).batches(7))
+
+    def answer(self, artifact: object, split: str) -> Path:
+        self.asked.append(split)
+        chunks = enumerate(self.batches(split))
+        return write_cases(
+            self._folder / split, ((f"{n:06d}", {"y": answers(c.inputs["x"]), "s": np.ones(1)}) for n, c in chunks)
+        )
+
+
+def answers(x: Array) -> Array:
+    return np.concatenate([2 * x, x**2, x + 1], axis=1)
+
+
+@pytest.mark.parametrize("task", ["embedding", "tensors"])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_signals_are_of_the_rows_that_were_chosen(task: str, calibrated: bool, tmp_path: Path) -> None:
+    held = data(*range(50, 150))
+    splits = Splits(calibration=data(*range(100)) if calibrated else None, holdout=held)
+    what = Contract(
+        name="net",
+        inputs={"x": {"dtype": "float32", "shape": ["batch", 1]}},
+        outputs={"y": {"dtype": "float32", "shape": ["batch", 3]}, "s": {"dtype": "float32", "shape": [1]}},
+        task={"kind": task},
+    )
+    rows = _rows(splits)
+    assert rows is not None
+    trial = Answering(tmp_path, splits)
+    fake = SimpleNamespace(contract=what, batches=trial.batches)
+    tried = SimpleNamespace(exported=SimpleNamespace(reply=SimpleNamespace(artifact=None)))
+    made = _make(fake, trial, tried, rows, tmp_path / "reference")  # type: ignore[arg-type]
+    kept = numbers(held, rows.held)
+    fitted = set(range(50)) if calibrated else numbers(held, rows.fitted)
+    assert made.samples == len(kept)
+    place = [signal.name for signal in made.signals].index("x")
+    assert made.scores[:, place].tolist() == sorted(kept)
+    if task == "embedding":
+        mean = answers(np.array(sorted(fitted), np.float32)[:, None]).mean(0)
+        np.testing.assert_allclose(made.constants["outputs/y/mean"], mean, rtol=1e-5)
+        assert trial.asked == [rows.split, "holdout"]
+    else:
+        assert trial.asked == ["holdout"], "nothing of the outputs is fitted"
+    np.testing.assert_array_equal(read_reference(tmp_path / "reference", "here").scores, made.scores)

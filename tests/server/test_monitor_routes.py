@@ -109,6 +109,7 @@ async def test_only_this_machine_may_look_and_change_where_there_is_no_token() -
         assert_problem(await http.post("/models/prices/monitor/acknowledge", json=SEEN), 403, "forbidden")
         assert (await http.post("/predict", json={"row": [1.0, 2.0]})).status_code == 200
         assert (await http.get("/models/prices")).status_code == 200
+    observer = Seer()
     async with asked(observer) as (http, _):
         forwarded = {"x-forwarded-for": "192.0.2.7"}
         assert_problem(await http.get("/models/prices/monitor", headers=forwarded), 403, "forbidden")

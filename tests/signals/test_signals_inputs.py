@@ -7,7 +7,7 @@ import pytest
 from signal_cases import batch, column, contract, names
 
 from shipworthy.signals import Signals, fit
-from shipworthy.signals.elements import MOST_ELEMENTS, thinned
+from shipworthy.signals.elements import MOST_ELEMENTS, pooled, thinned
 
 Y = {"y": np.zeros((4, 3), np.float32)}
 
@@ -79,6 +79,14 @@ def test_large_rows_are_thinned_evenly(shape: tuple[int, ...]) -> None:
     # Every column of the last axis, and every channel of the first one, has its part.
     assert len(set(places % shape[-1])) == min(shape[-1], len(places))
     assert len(set(places // (size // shape[0]))) == min(shape[0], len(places))
+
+
+def test_of_large_images_of_any_size_a_part_is_looked_at() -> None:
+    spec = contract(inputs={"image": ["batch", 3, "height", "width"]}).inputs["image"]
+    ramp = np.broadcast_to(np.linspace(0, 1, 300)[:, None], (300, 200))
+    image = np.stack([ramp, 2 * ramp, 3 * ramp])[None]
+    np.testing.assert_allclose(pooled(image, spec)[0], [0.5, 1.0, 1.5], atol=0.02)
+    np.testing.assert_allclose(pooled(image[:, :, :20, :30], spec)[0], image[0, :, :20, :30].mean((1, 2)))
 
 
 def test_faults_are_seen_and_count_as_missing() -> None:

@@ -126,6 +126,17 @@ def test_a_reference_of_another_contract_is_refused() -> None:
             watch(other, reference, "the reference")
 
 
+def test_counts_of_other_tokens_are_refused() -> None:
+    what = contract(inputs={"ids": ["int64", "batch", "steps"]}, outputs={"scores": ["batch", 3]})
+    rows: Arrays = {"ids": np.arange(80).reshape(40, 2)}
+    outputs: Arrays = {"scores": np.zeros((40, 3))}
+    reference = make_reference(what, fit(what, [(rows, outputs)]), [(rows, outputs, None)])
+    assert watch(what, reference, "the reference").signals == reference.signals
+    lying = Reference(reference.signals, reference.scores, {**reference.constants, "tokens/ids/counts": np.ones(3)})
+    with pytest.raises(PackageError, match="does not fit"):
+        watch(what, lying, "the reference")
+
+
 @pytest.mark.parametrize("broken", [np.zeros(3), np.zeros((2, 2, 2)), np.zeros((0,)), np.zeros((4, 4))])
 @pytest.mark.parametrize("name", ["inputs/x/mean", "inputs/x/deviation", "inputs/x/range"])
 def test_constants_of_another_size_are_refused(name: str, broken: Array) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -144,7 +144,7 @@ def export(
     with ExitStack() as kept:
         assets = None
         if package is not None:
-            assets = kept.enter_context(closing(read_package(locate(package, registry)))).root
+            assets = kept.enter_context(read_package(locate(package, registry))).root
         states = source.states(place, registry)
         say(Text(str(exporting.export(states, model, out, version=version, assets=assets))))
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BAR = 12
 """Characters of a full bar."""
+_MOST = 1e6
+"""More evidence is only said to be more."""
 _FLOOR = -3.0
 """The least evidence that a bar shows, as a power of ten."""
 _SEVERITIES = {"slight": "yellow", "moderate": "dark_orange", "large": "bold red"}
@@ -75,7 +77,8 @@ def _bar(evidence: float) -> Text:
     power = math.log10(evidence) if evidence > 0 else -math.inf
     full = round(BAR * min(1.0, max(0.0, 1 - power / _FLOOR)))
     colour = "red" if evidence >= 1 else "yellow" if evidence >= 0.1 else "green"
-    return Text.assemble(("━" * full, colour), ("─" * (BAR - full), "dim"), f" {_short(evidence)}")
+    said = _short(evidence) if evidence < _MOST else f"> {_MOST:,.0f}"
+    return Text.assemble(("━" * full, colour), ("─" * (BAR - full), "dim"), f" {said}")
 
 
 def _quality(view: View) -> Text:
@@ -111,8 +114,13 @@ def _print_signals(view: View, title: str) -> None:
     for signal in sorted(view.signals, key=lambda one: (-one.evidence, -one.distance)):
         p_value = "–" if signal.p_value is None else _short(signal.p_value)
         cells = (p_value, f"{signal.distance:.3f}", *_means(signal))
-        made.add_row(Text(signal.title), Text(signal.about), _bar(signal.evidence), *map(Text, cells))
+        made.add_row(Text(signal.title), Text(signal.about), _bar_of(signal), *map(Text, cells))
     print_table(made)
+
+
+def _bar_of(signal: SignalView) -> Text:
+    """None for those that only the windowed test looks at."""
+    return _bar(signal.evidence) if signal.evidence else Text("–", style="dim")
 
 
 def _means(signal: SignalView) -> tuple[str, str]:

@@ -180,9 +180,7 @@ def _figures(rollout: Rollout, judgement: Judgement) -> Table:
         style = f"bold {colour}" if figure.passed else ""
         made.add_row(verdict, name, bar, _large(figure), f"{figure.needed:,.0f}", style=style)
     if "drift" in rollout.spec.guardrails:
-        made.add_row(
-            "rollback", "drift of it alone", "the monitor's alarms: shipworthy monitor status", "", "", style="dim"
-        )
+        made.add_row("rollback", "drift, it alone", "by the monitor's alarms", style="dim")
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Array, Contract
+from ..errors import ContractError
 from ..signals import Signals, fit, watch
 from ..signals.reference import FEWEST, Reference
 from .groups import Rows
@@ -49,7 +50,7 @@ class Collecting:
     def finish(self) -> tuple[Signals, dict[str, Array]]:
         """The signals, and the constants that they are computed with: fitted on what there is, if need be."""
         if self._signals is None or self.constants is None:
-            self.constants = dict(fit(self._contract, self._fitting))
+            self.constants = _fitted(self._contract, self._fitting)
             self._signals = Signals(self._contract, self.constants)
             self._fitting = []
         return self._signals, self.constants
@@ -71,3 +72,11 @@ class Collecting:
         if self._held >= FITTED or (self._bytes >= FITTED_BYTES and self._held >= FEWEST):
             self.finish()
         return taken
+
+
+def _fitted(contract: Contract, rows: list[tuple[dict[str, Array], dict[str, Array]]]) -> dict[str, Array]:
+    try:
+        return dict(fit(contract, rows))
+    except ContractError:
+        # The tokenizer's file is in the package, and what only it tells is left out where that is not at hand.
+        return dict(fit(contract.model_copy(update={"encode": {}}), rows))

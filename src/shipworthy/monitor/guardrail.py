@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
-from .view import Alarm, View
+from .view import Alarm, Moved, View
 
 PATIENCE = 2
 """What has moved for both is seen by both, but not at once: the champion must have had so many times the scored
 requests that the challenger's alarm took."""
+
+MOST = 20
+"""Signals and classes of an alarm that a history keeps."""
 
 
 def lone_alarm(challenger: View, champion: View) -> Alarm | None:
@@ -27,10 +31,15 @@ def lone_alarm(challenger: View, champion: View) -> Alarm | None:
 
 
 def told_of(alarm: Alarm) -> dict[str, Any]:
-    """What the history of a rollout keeps of it: all but what was asked and by whom it was seen."""
-    kept = ("id", "node", "detector", "raised", "began", "scored", "severity", "summary", "classes")
+    """What the history of a rollout keeps of it, as JSON: what moved most, and nothing of what was asked."""
+    kept = ("id", "node", "detector", "raised", "began", "scored", "severity", "summary")
     said = {name: getattr(alarm, name) for name in kept}
-    return {"alarm": {**said, "classes": list(alarm.classes), "moved": [asdict(moved) for moved in alarm.moved]}}
+    return {"alarm": {**said, "classes": list(alarm.classes[:MOST]), "moved": list(map(_told, alarm.moved[:MOST]))}}
+
+
+def _told(moved: Moved) -> dict[str, Any]:
+    values = asdict(moved).items()
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values}
 
 
 def _standing(view: View) -> list[Alarm]:

@@ -1,8 +1,8 @@
 """The views of several nodes, or of one node at several times, as one.
 
-What adds is added: counts, so that it equals one monitor that saw all. What does not is taken from the node with most of
-it: each node's evidence keeps the promise by itself, and together they do because the threshold of each was raised by
-their number."""
+What adds is added: counts, so that it equals one monitor that saw all. What does not is taken from the node that has
+most of it: the evidence of each keeps the promise by itself, and together they do because the threshold of each was
+raised by their number."""
 
 from __future__ import annotations
 

@@ -113,6 +113,8 @@ class Monitor:
         if not len(rows):
             return []
         times = _spread(time.time() if at is None else at, len(rows), "at")
+        if not np.isfinite(times).all():
+            raise MonitorError("at", "is not finite", "give seconds since 1970")
         seconds = _spread(np.nan if latency_s is None else latency_s, len(rows), "latency_s")
         self.seen += len(rows)
         self.since = float(times[0]) if self.since is None else self.since
@@ -221,10 +223,16 @@ class Monitor:
         self.constants = reference.constants
         self.compared = compared
         self.collecting = None
-        self.timeline = Timeline(steady=self.clock == "rows")
-        self.towards = np.zeros(len(reference.signals), np.int64)
+        signals = len(reference.signals)
+        self.towards = np.zeros(signals, np.int64)
+        if any(len(span.sums) != signals for span in self.timeline.spans):
+            self.timeline = Timeline(steady=self.clock == "rows")
         prefix = "row" if self.clock == "rows" else alarm_id(self.node, self.version, time.time_ns())[:8]
-        self.samples = Samples(self.options.keep, prefix, confidence=self.compared.confidence)
+        before, self.samples = self.samples, Samples(self.options.keep, prefix, confidence=compared.confidence)
+        for sample in before:
+            # What has drifted from the last baseline is still to be learnt from.
+            if len(sample.values) == signals:
+                self.samples.put_back(sample)
 
     def aim(self) -> None:
         """Find the direction again in which the signals of an alarm that stands have moved."""

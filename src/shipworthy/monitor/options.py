@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import MonitorError
 
@@ -37,7 +37,7 @@ class MonitorOptions:
     files, which then forgets all when it ends."""
     webhooks: tuple[str, ...] = ()
     """Where alarms are sent."""
-    webhook_secret: str | None = None
+    webhook_secret: str | None = field(default=None, repr=False)
     """Signs them."""
 
     def __post_init__(self) -> None:

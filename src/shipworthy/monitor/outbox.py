@@ -205,9 +205,8 @@ def _name(alarm: Alarm, event: str) -> str:
 
 def _body(alarm: Alarm, event: str) -> str:
     """`text` is for chat programs, which show it as it is."""
-    said = alarm.summary
+    text = alarm.summary
     if event == "acknowledged":
-        said = f"acknowledged by {alarm.who or 'somebody'}: {alarm.why or 'no reason given'}"
-    text = f"{alarm.model}:{alarm.version}: {said}"
+        text = f"acknowledged by {alarm.who or 'somebody'}: {alarm.why or 'no reason given'} ({text})"
     told = {"id": _name(alarm, event), "event": event, "text": text, "alarm": alarm}
     return to_json(told, inf_nan_mode="null").decode()

@@ -11,6 +11,7 @@ import os
 import selectors
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -110,7 +111,10 @@ class Process:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM wakes the loop, whatever it waits for."""
+        """SIGTERM wakes the loop, whatever it waits for. Only the main thread hears signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)

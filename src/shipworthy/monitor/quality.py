@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ..contract import Array
+from .alarms import alarm_id
 from .evidence.quality import ALARM, CELLS, CONFIDENCE, interval, log_below, mean
 from .view import Alarm, Quality, Severity, View
 
@@ -103,7 +104,7 @@ def alarm_of(view: View, losses: Losses, accepted: Accepted | None, now: float) 
     name = f"{view.model}:{view.version}"
     return Alarm(
         # Whichever node tells it, and after each acknowledgement another one.
-        id=f"{view.model}-{view.version}-quality-{int(after)}",
+        id=alarm_id(view.model, view.version, "quality", int(after)),
         model=view.model,
         version=view.version,
         node="",

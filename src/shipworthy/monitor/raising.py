@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from ..contract import Array
+from ..signals.signal import Signal
 from .alarms import alarm_id
 from .drift import Drift
 from .evidence.effects import Effect, class_names, class_number, classes_moved, count_classes, effect, total_variation
@@ -118,10 +119,13 @@ def _worst(effects: Iterable[Effect]) -> Severity:
 
 
 def _summary(monitor: Monitor, detector: Detector, moved: tuple[Moved, ...], scored: int) -> str:
+    scored_ones = {signal.name for signal in _signals(monitor) if signal.scored}
+    # What is bet on says more to a person than what follows from it, such as the probability of one class.
+    first = next((one for one in moved if one.signal in scored_ones), moved[0])
     by = "bets on each scored request" if detector == "sequential" else f"a window of {monitor.options.window}"
     name = f"{monitor.model}:{monitor.version}" if monitor.version else monitor.model
     more = f" and {len(moved) - 1} more {'signal' if len(moved) == 2 else 'signals'}" if len(moved) > 1 else ""
-    return f"{name} drifts: {moved[0].words}{more}; seen by {by}, after {scored:,} scored requests"
+    return f"{name} drifts: {first.words}{more}; seen by {by}, after {scored:,} scored requests"
 
 
 def _classes(monitor: Monitor, live: Array) -> tuple[str, ...]:
@@ -136,6 +140,11 @@ def _classes(monitor: Monitor, live: Array) -> tuple[str, ...]:
         if total_variation(before, now) >= _CLASSES:
             return classes_moved(class_names(signal, len(before)), before, now)
     return ()
+
+
+def _signals(monitor: Monitor) -> tuple[Signal, ...]:
+    assert monitor.compared is not None
+    return monitor.compared.reference.signals
 
 
 def _drift(monitor: Monitor) -> Drift:

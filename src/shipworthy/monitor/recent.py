@@ -52,7 +52,7 @@ class Recent:
         return Seen(np.zeros(self._scales.size, np.int64), np.zeros(signals), np.zeros(signals, np.int64))
 
     def add(self, values: Array, seconds: Array, sure: int) -> None:
-        """Rows [n, signals] that do not go beyond the window that is being filled, and the times of their answers [n]."""
+        """Rows [n, signals] that do not go beyond the window that is being filled, and how long each took [n]."""
         if self.windows[-1].rows >= self._window:
             self.windows.append(self._empty())
         known = ~np.isnan(values)

@@ -84,8 +84,7 @@ class Samples:
     def __init__(self, keep: int, prefix: str, *, confidence: int | None) -> None:
         """`prefix` makes its ids different from those of other nodes; `confidence`: the column of that signal, None
         where the model has none."""
-        self.keep = keep
-        self._prefix = prefix
+        self.keep, self.prefix = keep, prefix
         self._confidence = confidence
         unsure = keep // 4 if confidence is not None else 0
         shares: dict[Reason, int] = {"low-confidence": unsure, "recent": keep // 4}
@@ -122,7 +121,7 @@ class Samples:
                 if row in taken or not self._pools[pool].takes(priority):
                     continue
                 taken.add(row)
-                name = f"{self._prefix}-{scored - len(values) + row}"
+                name = f"{self.prefix}-{scored - len(values) + row}"
                 reason: Reason = "unusual" if pool == "drift" and not drifts else pool
                 feeds, outputs = rows.row(start + row)
                 self._pools[pool].add(

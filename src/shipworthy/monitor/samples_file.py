@@ -57,7 +57,8 @@ def write_samples(samples: Sequence[Sample], signals: Sequence[str], contract: C
         arrays |= {f"{place}/feeds/{name}": array for name, array in one.feeds.items()}
         arrays |= {f"{place}/outputs/{name}": array for name, array in one.outputs.items()}
     # The library writes the buffer as it lies in memory, whatever the strides say.
-    return save({name: np.require(array, requirements="C") for name, array in arrays.items()}, {_KEY: header.model_dump_json()})
+    plain = {name: np.require(array, requirements="C") for name, array in arrays.items()}
+    return save(plain, {_KEY: header.model_dump_json()})
 
 
 def read_samples(data: bytes, where: str) -> Kept:

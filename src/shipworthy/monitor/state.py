@@ -76,6 +76,8 @@ class _Header(Strict):
     """Rows of a reference that is still collected."""
     random: tuple[_Random, _Random] | None = None
     taken: _Taken | None = None
+    prefix: Annotated[str, Field(pattern="^[0-9a-z]{0,16}$")] = ""
+    """Of the ids of samples."""
     alarms: tuple[dict[str, Any], ...] = ()
 
 
@@ -89,7 +91,7 @@ def written(monitor: Monitor) -> bytes:
         drift = compared.drift
         arrays |= {f"drift/{name}": array for name, array in drift.state(values=kept).items()}
         arrays |= _recent_arrays(list(compared.recent.windows))
-        parts = {"random": drift.random, "filled": drift.filled if kept else 0}
+        parts = {"random": drift.random, "filled": drift.filled if kept else 0, "prefix": monitor.samples.prefix}
         if drift.last is not None:
             arrays |= {f"window/{name}": getattr(drift.last, name) for name in _WINDOW}
         if compared.reference is not monitor.own:
@@ -103,7 +105,7 @@ def written(monitor: Monitor) -> bytes:
             arrays |= _constants(collecting.constants)
     arrays |= _span_arrays(monitor.timeline.spans, 1 if kept else FEWEST)
     header = _Header(
-        own=digest_of(monitor.own, monitor.contract.digest),
+        own=digest_of(monitor),
         seen=monitor.seen,
         scored=monitor.scored,
         requests=monitor.requests,
@@ -121,7 +123,7 @@ def written(monitor: Monitor) -> bytes:
 def restore(monitor: Monitor, data: bytes) -> None:
     """See `Monitor.restore`. Nothing of the monitor is changed where the bytes are refused."""
     header, arrays = _opened(data)
-    if header.own != digest_of(monitor.own, monitor.contract.digest):
+    if header.own != digest_of(monitor):
         raise MonitorError(_WHERE, "is of a monitor with another reference", _REMEDY)
     reader = _Reader(arrays)
     try:
@@ -141,9 +143,10 @@ def restore(monitor: Monitor, data: bytes) -> None:
     monitor.aim()
 
 
-def digest_of(reference: Reference | None, contract: str) -> str:
+def digest_of(monitor: Monitor) -> str:
     """Of all that the evidence depends on."""
-    digest = hashlib.sha256(contract.encode())
+    digest = hashlib.sha256(f"{monitor.contract.digest} {monitor.options.baseline}".encode())
+    reference = monitor.own
     if reference is not None:
         digest.update(repr(reference.signals).encode())
         for name, array in (("scores", reference.scores), *sorted(reference.constants.items())):
@@ -191,6 +194,7 @@ def _restore_compared(monitor: Monitor, header: _Header, reader: _Reader) -> Non
     windows = list(_windows(reader, compared.scales.size, signals))
     spans = list(_spans(reader, signals))
     monitor.follow(reference, compared)
+    monitor.samples.prefix = header.prefix
     random = [each.model_dump() for each in header.random]
     drift.restore(arrays, random, min(header.filled, drift.window - 1), last)
     compared.recent.windows.clear()

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
-from uuid import uuid4
 
 from ..errors import MissingExtra, MonitorError, ShipworthyError
 from ..registry.folders import appearing
@@ -175,7 +174,9 @@ class States:
                 return
             target = Path(full)
             _private(Path(self._root), target.parent)
-            with appearing(target.with_name(f".{target.name}.{uuid4().hex}"), target) as file:
+            part = target.with_name(f".{target.name}.{os.getpid()}")
+            part.unlink(missing_ok=True)  # of a process that ended while it wrote
+            with appearing(part, target) as file:
                 os.fchmod(file.fileno(), 0o600)
                 file.write(content)
 

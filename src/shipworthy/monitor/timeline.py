@@ -54,9 +54,13 @@ def width(age: float) -> float:
 
 
 def start(at: float, now: float) -> float:
-    """Where the point begins that has what was seen at `at`."""
-    step = width(now - at)
-    return float(math.floor(at / step) * step)
+    """Where the point begins that has what was seen at `at`: a time that is its own start."""
+    while True:
+        step = width(now - at)
+        begin = float(math.floor(at / step) * step)
+        if begin == at:
+            return begin
+        at = begin
 
 
 class Timeline:
@@ -66,6 +70,8 @@ class Timeline:
         """`steady`: all points are as fine as the number of them allows, for a file that is looked at as a whole."""
         self.steady = steady
         self.spans: list[Span] = []
+        self._rows = 1
+        """Of a point of a steady one, at least."""
 
     def add(self, at: float, values: Array, evidence: float, log_p: float | None = None) -> None:
         """Rows [n, signals] that were scored at this time, the largest evidence among them, and that of a window."""
@@ -73,12 +79,17 @@ class Timeline:
         log = math.nan if log_p is None else log_p
         sums = np.where(missing, 0.0, values).sum(0)
         span = Span(float(math.floor(at)), len(values), sums, (~missing).sum(0), evidence, log)
-        if self.spans and span.at <= self.spans[-1].at:  # the same second, or a clock that was set back
+        # The same second, or a clock that was set back.
+        same = bool(self.spans) and span.at <= self.spans[-1].at
+        if same or (self.steady and self.spans and self.spans[-1].scored < self._rows):
             self.spans[-1].add(span)
             return
         self.spans.append(span)
-        if len(self.spans) > MOST:
-            self.spans = _halved(self.spans) if self.steady else thinned(self.spans, at)
+        if len(self.spans) > MOST and self.steady:
+            self._rows = 2 * max(each.scored for each in self.spans)
+            self.spans = _halved(self.spans)
+        elif len(self.spans) > MOST:
+            self.spans = thinned(self.spans, at)
 
     def time_of(self, ago: int, now: float) -> float:
         """When the row was scored that lies so many rows back, as far as the points tell."""

@@ -49,7 +49,7 @@ def view_of(monitor: Monitor, now: float) -> View:
         rules=rules_of(signals),
         estimate=None if compared is None or seen is None else _estimate(compared, seen),
         latency_ms=latency_of(seen.latency if seen is not None else np.zeros(0, np.int64), monitor.target_ms),
-        timeline=monitor.timeline.points(now, fewest),
+        timeline=() if compared is None else monitor.timeline.points(now, fewest),
         notes=notes_of(monitor.options, None if compared is None else compared.reference, monitor.unscored),
         latency_counts=() if seen is None else tuple(seen.latency.tolist()),
         clock=monitor.clock,
@@ -136,11 +136,11 @@ def promise_of(options: MonitorOptions, reference: int) -> Promise:
 def promise_words(run_length: float, window: int, window_rate: float, nodes: int, reference: int) -> str:
     together = "" if nodes == 1 else f" All {nodes} nodes together keep it, with N counted on one of them."
     return (
-        f"If scored requests are exchangeable with the reference ({reference:,} samples): the sequential detector raises "
-        f"a false alarm within N scored requests with a probability of at most N/{run_length:,.0f}, so once in "
-        f"{run_length:,.0f} scored requests on average, or less often.{together} The windowed test raises one in at most "
-        f"{window_rate:.4%} of the windows of {window} scored requests, on average over references. Requests that are "
-        "not scored do not count."
+        f"If scored requests are exchangeable with the reference ({reference:,} samples): the sequential detector "
+        f"raises a false alarm within N scored requests with a probability of at most N/{run_length:,.0f}, so once in "
+        f"{run_length:,.0f} scored requests on average, or less often.{together} The windowed test raises one in at "
+        f"most {100 * window_rate:g} % of the windows of {window} scored requests, on average over references. "
+        "Requests that are not scored do not count."
     )
 
 

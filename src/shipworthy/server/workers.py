@@ -35,13 +35,13 @@ class Spare:
 
     @classmethod
     async def start(cls, worker: str, engines: Iterable[str] = ()) -> Spare:
-        """A fresh process of this module, which imports these engines too. What it writes into temporary files is
-        removed at its end. Raises OSError where there can be none."""
+        """A fresh process of this module, with words for it behind its name, which imports these engines too. What it
+        writes into temporary files is removed at its end. Raises OSError where there can be none."""
         ours, theirs = socket.socketpair()
         folder = tempfile.mkdtemp(prefix="shipworthy-worker-")
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", worker, str(theirs.fileno()), folder, *engines),
+                *(sys.executable, "-P", "-m", *worker.split(), str(theirs.fileno()), folder, *engines),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 env={**os.environ, "TMPDIR": folder, "PYTHONPATH": importable()},

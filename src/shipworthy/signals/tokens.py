@@ -46,7 +46,9 @@ class Tokens:
         special = constants.get(f"{key}/special")
         self._unknown, padding = (_NOBODY, _NOBODY) if special is None else (int(special[0]), int(special[1]))
         self._padding = _padding(text, padding)
-        if self._counts is not None:
+        if self._ids is not None and self._counts is not None:
+            if self._ids.ndim != 1 or self._ids.shape != self._counts.shape:
+                raise ValueError(f"{key} has tokens {list(self._ids.shape)} and counts {list(self._counts.shape)}")
             total = self._counts.sum() + len(self._counts) + 1
             self._rarity = -np.log(np.append(self._counts + 1.0, 1.0) / total)
         self.signals = tuple(self._signals())

@@ -25,6 +25,7 @@ _CEILING = 1e6
 _MARGIN = 52
 """Left of the pictures that stand below one another, so that their times do too."""
 _DAY_S = 86_400.0
+_SHORT_S = 900.0
 _HOURS = "%-d %b %H:%M"
 _SIDES = ("reference", "live")
 
@@ -37,6 +38,7 @@ def evidence(view: View) -> alt.LayerChart | None:
     ]
     if not values:
         return None
+    values.append({**values[-1], "at": _ends(view)[1], "scored": 0})  # the last span reaches until now
     alt = altair()
     top = min(_CEILING, max(10.0, 10.0 ** math.ceil(math.log10(max(value["evidence"] for value in values)))))
     y = alt.Y(
@@ -243,8 +245,9 @@ def _x(view: View, field: str) -> Any:
         scale = alt.Scale(nice=False, zero=False, domain=_ends(view))
         return alt.X(f"{field}:Q", title="row", scale=scale, axis=alt.Axis(grid=False))
     moments = [point.at for point in view.timeline] or [0.0]
-    long = moments[-1] - moments[0] > 2 * _DAY_S
-    axis = alt.Axis(grid=False, labelOverlap=True, tickCount=8, format="%-d %b" if long else "%H:%M")
+    lasting = moments[-1] - moments[0]
+    form = "%-d %b" if lasting > 2 * _DAY_S else "%H:%M" if lasting > _SHORT_S else "%H:%M:%S"
+    axis = alt.Axis(grid=False, labelOverlap=True, tickCount=8, format=form)
     return alt.X(f"{field}:T", title=None, scale=alt.Scale(type="utc", domain=_ends(view), nice=False), axis=axis)
 
 

@@ -87,6 +87,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
+def evidence(value: float) -> str:
+    """More than a million times the threshold says nothing more."""
+    return number(value) if value < 1e6 else "> 1,000,000"
+
+
 def percent(value: float) -> str:
     return f"{100 * value:.3g} %"
 
@@ -96,11 +101,23 @@ def _told(view: View, standing: list[Alarm]) -> str:
     if not standing:
         return ""
     first = min(standing, key=lambda alarm: alarm.raised)
-    summary = first.summary.rstrip(".")
-    return (
-        f"{summary[:1].upper()}{summary[1:]}. It is estimated to have begun at {moment(view, first.began)}; the alarm "
-        f"came {span(view, first.began, first.raised)} later, at {moment(view, first.raised)}."
-    )
+    late = span(view, first.began, first.raised)
+    when = "" if moment(view, first.began) == moment(view, first.raised) else f", at {moment(view, first.raised)}"
+    begun = f"It is estimated to have begun at {moment(view, first.began)}"
+    return f"{_what(first)}. {begun}; the alarm came {late} later{when}."
+
+
+def said(alarm: Alarm) -> str:
+    """Its summary, without the name that the page is about."""
+    return alarm.summary.removeprefix(f"{alarm.model}:{alarm.version} drifts: ")
+
+
+def _what(alarm: Alarm) -> str:
+    if not alarm.moved:
+        return alarm.summary.rstrip(".")
+    others = len(alarm.moved) - 1
+    more = f", and {others} more signal{'s' * (others > 1)} moved" if others else ""
+    return f"Most moved: {alarm.moved[0].words.rstrip('.')}{more}"
 
 
 def _evidence(view: View) -> Tile | None:
@@ -108,7 +125,7 @@ def _evidence(view: View) -> Tile | None:
         return None
     most = max(view.signals, key=lambda signal: signal.evidence)
     tone: Tone = "bad" if most.evidence >= 1 or alarms_that_stand(view) else "well"
-    return Tile("evidence of drift over its threshold", number(most.evidence), f"most in: {most.title}", tone)
+    return Tile("evidence of drift over its threshold", evidence(most.evidence), f"most in: {most.title}", tone)
 
 
 def _quality(view: View) -> Tile | None:

@@ -63,6 +63,9 @@ def _proof(record: BuildRecord) -> str:
         f"{kernel.count} × {_plain(kernel.op)} in {kernel.precision}" for kernel in evidence.kernels if kernel.heavy
     )
     lines += [f"- what executed: {ran}"] if ran else []
+    if evidence.reference is not None:
+        kept = evidence.reference
+        lines.append(f"- reference for production: {kept.signals} signals of {kept.samples:,} held-out samples")
     return "\n".join((f"## Evidence for {_plain(chosen.id)}", "", *lines))
 
 
