@@ -138,10 +138,10 @@ class Labelled:
     """What a registry puts into the monitor process: labels, and rollouts that an alarm may end."""
 
     def __init__(self, registry: Registry) -> None:
-        from .monitor.places import beside
+        from .monitor.beside import place_of
         from .rollout import Rollouts
 
-        self.place = beside(registry.blobs.url)
+        self.place = place_of(None, registry.url)
         self._registry, self._rollouts = registry, Rollouts(registry)
         self._looked_at = -LOOK_S
 

@@ -35,9 +35,9 @@ class Counted:
     alarms: set[str] = field(default_factory=set)
     fails: Exception | None = None
 
-    def take(self, said: Rows, seconds: Array, parts: Sequence[tuple[Arrays, Arrays]]) -> None:
+    def take(self, said: Rows, seconds: Array, parts: Sequence[tuple[Array, Arrays, Arrays]]) -> None:
         self.requests += said.seen
-        for feeds, _ in parts:
+        for _, feeds, _ in parts:
             self.rows += feeds["x"][:, 0].tolist()
 
     def view(self) -> View | None:

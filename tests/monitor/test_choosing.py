@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from random import Random
 
@@ -43,7 +44,7 @@ def test_gaps_are_geometric() -> None:
     places = second(choosing, [7] * 60_000)
     gaps = np.diff(places)
     edges = [1, 5, 10, 20, 40, 80, NEVER]
-    seen = np.array([((gaps >= low) & (gaps < high)).sum() for low, high in zip(edges, edges[1:], strict=False)])
+    seen = np.array([((gaps >= low) & (gaps < high)).sum() for low, high in itertools.pairwise(edges)])
     expected = np.diff([1 - 0.95 ** (edge - 1) for edge in edges[:-1]] + [1.0]) * len(gaps)
     assert stats.chisquare(seen, expected).pvalue > 0.001
 

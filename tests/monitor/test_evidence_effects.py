@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -89,6 +89,7 @@ def test_severity_is_the_effect_and_never_the_evidence() -> None:
     assert few.severity == many.severity == "slight" and few.distance == pytest.approx(many.distance)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.lists(st.integers(0, 9), min_size=1, max_size=40))
 def test_ks_distance_is_scipys(before: list[int], now: list[int]) -> None:
     first, second = np.array(before, float), np.array(now, float)

@@ -71,10 +71,10 @@ def test_alarms_at_the_usual_run_length() -> None:
     keeps(false, STREAMS, SAMPLES / 1e6)
 
 
-@pytest.mark.parametrize("reference", [100, 1000])
-def test_without_updating_the_counts_the_promise_breaks(reference: int) -> None:
+@pytest.mark.parametrize(("reference", "samples"), [(100, 1_500), (1_000, 6_000)])
+def test_without_updating_the_counts_the_promise_breaks(reference: int, samples: int) -> None:
     """A negative control: ranks against a reference that stays as it was are not exchangeable, and a bet finds it."""
-    streams, samples = 40, 6_000
+    streams = 20
     cuts = np.round(np.arange(33) * (reference + 1) / 32).astype(int)
     random = np.random.default_rng(4)
     edges = np.sort(random.random((streams, reference)), axis=1)[:, cuts[1:-1] - 1]
@@ -97,7 +97,7 @@ def test_without_updating_the_counts_the_promise_breaks(reference: int) -> None:
 def test_neighbours_that_are_alike_break_the_promise() -> None:
     """Each row comes five times in a row: that is no exchangeable stream, and one in so many has to be taken."""
     random = np.random.default_rng(5)
-    streams, samples = 20, 4_000
+    streams, samples = 8, 3_000
     bins = [Bins.of(rows(random, 1000), SIGNALS, at) for at in range(streams)]
     fired = np.zeros(2, int)
     for each in bins:
@@ -105,5 +105,5 @@ def test_neighbours_that_are_alike_break_the_promise() -> None:
         for place, stream in enumerate((drawn, drawn[::5])):
             evidence = Detector(each.counts, 1e5).update(each.place(stream, random))
             fired[place] += bool((evidence >= 1).any())
-    assert fired[0] >= 15
+    assert fired[0] >= 6
     keeps(int(fired[1]), streams, samples / 5 / 1e5)

@@ -9,7 +9,7 @@ from math import lcm
 import numpy as np
 import pytest
 from drift_world import keeps
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -60,6 +60,7 @@ def test_the_limit_for_large_samples_is_on_the_safe_side() -> None:
     assert kolmogorov.asymptotic(0.1) == 1
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
 def test_hypergeometric_is_fishers_exact_test(m: int, n: int, data: st.DataObject) -> None:
     before, now = data.draw(st.integers(0, m)), data.draw(st.integers(0, n))
@@ -181,7 +182,7 @@ def test_p_values_keep_their_level(kind: str, samples: int, effort: float) -> No
 @pytest.mark.parametrize("samples", [32, 1000])
 def test_the_rate_of_a_window_holds_over_signals_that_depend(samples: int, effort: float) -> None:
     """Six signals of which four are one and the same; at a rate of .001 and, to see more of them, of .05."""
-    runs = round(8_000 * effort)
+    runs = round(4_000 * effort)
     signals = [NUMBER] * 4 + [CLASS, SHARE]
     random = np.random.default_rng(samples)
     alarms = np.zeros(2)

@@ -115,6 +115,20 @@ def test_samples_of_several_shapes_are_several_data_sets(tmp_path: Path) -> None
     assert "samples-2.npz" in (tmp_path / "out" / "shipworthy.toml").read_text()
 
 
+def test_samples_with_other_inputs_are_left_out_and_counted(states: States, tmp_path: Path) -> None:
+    found = States(tmp_path / "place")
+    for version in ("2", "10"):
+        data = states.sample_bytes("points", version, "a")
+        assert data is not None
+        found.write("points", version, "a", samples=data)
+    wide = contract().model_copy(update={"inputs": {"point": InputSpec(dtype="float32", shape=("batch", 3))}})
+    sample = Sample("s-1", 1.0, "drift", {"point": np.zeros(3, np.float32)}, {}, np.zeros(0), 1.0)
+    found.write("points", "11", "a", samples=write_samples([sample], [], wide))
+    written = export(found, "points", tmp_path / "out")
+    assert written.samples == 1 and written.left_out > 100
+    assert "have other inputs" in str(written)
+
+
 def test_a_tokenizer_comes_from_the_package(tmp_path: Path) -> None:
     of = Contract(
         name="texts",

@@ -24,7 +24,7 @@ from shipworthy.errors import MonitorError
 from shipworthy.monitor import process as module
 from shipworthy.monitor.keeping import Keeper, Start
 from shipworthy.monitor.options import MonitorOptions
-from shipworthy.monitor.places import Places, beside
+from shipworthy.monitor.places import Places
 from shipworthy.monitor.remembering import Remembering
 from shipworthy.monitor.running import node_name, opening
 from shipworthy.monitor.store import States
@@ -236,12 +236,6 @@ def test_nodes_see_one_another_and_hear_what_was_acknowledged(
 def standing(places: Places) -> list[str]:
     alarms: Any = [alarm for one in shown(places, "points") for alarm in one["alarms"]]  # type: ignore[attr-defined]
     return [alarm["id"] for alarm in alarms if alarm["acknowledged"] is None]
-
-
-def test_states_of_models_of_a_registry_lie_beside_its_files() -> None:
-    assert beside("/data/registry/blobs") == "/data/registry/monitor"
-    assert beside("/data/registry.db.blobs") == "/data/registry.db.monitor"
-    assert beside("s3://bucket/models") == "s3://bucket/models/monitor"
 
 
 def test_two_servers_of_a_machine_have_names_of_their_own(tmp_path: Path) -> None:

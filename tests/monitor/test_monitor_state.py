@@ -152,10 +152,22 @@ ARRAYS = st.sampled_from(
 )
 
 
-@settings(max_examples=25)
-@given(choice=st.data())
-def test_a_hostile_state_is_refused_or_read_and_never_breaks_the_monitor(choice: st.DataObject) -> None:
-    arrays, header = parts(state(1000, 0.8))
+@cache
+def baseline(rows: int) -> bytes:
+    watched = without_reference()
+    feed(watched, rows, np.random.default_rng(4))
+    return watched.state()
+
+
+def without_reference() -> Monitor:
+    return Monitor((contract(), None), options=MonitorOptions(baseline=400))
+
+
+@settings(max_examples=40)
+@given(choice=st.data(), rows=st.sampled_from([0, 500, 900]))
+def test_a_hostile_state_is_refused_or_read_and_never_breaks_the_monitor(choice: st.DataObject, rows: int) -> None:
+    """One that has a reference of its package, one that collects it, one that has collected it."""
+    arrays, header = parts(baseline(rows) if rows else state(1000, 0.8))
     for name in choice.draw(st.lists(st.sampled_from(sorted(arrays)), max_size=2)):
         if choice.draw(st.booleans()):
             arrays.pop(name, None)
@@ -163,15 +175,17 @@ def test_a_hostile_state_is_refused_or_read_and_never_breaks_the_monitor(choice:
             arrays[name] = choice.draw(ARRAYS)
     for name in choice.draw(st.lists(st.sampled_from(sorted(header)), max_size=2)):
         header[name] = choice.draw(NUMBERS)
-    watched = Monitor((contract(), reference()))
+    watched = without_reference() if rows else Monitor((contract(), reference()))
     try:
         watched.restore(remade(arrays, header))
     except MonitorError:
         assert watched.check().scored == 0
         return
     points, logits, _ = draw(20, np.random.default_rng(0))
+    before = watched.check(3e9)
     watched.update(points, logits, 2e9)
-    assert watched.check(3e9).scored >= 20 or watched.collecting is not None
+    after = watched.check(3e9)
+    assert after.scored == before.scored + 20 or before.collecting is not None
 
 
 WATCHED = monitor()

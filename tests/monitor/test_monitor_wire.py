@@ -41,6 +41,7 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
             st.builds(
                 Part,
                 rows=st.integers(1, 9),
+                places=st.none() | st.lists(st.integers(-1, 9), max_size=9),
                 arrays=st.lists(
                     st.builds(
                         Layout,
@@ -119,20 +120,22 @@ def test_rows_are_the_arrays_that_were_sent() -> None:
     said = rows_of(
         Part(
             rows=2,
+            places=[0, 2],
             arrays=[
                 Layout(name="x", output=False, dtype="<f4", shape=[3]),
                 Layout(name="y", output=True, dtype="<i8", shape=[]),
                 Layout(name="none", output=True, dtype="|b1", shape=[0, 4]),
             ],
         ),
-        Part(rows=1, arrays=[Layout(name="x", output=False, dtype="<f4", shape=[1])]),
+        Part(rows=1, places=[1], arrays=[Layout(name="x", output=False, dtype="<f4", shape=[1])]),
     )
     seconds = np.array([0.5, 0.25, 1.0])
     last = np.array([7.0], "<f4")
     body = b"".join(array.tobytes() for array in (seconds, x, y, last))
     found, parts = arrays_of(said, body)
     assert found.tolist() == seconds.tolist()
-    ((feeds, outputs), (more, none)) = parts
+    ((places, feeds, outputs), (others, more, none)) = parts
+    assert (places.tolist(), others.tolist()) == ([0, 2], [1])
     assert np.array_equal(feeds["x"], x) and np.array_equal(outputs["y"], y) and outputs["none"].shape == (2, 0, 4)
     assert more["x"].tolist() == [[7.0]] and not none
 
@@ -160,6 +163,15 @@ def layout(dtype: str, shape: list[int]) -> Part:
 def test_a_layout_that_is_not_that_of_the_body_is_refused(part: Part, body: bytes) -> None:
     with pytest.raises(MonitorError):
         arrays_of(rows_of(part), body)
+
+
+@pytest.mark.parametrize("places", [[0], [0, 2], [1, 0], [0, 0], [-1, 0], [0, 2**70], [0, 1, 2]])
+def test_places_that_are_not_those_of_all_rows_are_refused(places: list[int]) -> None:
+    body = np.zeros(3).tobytes()
+    one, other = Part(rows=2, places=[0, 1], arrays=[]), Part(rows=1, places=[2], arrays=[])
+    assert arrays_of(rows_of(one, other), body)[1][0][0].tolist() == [0, 1]
+    with pytest.raises(MonitorError):
+        arrays_of(rows_of(Part(rows=2, places=places, arrays=[]), other), body)
 
 
 def test_no_arrays_are_no_rows() -> None:

@@ -15,7 +15,7 @@ from shipworthy.contract import Arrays, Contract
 from shipworthy.errors import MonitorError
 from shipworthy.monitor import watching as module
 from shipworthy.monitor.watching import Watched, Watching
-from shipworthy.monitor.wire import Rows
+from shipworthy.monitor.wire import Rows, arrays_of
 
 TEXTS: dict[str, Any] = {
     "name": "texts",
@@ -83,12 +83,13 @@ def test_rows_of_other_shapes_keep_their_places(reference: Path) -> None:
             feeds = {"row": np.full((1, length), number, np.float32)}
             show(watched, feeds, {"price": np.full((1, 1), number, np.float32)})
         wait_until(lambda: listener.seen == 5)
-        found = [
-            (feeds["row"].shape[1], price) for feeds, out in listener.rows for price in out["price"][:, 0].tolist()
-        ]
-        assert found == list(zip(lengths, range(5), strict=True))
-        (rows,) = [said for said in listener.messages if isinstance(said, Rows)]
-        assert [part.rows for part in rows.parts] == [2, 1, 1, 1], "neighbours of one shape are sent together"
+        ((said, body),) = [(one.message, one.body) for one in listener.frames if isinstance(one.message, Rows)]
+        assert [(part.rows, part.places) for part in said.parts] == [(3, [0, 1, 4]), (1, [2]), (1, [3])]
+        found = {}
+        for seats, feeds, outputs in arrays_of(said, body)[1]:
+            for seat, price in zip(seats.tolist(), outputs["price"][:, 0].tolist(), strict=True):
+                found[seat] = (feeds["row"].shape[1], price)
+        assert [found[seat] for seat in range(5)] == list(zip(lengths, range(5), strict=True))
         listener.close()
 
 

@@ -65,7 +65,7 @@ class Listener:
     def rows(self) -> list[tuple[Arrays, Arrays]]:
         """Inputs and outputs of each part, in the order of their arrival."""
         told = [(frame.message, frame.body) for frame in self.frames]
-        return [part for said, body in told if isinstance(said, Rows) for part in arrays_of(said, body)[1]]
+        return [part[1:] for said, body in told if isinstance(said, Rows) for part in arrays_of(said, body)[1]]
 
     @property
     def seen(self) -> int:

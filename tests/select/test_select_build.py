@@ -20,18 +20,16 @@ from shipworthy.select.job import prepare, tidy
 from shipworthy.signals import Accepted, read_reference, watch
 
 MakeContract = Callable[..., Contract]
+SEARCH = {
+    "precisions": ["fp32", "bf16", "int8"],
+    "quantize": ["qat"],
+    "engines": ["onnxruntime", "openvino", "torchscript"],
+}
 
 
 @pytest.fixture(scope="module")
 def report(iris_contract: MakeContract, quick: Effort, work: Path) -> BuildReport:
-    contract = iris_contract(
-        limits={"max_metric_drop": 0.2, "confidence": 0.9},
-        search={
-            "precisions": ["fp32", "bf16", "int8"],
-            "quantize": ["qat"],
-            "engines": ["onnxruntime", "openvino", "torchscript"],
-        },
-    )
+    contract = iris_contract(limits={"max_metric_drop": 0.2, "confidence": 0.9}, search=SEARCH)
     return build(contract, work=work, progress=False, effort=quick)
 
 
@@ -131,7 +129,9 @@ def test_variants_are_packed_with_their_references(report: BuildReport, tmp_path
             assert reference.created == report.record.created
             evidence = rows[variant.id].evidence.reference
             assert evidence is not None
-            assert (evidence.samples, evidence.fitted_on, evidence.fitted) == (45, "validation", 45)
+            assert (evidence.samples, evidence.fitted_on, evidence.fitted) == (45, "validation", 44), (
+                "one row is in both"
+            )
     unpacked = [row for name, row in rows.items() if name not in report.best.references]
     assert all(row.evidence.reference is None for row in unpacked)
     assert "reference-small" in [finding.rule for finding in report.record.findings]
@@ -143,17 +143,14 @@ def test_other_limits_give_the_reference_of_the_store_another_level(
     report: BuildReport, iris_contract: MakeContract, quick: Effort, work: Path
 ) -> None:
     assert report.best is not None
-    contract = iris_contract(limits={"max_metric_drop": 0.3}, search={"precisions": ["fp32"]})
-    before = {entry.key for entry in read_journal(work) if entry.stage == "reference"}
-    levels = {}
-    for again in range(2):
-        other = build(contract, engines=["onnxruntime", "openvino"], work=work, progress=False, effort=quick)
-        assert other.best is not None
-        levels = {name: read_reference(path, name).accepted for name, path in other.best.references.items()}
-        entries = [entry for entry in read_journal(work) if entry.stage == "reference"]
-        assert again == 0 or entries[-1].event == "reused"
-        assert {entry.key for entry in entries if entry.subject in report.best.references} <= before
-    for name, accepted in levels.items():
+    contract = iris_contract(limits={"max_metric_drop": 0.3, "confidence": 0.9}, search=SEARCH)
+    before = len(read_journal(work))
+    other = build(contract, work=work, progress=False, effort=quick)
+    made = [(entry.event, entry.subject) for entry in read_journal(work)[before:] if entry.stage == "reference"]
+    assert made == [("reused", name) for name in report.best.references]
+    assert other.best is not None
+    for name, path in other.best.references.items():
+        accepted = read_reference(path, name).accepted
         row = next(row for row in other.record.results if row.candidate.id == name)
         proof = next(metric for metric in row.evidence.metrics if metric.split == "holdout")
         assert accepted is not None and accepted.level == proof.eager - 0.3

@@ -40,6 +40,9 @@ def test_constants_come_from_calibration_data_without_what_the_holdout_has() -> 
 
 
 def test_else_from_the_validation_data() -> None:
+    validation = data(*range(200, 300))
+    same = _rows(Splits(calibration=validation, validation=validation, holdout=data(*range(100))))
+    assert same is not None and same.split == "validation"
     splits = Splits(calibration=data(*range(100)), validation=data(*range(200, 300)), holdout=data(*range(100)))
     rows = _rows(splits)
     assert rows is not None and (rows.split, rows.fitted.sum(), rows.held.sum()) == ("validation", 100, 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from signal_cases import classifier, contract
 
 from shipworthy.contract import Array, Arrays, Contract
@@ -144,3 +145,27 @@ def test_constants_of_another_size_are_refused(name: str, broken: Array) -> None
     lying = Reference(reference.signals, reference.scores, {**reference.constants, name: broken})
     with pytest.raises(PackageError, match="does not fit"):
         watch(classifier(), lying, "the reference")
+
+
+def rejected(*, apart: bool) -> int:
+    """How many of 50 references differ from live rows of the same distribution (KS at .05), in their distances."""
+    what = contract(inputs={"x": ["batch", 8, 8]}, outputs={"scores": ["batch", 3]})
+    count = 0
+    for seed in range(50):
+        random = np.random.default_rng(seed)
+        held, other = (random.normal(size=(60, 8, 8)).astype(np.float32) for _ in range(2))
+        outputs: Arrays = {"scores": np.zeros((60, 3))}
+        reference = make_reference(
+            what, fit(what, [({"x": other if apart else held}, outputs)]), [({"x": held}, outputs, None)]
+        )
+        place = [signal.name for signal in reference.signals].index("x.distance")
+        live = random.normal(size=(600, 8, 8)).astype(np.float32)
+        values = watch(what, reference, "it").of({"x": live}, {"scores": np.zeros((600, 3))})
+        count += stats.ks_2samp(reference.scores[:, place], values[:, place]).pvalue < 0.05
+    return count
+
+
+def test_live_rows_are_like_the_reference_because_nothing_was_fitted_on_it() -> None:
+    # Eight or more of 50 at .05 have a probability of .004.
+    assert rejected(apart=True) < 8
+    assert rejected(apart=False) > 20

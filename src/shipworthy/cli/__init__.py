@@ -1,7 +1,8 @@
 """The command line: one file per verb; parsing and printing, no logic.
 
 Exit codes: 0 all is well; 1 `check` has warnings, or `verify` found no variant that runs here; 2 an error, of the
-user's or of what was handed in; 3 `build` found no candidate that meets the contract, or `monitor score` found drift."""
+user's or of what was handed in; 3 `build` found no candidate that meets the contract, or `monitor score` found an
+alarm."""
 
 from __future__ import annotations
 

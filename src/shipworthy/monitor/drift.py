@@ -15,8 +15,8 @@ from .options import MonitorOptions
 
 BLOCK = 250
 """Rows that are worked out at once."""
-KEPT_WINDOWS = 2
-"""Of which the values are at hand, to say what has moved and by how much."""
+AT_HAND = 1000
+"""Rows whose values are kept, or as many as a window has, to say what has moved and by how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,12 @@ class Drift:
         )
         self._random = np.random.default_rng([seed, 1])
         self.window = options.window
-        self._values = np.full((KEPT_WINDOWS * options.window, len(reference.signals)), np.nan)
-        self._known = 0
+        self._values = np.full((max(AT_HAND, options.window), len(reference.signals)), np.nan)
+        self._known = self._next = 0
         self.filled = 0
         """Rows of the window that is not full yet."""
         self.last: WindowResult | None = None
-        self.evidence = 0.0
-        """Of the sequential detector, as it is now."""
+        """Of the last full window."""
 
     @property
     def room(self) -> int:
@@ -67,7 +66,6 @@ class Drift:
         """Rows [n, signals], at most `room`."""
         evidence = self._detector.update(self._bins.place(values, self._random))
         over = np.flatnonzero(evidence >= 1)
-        self.evidence = float(evidence[-1])
         self._remember(values)
         self.filled += len(values)
         window = None
@@ -77,15 +75,16 @@ class Drift:
         return Step(float(evidence.max()), int(over[0]) if len(over) else None, window)
 
     def _remember(self, values: Array) -> None:
-        count = len(values)
-        self._values[:-count] = self._values[count:]
-        self._values[-count:] = values
-        self._known = min(self._known + count, len(self._values))
+        size = len(self._values)
+        self._values[(self._next + np.arange(len(values))) % size] = values
+        self._next = (self._next + len(values)) % size
+        self._known = min(self._known + len(values), size)
 
     def latest(self, rows: int) -> Array:
         """The values of the last rows [at most `rows`, signals], as far as they are at hand."""
         count = min(rows, self._known)
-        return self._values[len(self._values) - count :]
+        found: Array = self._values[(self._next - count + np.arange(count)) % len(self._values)]
+        return found
 
     @property
     def by_signal(self) -> Array:
@@ -105,14 +104,13 @@ class Drift:
             self.filled, self.last = 0, None
         else:
             self._detector.reset()
-            self.evidence = 0.0
 
     def state(self, *, values: bool) -> dict[str, Array]:
         """All that `restore` needs. Without `values` nothing of a single row is in it: the window that is not full
         yet begins anew."""
         found = {f"detector/{name}": np.asarray(array) for name, array in self._detector.state().items()}
         if values:
-            found["values"] = self.latest(len(self._values)).copy()
+            found["values"] = self.latest(len(self._values))
         return found
 
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -130,7 +128,6 @@ class Drift:
         """Go on where `state` was taken, which has been checked."""
         prefix = "detector/"
         self._detector.restore({n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
-        self.evidence = float(self._detector.by_signal.max(initial=0.0))
         for generator, state in zip(self._generators, random, strict=True):
             generator.bit_generator.state = dict(state)
         if "values" in arrays and len(arrays["values"]):

@@ -41,10 +41,13 @@ class Exported:
     by_reason: dict[str, int]
     files: tuple[str, ...]
     """The data sets, that with most samples first: there are several where samples differ in shape."""
+    left_out: int = 0
+    """Samples of older versions whose inputs are not those of the newest one."""
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {reason}" for reason, count in self.by_reason.items())
-        return f"{self.samples} samples ({counts}) and the draft of a contract in {self.folder}"
+        left = f"; {self.left_out} of older versions have other inputs, and are left out" if self.left_out else ""
+        return f"{self.samples} samples ({counts}) and the draft of a contract in {self.folder}{left}"
 
 
 def export(
@@ -59,11 +62,16 @@ def export(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise MonitorError(str(target), "is not empty", "name a new folder")
     kept = states.kept(model, version)
-    chosen = _distinct((each, one) for each, file in kept for one in file.samples if one.reason != "recent")
-    if not chosen:
-        reason = "are none that drifted, lie far out, or left the model unsure" if kept else "are none: nothing is kept"
-        raise MonitorError(f"the samples of {model}", reason, "serve it with --monitor-keep 200, and wait for requests")
+    if not kept:
+        remedy = "serve it with --monitor-keep 200, and wait for requests"
+        raise MonitorError(f"the samples of {model}", "are none: nothing is kept", remedy)
     contract = _contract(kept[-1][1].contract)
+    found = [(each, one) for each, file in kept for one in file.samples if one.reason != "recent"]
+    fitting = [(each, one) for each, one in found if _fits(one, contract)]
+    chosen = _distinct(fitting)
+    if not chosen:
+        reason = "are none that drifted, lie far out, or left the model unsure"
+        raise MonitorError(f"the samples of {model}", reason, "wait for more requests")
     _check_assets(contract, assets)
     target.mkdir(parents=True, exist_ok=True)
     groups = _by_shape(chosen, contract)
@@ -77,7 +85,7 @@ def export(
     (target / FILE_NAME).write_text(_draft(contract, files), encoding="utf-8")
     reasons: list[str] = [sample.reason for _, sample in chosen]
     counts = {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)}
-    return Exported(target, len(chosen), counts, tuple(files))
+    return Exported(target, len(chosen), counts, tuple(files), len(found) - len(fitting))
 
 
 def _contract(text: str) -> Contract:
@@ -96,6 +104,13 @@ def _check_assets(contract: Contract, assets: Path | None) -> None:
 
 def _tokenizers(contract: Contract) -> list[str]:
     return [encode.tokenizer for encode in contract.encode.values() if isinstance(encode, TextEncode)]
+
+
+def _fits(sample: Sample, contract: Contract) -> bool:
+    return all(
+        name in sample.feeds and spec.misfit(sample.feeds[name], instance=True) is None
+        for name, spec in contract.inputs.items()
+    )
 
 
 def _distinct(samples: Iterable[tuple[str, Sample]]) -> list[tuple[str, Sample]]:

@@ -79,11 +79,11 @@ def group_of(
     for specs, arrays in ((inputs, asked), (answers, answered)):
         for name, array in arrays.items():
             _check(name, array, specs[name])
-    counts = {name: len(array) for name, array in {**asked, **answered}.items()}
-    if len(set(counts.values())) > 1:
-        said = ", ".join(f"{name} {count}" for name, count in counts.items())
+    counts = [(name, len(array)) for arrays in (asked, answered) for name, array in arrays.items()]
+    if len({count for _, count in counts}) > 1:
+        said = ", ".join(f"{name} {count}" for name, count in counts)
         raise MonitorError("the rows", f"differ in number: {said}", "give inputs and outputs of the same rows")
-    return Group(asked, answered, np.arange(next(iter(counts.values()), 0)))
+    return Group(asked, answered, np.arange(counts[0][1] if counts else 0))
 
 
 def _named(given: Arrays | Array, specs: Mapping[str, TensorSpec], what: str) -> dict[str, Array]:

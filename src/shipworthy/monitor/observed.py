@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from ..contract import Array, Arrays
+from .groups import Group
 from .monitor import Monitor
 from .remembering import Memory
 from .view import View
@@ -30,18 +31,16 @@ class Observed:
         """Alarms whose acknowledgement was heard of."""
         memory.restore(monitor)
 
-    def take(self, said: Rows, seconds: Array, parts: Sequence[tuple[Arrays, Arrays]]) -> None:
+    def take(self, said: Rows, seconds: Array, parts: Sequence[tuple[Array, Arrays, Arrays]]) -> None:
         """Score rows that were chosen, in their order."""
         self._unsaved = True
         scored = 0
-        if not self._failed:
+        if not self._failed and len(seconds):
+            groups = [Group(feeds, outputs, places) for places, feeds, outputs in parts]
             try:
-                for feeds, outputs in parts:
-                    rows = len(next(iter((feeds or outputs).values())))
-                    alarms = self._monitor.update(feeds, outputs, said.at, seconds[scored : scored + rows])
-                    scored += rows
-                    for alarm in alarms:
-                        _LOG.warning("%s", alarm.summary)
+                for alarm in self._monitor.update_groups(groups, said.at, seconds):
+                    _LOG.warning("%s", alarm.summary)
+                scored = len(seconds)
             # Whatever is wrong with it, other versions are still to be watched.
             except Exception as error:  # noqa: BLE001
                 self._fail(error)
@@ -94,7 +93,7 @@ class Watcher(Protocol):
     watchers: int
     left_at: float | None
 
-    def take(self, said: Rows, seconds: Array, parts: Sequence[tuple[Arrays, Arrays]]) -> None: ...
+    def take(self, said: Rows, seconds: Array, parts: Sequence[tuple[Array, Arrays, Arrays]]) -> None: ...
 
     def view(self) -> View | None: ...
 

@@ -36,12 +36,6 @@ class Places:
         return self.folder / f"view-{quote(model, safe='')}.json"
 
 
-def beside(files: str) -> str:
-    """Where states are kept of models from a registry whose files are in this folder or bucket: `monitor` beside a
-    folder `blobs`, and in any other place that somebody has chosen for files."""
-    return f"{files.removesuffix('blobs')}monitor" if files.endswith(("/blobs", ".blobs")) else f"{files}/monitor"
-
-
 def write_whole(path: Path, content: bytes) -> None:
     """So that whoever reads finds all of it, or what was there before."""
     fresh = path.with_name(path.name + ".new")

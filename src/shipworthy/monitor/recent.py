@@ -65,8 +65,3 @@ class Recent:
         for window in self.windows:
             total.add(window)
         return total
-
-    def clear(self) -> None:
-        """A new baseline was taken: what was before it is not compared with it."""
-        self.windows.clear()
-        self.windows.append(self._empty())

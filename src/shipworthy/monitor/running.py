@@ -36,7 +36,7 @@ from .wire import Begin
 if TYPE_CHECKING:
     from ..registry import Losses
 
-NICE = 10
+NICE = 5
 """Who answers requests comes first."""
 NODES = 64
 """Servers on one machine that share a place."""

@@ -1,7 +1,7 @@
 """A monitor as bytes, and back: a magic word with the number of the format, a sha256, and a safetensors file.
 
-The evidence goes on exactly where it was. What was asked is not in it: with samples it has the signals of the last two
-windows, and without samples (`keep=0`) nothing of a single request."""
+The evidence goes on exactly where it was. What was asked is not in it: with samples it has the signals of the last
+thousand rows, and without samples (`keep=0`) nothing of a single request."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError
 from safetensors.numpy import save
 
 from ..contract import Array, Strict
-from ..errors import MonitorError
-from ..signals import Signals
+from ..errors import MonitorError, PackageError
+from ..signals import Signals, watch
 from ..signals.reference import FEWEST, MOST, Reference
 from ..signals.signal import Signal
 from .alarms import Alarms
@@ -205,8 +205,8 @@ def _restore_compared(monitor: Monitor, header: _Header, reader: _Reader) -> Non
 def _restore_collecting(monitor: Monitor, header: _Header, reader: _Reader) -> None:
     constants = dict(reader.under("constants/"))
     collected = np.empty((0, 0))
+    signals = _signals(monitor, constants) if constants else ()
     if reader.has("collected"):
-        signals = _signals(monitor, constants)
         collected = reader.take("collected", "f", (None, len(signals)), missing=True)
     monitor.collect_baseline(max(header.wanted, FEWEST))
     if constants and monitor.collecting is not None:
@@ -232,7 +232,14 @@ def _taken_reference(monitor: Monitor, taken: _Taken, reader: _Reader) -> Refere
 
 
 def _signals(monitor: Monitor, constants: dict[str, Array]) -> tuple[Signal, ...]:
-    return monitor.own.signals if monitor.own is not None else Signals(monitor.contract, constants).signals
+    """What is computed with these constants, which have the sizes that the contract's tensors have."""
+    own = monitor.own
+    try:
+        signals = Signals(monitor.contract, constants).signals if own is None else own.signals
+        watch(monitor.contract, Reference(signals, np.empty((0, len(signals))), constants), _WHERE)
+    except (PackageError, ValueError, IndexError, TypeError, KeyError):
+        raise _damaged("its constants do not fit the contract") from None
+    return signals
 
 
 def _constants(constants: dict[str, Array]) -> dict[str, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Severity: TypeAlias = Literal["slight", "moderate", "large"]
 Detector: TypeAlias = Literal["sequential", "window", "quality"]
@@ -195,3 +195,7 @@ class View:
         from .telling import told
 
         return told(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What a notebook shows."""
+        printer.text(str(self))

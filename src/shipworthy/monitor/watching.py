@@ -10,8 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -39,10 +37,11 @@ PATIENCE_S = 30.0
 """So long the monitor process may leave its socket unread; it may be about to start."""
 LEAVING_S = 2.0
 """So long the end of a server waits for the last rows to be sent."""
-ANSWER_S = 5.0
+ANSWER_S = 15.0
 """So long an acknowledgement may take."""
 MOST_PIECES = 512
 """Systems take a thousand in one call."""
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 Row: TypeAlias = tuple[Any, ...]
 """Seconds, the shapes of the arrays or None where they are always the same, and the bytes of each array."""
 _LOG = logging.getLogger("shipworthy.monitor")
@@ -117,9 +116,10 @@ class Watched:
             return 0, 0, []
         parts: list[Part] = []
         pieces: list[bytes | memoryview] = [np.array([row[0] for row in rows], "<f8").tobytes()]
-        for shapes, run in groupby(rows, itemgetter(1)):
-            columns = list(zip(*run, strict=True))
-            parts.append(Part(rows=len(columns[0]), arrays=self._layouts(shapes)))
+        for shapes, places in self._places(rows):
+            columns = list(zip(*(rows[place] for place in places), strict=True))
+            told = None if len(places) == len(rows) else list(places)
+            parts.append(Part(rows=len(places), places=told, arrays=self._layouts(shapes)))
             pieces += [b"".join(column) for column in columns[2:]]
         said = Rows(number=self.number, at=time.time(), seen=seen, lost=lost, parts=parts)
         return seen, len(rows) + lost, packed(said, pieces)
@@ -130,7 +130,16 @@ class Watched:
         with self._guard:
             self._lost += rows
 
-    def _layouts(self, shapes: Sequence[tuple[int, ...]] | None) -> list[Layout]:
+    def _places(self, rows: Sequence[Row]) -> list[tuple[Shapes | None, Sequence[int]]]:
+        """Those of rows that can lie in one array, by their shapes."""
+        if not self._varies:
+            return [(None, range(len(rows)))] if rows else []
+        found: dict[Shapes, list[int]] = {}
+        for place, row in enumerate(rows):
+            found.setdefault(row[1], []).append(place)
+        return list(found.items())
+
+    def _layouts(self, shapes: Shapes | None) -> list[Layout]:
         assert self._layout is not None
         dtypes, fixed = self._layout
         return [

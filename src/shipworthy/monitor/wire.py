@@ -63,9 +63,11 @@ class Layout(_Said):
 
 
 class Part(_Said):
-    """Rows of equal shapes that came one after another."""
+    """Rows of equal shapes, in their order."""
 
     rows: int = Field(ge=1, le=MOST_ROWS)
+    places: list[int] | None = None
+    """Which of all rows they are, rising; None where they are all."""
     arrays: list[Layout] = Field(max_length=MOST_ARRAYS)
 
 
@@ -159,28 +161,45 @@ class Reader:
         return _HEAD.size + header, body
 
 
-def arrays_of(rows: Rows, body: bytes | bytearray | memoryview) -> tuple[Array, list[tuple[Arrays, Arrays]]]:
-    """Seconds [n] of the rows, and inputs and outputs [k, ...] of each part. They share the memory of `body`.
+def arrays_of(rows: Rows, body: bytes | bytearray | memoryview) -> tuple[Array, list[tuple[Array, Arrays, Arrays]]]:
+    """Seconds [n] of the rows, and of each part its places among them [k], and inputs and outputs [k, ...] by name.
+    They share the memory of `body`.
 
-    Raises MonitorError where the layout is not that of the body."""
+    Raises MonitorError where the layout is not that of the body, or the places are not those of all rows."""
     total = sum(part.rows for part in rows.parts)
     view = memoryview(body)
     if total > MOST_ROWS or len(view) < total * 8:
         raise _misunderstood(f"{total} rows do not fit {len(view)} bytes")
     seconds = np.frombuffer(view[: total * 8], "<f8")
     place = total * 8
-    parts: list[tuple[Arrays, Arrays]] = []
-    for part in rows.parts:
+    parts: list[tuple[Array, Arrays, Arrays]] = []
+    for part, places in zip(rows.parts, _places(rows, total), strict=True):
         feeds: dict[str, Array] = {}
         outputs: dict[str, Array] = {}
         for layout in part.arrays:
             array = _array(layout, part.rows, view[place:])
             (outputs if layout.output else feeds)[layout.name] = array
             place += array.nbytes
-        parts.append((feeds, outputs))
+        parts.append((places, feeds, outputs))
     if place != len(view):
         raise _misunderstood(f"{len(view) - place} bytes are left over")
     return seconds, parts
+
+
+def _places(rows: Rows, total: int) -> list[Array]:
+    """Those of each part; together they are those of all rows, each once."""
+    try:
+        found = [
+            np.arange(part.rows) if part.places is None else np.array(part.places, np.int64) for part in rows.parts
+        ]
+    except OverflowError:
+        raise _misunderstood("a place is beyond all rows") from None
+    whole = np.concatenate(found) if found else np.zeros(0, np.int64)
+    lengths = [len(places) for places in found] == [part.rows for part in rows.parts]
+    rising = all((np.diff(places) > 0).all() for places in found)
+    if not (lengths and rising and np.array_equal(np.sort(whole), np.arange(total))):
+        raise _misunderstood("its rows have places that are not theirs")
+    return found
 
 
 def _array(layout: Layout, rows: int, view: memoryview) -> Array:

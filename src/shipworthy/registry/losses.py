@@ -133,9 +133,9 @@ def _read(connection: Connection, model: str, version: int) -> Losses:
     kind = task.get("kind", "tensors")
     mine = (losses.c.model == model) & (losses.c.version == version)
     found = connection.execute(select(losses.c.hour, losses.c.loss, losses.c.number).where(mine)).all()
-    hours, places = np.unique([one.hour for one in found if one.loss != UNKNOWN], return_inverse=True)
-    counts = np.zeros((len(hours), CELLS), np.int64)
     known = [one for one in found if one.loss != UNKNOWN]
+    hours, places = np.unique([one.hour for one in known], return_inverse=True)
+    counts = np.zeros((len(hours), CELLS), np.int64)
     for place, one in zip(places.tolist(), known, strict=True):
         counts[place, one.loss] = one.number
     return Losses(

@@ -143,8 +143,9 @@ def _rows(splits: Splits) -> _Rows | None:
         return None
     held = row_digests(holdout)
     known = set(held)
+    own = None if splits.calibration is splits.validation else splits.calibration
     sources: tuple[tuple[Literal["calibration", "validation"], Dataset | None], ...] = (
-        ("calibration", splits.calibration),
+        ("calibration", own),
         ("validation", splits.validation),
     )
     for name, data in sources:

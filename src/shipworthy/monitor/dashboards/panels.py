@@ -205,7 +205,14 @@ QUALITY = Row(
             unit="percentunit",
             high=1,
         ),
-        Panel("Labels", "timeseries", the.LABELS.help, (Query(rate(the.LABELS), _NAME),), width=12, low=0),
+        Panel(
+            "Labels",
+            "timeseries",
+            f"{the.LABELS.help} All nodes know all of them.",
+            (Query(f"max by (model, version) (rate({of(the.LABELS)}[{RATE}]))", _NAME),),
+            width=12,
+            low=0,
+        ),
         Panel(
             "Labels by what became of them",
             "timeseries",

@@ -38,8 +38,9 @@ def headline(view: View) -> Headline:
     quality = view.quality
     tiles = tuple(tile for tile in (_evidence(view), _quality(view), _estimate(view), _scored(view)) if tile)
     if quality is not None and quality.below:
+        drifts = [alarm for alarm in standing if alarm.detector != "quality"]
         lead = f"{quality.labels:,} labels prove that {quality.metric} is below {score(quality.level)}. "
-        return Headline("bad", f"{quality.metric} has fallen", lead + _told(view, standing), tiles)
+        return Headline("bad", f"{quality.metric} has fallen", lead + _told(view, drifts or standing), tiles)
     if standing:
         worst = max(standing, key=lambda alarm: _WORST.index(alarm.severity))
         title = {"slight": "has drifted slightly", "moderate": "has drifted", "large": "has drifted far"}[
@@ -114,7 +115,7 @@ def said(alarm: Alarm) -> str:
 
 def _what(alarm: Alarm) -> str:
     if not alarm.moved:
-        return alarm.summary.rstrip(".")
+        return alarm.summary.rstrip(".").removeprefix(f"{alarm.model}:{alarm.version} ")
     others = len(alarm.moved) - 1
     more = f", and {others} more signal{'s' * (others > 1)} moved" if others else ""
     return f"Most moved: {alarm.moved[0].words.rstrip('.')}{more}"
