@@ -36,7 +36,10 @@ def main() -> None:
         found, environment = results.read(HERE / "results.json")
     else:
         agreed = {} if asked.quick else {data: agreement.check(data) for data in only}
-        seen = Run(CACHE, seeds, tuning, asked.jobs).all(only)
+        run = Run(CACHE, seeds, tuning, asked.jobs)
+        if asked.afresh or asked.ours_afresh:
+            run.forget(ours=asked.ours_afresh)
+        seen = run.all(only)
         found = results.rows(seen)
         environment = {"agreement": agreed, "rate": RATE, "tuning": tuning, "seeds": seeds}
     costs = {data: cost.measure(data, rounds) for data in only}
@@ -63,14 +66,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tuning", type=int, default=TUNING, help="undrifted streams that thresholds are tuned on")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--afresh", action="store_true", help="compute again what an earlier run has left")
+    parser.add_argument("--ours-afresh", action="store_true", help="the same, of our own detectors alone")
     parser.add_argument("--costs-only", action="store_true", help="measure the costs again, and keep all else")
     parser.add_argument("--out", type=Path, help="where results go")
     asked = parser.parse_args()
     if asked.quick and not asked.only:
         asked.only = "diabetes"
-    if asked.afresh:
-        for file in (*CACHE.glob("seen-*.jsonl"), *CACHE.glob("thresholds-*.json")):
-            file.unlink()
     return asked
 
 

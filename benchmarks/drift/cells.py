@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from multiprocessing import get_context
@@ -67,11 +67,11 @@ def _table(data: str, shift: str) -> Table:
     return tabulate(SUBJECTS[data](), next((each for each in SHIFTS if each.name == shift), None))
 
 
-def tune(data: str, seeds: range) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Of each detector the highest number of each undrifted stream, and the numbers of all looks."""
+def tune(data: str, seeds: range, names: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each detector named the highest number of each undrifted stream, and the numbers of all looks."""
     scene = draw(_table(data, NONE), "tuning", 0.0, seeds)
     found = {}
-    for detector in detectors(data):
+    for detector in (each for each in detectors(data) if each.name in names):
         paths = detector.paths(scene)
         looks = paths.statistic.ravel() if detector.own_rate is not None else np.empty(0)
         found[detector.name] = paths.highest, looks
@@ -79,9 +79,10 @@ def tune(data: str, seeds: range) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def look(cell: Cell, seeds: range, thresholds: Thresholds) -> list[Seen]:
-    """The cell as every detector sees it, at each of its settings."""
+    """The cell as each detector sees it of which there are thresholds, at each of its settings."""
     scene = draw(_table(cell.data, cell.shift), cell.shift, cell.share, seeds)
-    return [seen for each in detectors(cell.data) for seen in _seen(cell, scene, each, thresholds[each.name])]
+    named = [each for each in detectors(cell.data) if each.name in thresholds]
+    return [seen for each in named for seen in _seen(cell, scene, each, thresholds[each.name])]
 
 
 def _seen(cell: Cell, scene: Scene, detector: Detector, thresholds: Mapping[str, float]) -> Iterator[Seen]:
@@ -107,23 +108,28 @@ class Run:
         self._kept = folder / f"seen-{seeds}-{tuning}.jsonl"
 
     def all(self, only: list[str]) -> list[Seen]:
+        """In the order of subjects, cells and detectors."""
         seen = self._earlier()
         with ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn")) as pool:
             for data in only:
                 thresholds = self._thresholds(pool, data)
-                done = {Cell(each.data, each.shift, each.share) for each in seen}
-                tasks = {
-                    pool.submit(look, cell, range(self._seeds), thresholds): cell
-                    for cell in cells(data)
-                    if cell not in done
-                }
+                tasks = dict(self._tasks(pool, data, thresholds, seen))
                 for task in as_completed(tasks):
                     found = task.result()
                     seen += found
                     with self._kept.open("a") as file:
                         file.writelines(json.dumps(asdict(each)) + "\n" for each in found)
                     print(tasks[task], _short(found), flush=True)  # noqa: T201
-        return [each for each in seen if each.data in only]
+        return sorted((each for each in seen if each.data in only), key=_order(only))
+
+    def forget(self, *, ours: bool) -> None:
+        """What was found before; with `ours` only of our own detectors."""
+        own = {each.name for each in DETECTORS if each.ours}
+        seen = [each for each in self._earlier() if ours and not each.ours]
+        self._kept.write_text("".join(json.dumps(asdict(each)) + "\n" for each in seen))
+        for data in SUBJECTS:
+            kept = {name: each for name, each in self._tuned(data).items() if ours and name not in own}
+            self._file(data).write_text(json.dumps(kept, indent=1))
 
     def _earlier(self) -> list[Seen]:
         if not self._kept.exists():
@@ -131,17 +137,50 @@ class Run:
         lines = self._kept.read_text().splitlines()
         return [Seen(**{**row, "delays": tuple(row["delays"])}) for row in map(json.loads, lines)]
 
+    def _tasks(
+        self, pool: ProcessPoolExecutor, data: str, thresholds: Thresholds, seen: list[Seen]
+    ) -> Iterator[tuple[Future[list[Seen]], Cell]]:
+        done = {(Cell(each.data, each.shift, each.share), name) for each in seen for name in _names(each)}
+        for cell in cells(data):
+            wanted = {name: each for name, each in thresholds.items() if (cell, name) not in done}
+            if wanted:
+                yield pool.submit(look, cell, range(self._seeds), wanted), cell
+
+    def _file(self, data: str) -> Path:
+        return self._folder / f"thresholds-{self._tuning}-{data}.json"
+
+    def _tuned(self, data: str) -> Thresholds:
+        file = self._file(data)
+        found: Thresholds = json.loads(file.read_text()) if file.exists() else {}
+        return found
+
     def _thresholds(self, pool: ProcessPoolExecutor, data: str) -> Thresholds:
-        file = self._folder / f"thresholds-{self._tuning}-{data}.json"
-        if not file.exists():
+        found = self._tuned(data)
+        wanted = [each for each in detectors(data) if each.name not in found]
+        if wanted:
             starts = range(0, self._tuning, TOGETHER)
-            tasks = [pool.submit(tune, data, range(at, min(at + TOGETHER, self._tuning))) for at in starts]
+            names = [each.name for each in wanted]
+            tasks = [pool.submit(tune, data, range(at, min(at + TOGETHER, self._tuning)), names) for at in starts]
             parts = [task.result() for task in tasks]
-            found = {each.name: _tuned(each, [part[each.name] for part in parts]) for each in detectors(data)}
-            file.write_text(json.dumps(found, indent=1))
+            found |= {each.name: _tuned(each, [part[each.name] for part in parts]) for each in wanted}
+            self._file(data).write_text(json.dumps(found, indent=1))
             print(data, "tuned", flush=True)  # noqa: T201
-        thresholds: Thresholds = json.loads(file.read_text())
-        return thresholds
+        return found
+
+
+def _names(seen: Seen) -> list[str]:
+    """The detector of a row, whose name a setting may have added to."""
+    return [each.name for each in DETECTORS if seen.detector.startswith(each.name)]
+
+
+def _order(only: list[str]) -> Callable[[Seen], tuple[int, ...]]:
+    shifts, names = [NONE, *(each.name for each in SHIFTS)], [each.name for each in DETECTORS]
+
+    def key(seen: Seen) -> tuple[int, ...]:
+        place = names.index(max(_names(seen), key=len))
+        return only.index(seen.data), shifts.index(seen.shift), round(100 * seen.share), place
+
+    return key
 
 
 def _tuned(detector: Detector, parts: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:

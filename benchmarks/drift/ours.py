@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from shipworthy.monitor.evidence.bins import Bins
 from shipworthy.monitor.evidence.detector import Detector
+from shipworthy.monitor.evidence.windows import WindowTest
 
 from .paths import Paths, each_sample, each_window
 from .streams import CAP, Scene
+from .subjects import Array
+from .windows import LEAST
 
 WINDOW = 500
 RUN_LENGTH = 1e6
@@ -24,7 +29,7 @@ def sequential(scene: Scene) -> Paths:
     return each_sample(np.concatenate(parts))
 
 
-def _bets(scene: Scene, which: range) -> np.ndarray:
+def _bets(scene: Scene, which: range) -> Array:
     scores, signals = scene.table.scores, scene.table.signals
     placed, counts = [], []
     for stream in which:
@@ -36,20 +41,17 @@ def _bets(scene: Scene, which: range) -> np.ndarray:
     return np.log10(detector.update(np.stack(placed))).astype(np.float32)
 
 
-def windowed(scene: Scene) -> Paths:
-    """-log10 of the smallest p-value of each window, corrected for the number of signals."""
-    from shipworthy.monitor.evidence.windows import WindowTest
-
+def windowed(scene: Scene, thresholds: Sequence[float] = ()) -> Paths:
+    """-log10 of the smallest p-value of each window, corrected for the number of signals. With `thresholds` a stream is
+    left after the window that reaches all of them."""
     scores, signals = scene.table.scores, scene.table.signals
-    found = np.empty((len(scene), CAP // WINDOW))
-    for stream in range(len(scene)):
-        test = WindowTest(
-            scores[scene.references[stream]],
-            signals,
-            window=WINDOW,
-            rate=WINDOW_RATE,
-            seed=int(scene.seeds[stream]),
-        )
-        values = scores[scene.streams[stream]].reshape(-1, WINDOW, len(signals))
-        found[stream] = [np.nanmin(test.test(window).p) for window in values]
-    return each_window(-np.log10(np.maximum(found * len(signals), 1e-300)), WINDOW)
+    enough = max(thresholds, default=np.inf)
+    found = np.zeros((len(scene), CAP // WINDOW))
+    for stream, (reference, drawn) in enumerate(zip(scene.references, scene.streams, strict=True)):
+        seed = int(scene.seeds[stream])
+        test = WindowTest(scores[reference], signals, window=WINDOW, rate=WINDOW_RATE, seed=seed)
+        for place, window in enumerate(scores[drawn].reshape(-1, WINDOW, len(signals))):
+            found[stream, place] = -np.log10(max(float(test.test(window).corrected.min()), LEAST))
+            if found[stream, place] >= enough:
+                break
+    return each_window(found, WINDOW)

@@ -28,7 +28,7 @@ def told(name: str, found: np.ndarray) -> float:
 @pytest.mark.long
 @pytest.mark.parametrize("name", MEDIANS)
 def test_delays_are_those_that_the_formulas_were_chosen_for(name: str, effort: float) -> None:
-    streams, cap = (60, CAP) if effort == 1 else (3, 1_000)
+    streams, cap = (40, CAP) if effort == 1 else (3, 1_000)
     found = delays(classification(), name, streams, 1e4, 1_000, cap, 1_000)
     assert told(f"{name}, run length 10,000", found) <= 1.3 * MEDIANS[name]
 
@@ -39,9 +39,9 @@ def test_delays_are_those_that_the_formulas_were_chosen_for(name: str, effort: f
 def test_delays_at_the_usual_run_length(name: str) -> None:
     """For the table in docs/drift-statistics.md; what is slowest is a tenth of the requests moved by one pixel."""
     world = classification()
-    small = told(f"{name}, reference of 300", delays(world, name, 60, 1e6, 300, CAP, 1_000))
-    large = told(f"{name}, reference of 1,000", delays(world, name, 60, 1e6, 1_000, CAP, 1_000))
-    told(f"{name}, windows, in samples", 500 * np.minimum(windows_until(world, name, 60, 1_000, 10), 10))
+    small = told(f"{name}, reference of 300", delays(world, name, 40, 1e6, 300, CAP, 1_000))
+    large = told(f"{name}, reference of 1,000", delays(world, name, 40, 1e6, 1_000, CAP, 1_000))
+    told(f"{name}, windows, in samples", 500 * np.minimum(windows_until(world, name, 40, 1_000, 10), 10))
     assert large <= min(4_000, 1.2 * small)
 
 

@@ -274,7 +274,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(choice=st.data())
 def test_what_is_no_view_is_refused(choice: st.DataObject) -> None:
     from shipworthy.monitor.record import record_of, view_of_text
@@ -291,3 +291,18 @@ def test_what_is_no_view_is_refused(choice: st.DataObject) -> None:
 
 
 VIEW = monitor().check(2e9)
+
+
+def test_old_alarms_are_forgotten_and_those_that_stand_never() -> None:
+    from shipworthy.monitor.alarms import MOST, Alarms
+    from shipworthy.monitor.view import Alarm
+
+    alarms = Alarms()
+    for number in range(3 * MOST):
+        name = f"alarm-{number}"
+        alarms.add(Alarm(name, "points", "3", "a", "sequential", float(number), 0.0, 1, "slight", ""))
+        if number != 7:
+            assert alarms.acknowledge(name, float(number), "ada", "") is not None
+    names = [alarm.id for alarm in alarms.newest_first]
+    assert len(names) == MOST and names[0] == f"alarm-{3 * MOST - 1}" and names[-1] == "alarm-7"
+    assert [alarm.id for alarm in alarms.drifted] == ["alarm-7"]

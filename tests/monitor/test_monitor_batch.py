@@ -19,7 +19,7 @@ from shipworthy.monitor.batch import drifted, score
 from shipworthy.monitor.tables import BLOCK, blocks
 
 pytest.importorskip("onnxruntime")
-CHANGED = 3000
+CHANGED = 2000
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +30,20 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(shift: float = 0.0) -> dict[str, np.ndarray]:
     """Of which those from `CHANGED` on are shifted."""
     random = np.random.default_rng(11)
-    before, after = draw(CHANGED, random), draw(1700, random, shift=shift)
+    before, after = draw(CHANGED, random), draw(1200, random, shift=shift)
     return {"point": np.concatenate([before[0], after[0]]), "label": np.concatenate([before[2], after[2]])}
 
 
 def test_a_file_like_the_reference(package: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", **rows())
     view = score(package, tmp_path / "rows.npz")
-    assert view.scored == view.requests == 4700 and view.clock == "rows"
+    assert view.scored == view.requests == 3200 and view.clock == "rows"
     assert view.alarms == () and not drifted(view)
-    assert view.quality is not None and view.quality.labels == 4700
+    assert view.quality is not None and view.quality.labels == 3200
     assert view.quality.lower < 0.948 < view.quality.upper
     assert (view.quality.level, view.quality.below) == (0.93, False)
     assert any("200 rows" in note for note in view.notes)
-    assert sum(point.log_p is not None for point in view.timeline) == 9
+    assert sum(point.log_p is not None for point in view.timeline) == 6
 
 
 def test_a_shift_in_a_file_has_the_place_where_it_began(package: Path, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_first_rows_may_be_the_reference(package: Path, tmp_path: Path) -> N
     np.savez(tmp_path / "rows.npz", **rows(shift=0.8))
     view = score(package, tmp_path / "rows.npz", options=MonitorOptions(baseline=1000))
     assert view.promise is not None and view.promise.reference == 1000
-    assert view.scored == 3700 and drifted(view)
+    assert view.scored == 2200 and drifted(view)
     whole = score(package, tmp_path / "rows.npz", options=MonitorOptions(baseline=100_000))
     assert whole.promise is None and any("nothing to compare" in note for note in whole.notes)
 

@@ -163,7 +163,7 @@ def without_reference() -> Monitor:
     return Monitor((contract(), None), options=MonitorOptions(baseline=400))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(choice=st.data(), rows=st.sampled_from([0, 500, 900]))
 def test_a_hostile_state_is_refused_or_read_and_never_breaks_the_monitor(choice: st.DataObject, rows: int) -> None:
     """One that has a reference of its package, one that collects it, one that has collected it."""

@@ -83,6 +83,13 @@ def test_the_time_of_a_row() -> None:
     assert found.time_of(5000, 1100.0) == 1000.0
 
 
+def test_a_row_before_a_pause_is_not_in_it() -> None:
+    found = Timeline()
+    for at in (1000.0, 1001.0, 9000.0):
+        found.add(at, np.zeros((10, 1)), evidence=0.0)
+    assert 1000 <= found.time_of(15, 9000.5) <= 1001 + 2 * width(8000)
+
+
 def test_missing_values_have_no_mean() -> None:
     found = Timeline()
     found.add(5.0, np.array([[np.nan, 1.0], [np.nan, 3.0]]), evidence=0.5, log_p=2.0)

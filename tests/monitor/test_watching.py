@@ -13,8 +13,9 @@ from watching_cases import Listener, places, priced, row, wait_until, watching
 
 from shipworthy.contract import Arrays, Contract
 from shipworthy.errors import MonitorError
-from shipworthy.monitor import watching as module
-from shipworthy.monitor.watching import Watched, Watching
+from shipworthy.monitor import copying
+from shipworthy.monitor.copying import Watched
+from shipworthy.monitor.watching import Watching
 from shipworthy.monitor.wire import Rows, arrays_of
 
 TEXTS: dict[str, Any] = {
@@ -116,7 +117,7 @@ def test_what_rows_hold_has_no_part_in_the_choice(reference: Path) -> None:
 def test_rows_that_find_no_room_are_counted_whatever_their_size(
     reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    monkeypatch.setattr(copying, "MOST_BYTES", 100)
     with places() as at, watching(at, tell_s=0.3) as observer:
         listener = Listener(at)
         watched = observer.watch("prices", priced(reference))

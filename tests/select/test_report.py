@@ -15,7 +15,14 @@ from report_records import digits_contract, full_record, none_chosen, unmeasured
 from rich.console import Console
 
 from shipworthy.errors import MissingExtra
-from shipworthy.evidence import BuildRecord, Compression, Epoch, PrunedLayer, QuantizedOperation
+from shipworthy.evidence import (
+    BuildRecord,
+    Compression,
+    Epoch,
+    PrunedLayer,
+    QuantizedOperation,
+    ReferenceEvidence,
+)
 from shipworthy.pages import templates, vega
 from shipworthy.select.report import chart_png, render_card, render_html, render_table
 
@@ -53,6 +60,22 @@ def test_the_headline_says_what_ships(page: str) -> None:
     assert re.search(rf"<h1>{record.chosen} ships</h1>", page)
     assert html.escape(record.why) in page or record.why in html.unescape(page)
     assert "No candidate meets the contract" in render_html(none_chosen(), digits_contract())
+
+
+def test_page_and_card_say_what_production_is_compared_with(page: str) -> None:
+    record = full_record()
+    kept = ReferenceEvidence(samples=1234, signals=22, scored=6, fitted_on="calibration", fitted=100, level=0.97)
+    results = tuple(
+        row.model_copy(update={"evidence": row.evidence.model_copy(update={"reference": kept})})
+        if row.verdict == "chosen"
+        else row
+        for row in record.results
+    )
+    record = record.model_copy(update={"results": results})
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", render_html(record, digits_contract())))
+    assert f"{record.chosen} 1,234 22 6 100 samples of the calibration data 0.9700" in text
+    assert "22 signals of 1,234 held-out samples" in render_card(record, digits_contract())
+    assert "Reference for production" not in page
 
 
 def test_the_page_asks_no_other_host_for_anything(page: str) -> None:

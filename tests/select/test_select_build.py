@@ -165,6 +165,7 @@ def test_an_embedding_is_run_on_the_calibration_data_for_its_constants(quick: Ef
         "inputs": {"x": {"dtype": "float32", "shape": ["batch", 4]}},
         "task": {"kind": "embedding"},
         "search": {"precisions": ["fp32"]},
+        "target": {"objective": "size"},
     }
     random = np.random.default_rng(0)
     x, y, z = ({"x": random.normal(size=(rows, 4)).astype(np.float32)} for rows in (70, 100, 90))
@@ -179,8 +180,7 @@ def test_an_embedding_is_run_on_the_calibration_data_for_its_constants(quick: Ef
         progress=False,
         effort=quick,
     )
-    if report.best is None:
-        pytest.skip(f"the engine was no faster on this busy host: {report.record.results[1].reason}")
+    assert report.best is not None, "where size is the objective, speed decides nothing"
     reference = read_reference(report.best.references["openvino-fp32"], "the reference")
     assert reference.samples == 100
     assert [name for name in reference.constants if name.endswith("/directions")]

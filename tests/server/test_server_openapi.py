@@ -101,7 +101,7 @@ async def test_document_of_several_models_has_no_common_route() -> None:
     assert "/predict" not in paths
 
 
-SECTIONS = ["predict", "models", "health", "open inference protocol", "metrics"]
+SECTIONS = ["predict", "models", "monitor", "health", "open inference protocol", "metrics"]
 
 
 def operations(api: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

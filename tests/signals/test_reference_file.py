@@ -86,6 +86,15 @@ def written(path: Path, tensors: dict[str, Array], header: Any = None) -> Path:
     return path
 
 
+def test_a_stored_reference_of_format_1_is_read() -> None:
+    # Written once by save_reference(small(accepted=..., sure=..., labels=...), ...), and never again.
+    read = read_reference(Path(__file__).parent / "stored" / "format1.safetensors", "the stored one")
+    reference = small(accepted=Accepted("accuracy", 0.9, 0.88, 40), sure=0.7, labels=(19, 21))
+    assert {**asdict(read), "scores": 0, "constants": 0} == {**asdict(reference), "scores": 0, "constants": 0}
+    np.testing.assert_allclose(read.scores, reference.scores)
+    np.testing.assert_array_equal(read.constants["inputs/x/mean"], np.zeros(3))
+
+
 def header_of(reference: Reference) -> dict[str, Any]:
     signals = [asdict(signal) for signal in reference.signals]
     return {"format": 1, "signals": signals}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from signal_cases import batch, contract
 
 from shipworthy.contract import Array, Arrays, Contract
-from shipworthy.signals import Signals, fit, make_reference, watch
+from shipworthy.signals import Signals, fit, make_reference, read_reference, save_reference, watch
 
 DIMS = st.sampled_from([1, 2, 3, 8, "height", "steps:1..9"])
 DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -75,6 +76,18 @@ def test_signals_of_any_contract(what: Contract, seed: int, spoil: bool) -> None
     reference = make_reference(what, constants, [(feeds, outputs, None) for feeds, outputs in chunks])
     again = watch(what, reference, "the reference")
     np.testing.assert_array_equal(again.of(*chunks[0]), signals.of(*chunks[0]))
+
+
+def test_numbers_at_the_end_of_what_floats_hold_give_constants_that_can_be_kept(tmp_path: Path) -> None:
+    what = contract({"x": ["float64", "batch", 3]}, {"y": ["float64", "batch", 12]}, task="embedding")
+    random = np.random.default_rng(0)
+    feeds, outputs = sample(what, 50, random, 2)
+    large = {"x": np.sign(feeds["x"]) * 1e308}, {"y": np.sign(outputs["y"]) * 1e308}
+    constants = fit(what, [(feeds, outputs), large, large])
+    reference = make_reference(what, constants, [(feeds, outputs, None), (*large, None)])
+    read = read_reference(save_reference(reference, tmp_path / "reference"), "the reference")
+    table = watch(what, read, "the reference").of(*large)
+    assert not np.isinf(table).any()
 
 
 def judge_kinds(signals: Signals, table: Array) -> None:

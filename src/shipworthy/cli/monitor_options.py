@@ -51,17 +51,9 @@ LONGEST_SECRET = 4096
 
 
 def watched(
-    *,
-    rate: int,
-    one_in: int,
-    keep: int,
-    baseline: int,
-    place: str | None,
-    nodes: int,
-    webhooks: Sequence[str] | None,
-    secret_file: Path | None,
+    rate: int, one_in: int, nodes: int, place: str | None, webhooks: Sequence[str] | None, secret_file: Path | None
 ) -> MonitorOptions:
-    """Raises MonitorError where they cannot be meant together."""
+    """The other options are as usual. Raises MonitorError where these cannot be meant together."""
     if secret_file is not None and not webhooks:
         raise MonitorError(
             "--monitor-webhook-secret-file", "was given without an address", "give --monitor-webhook too"
@@ -69,8 +61,6 @@ def watched(
     return MonitorOptions(
         rate=rate,
         one_in=one_in,
-        keep=keep,
-        baseline=baseline,
         place=place,
         nodes=nodes,
         webhooks=tuple(webhooks or ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +46,18 @@ TargetMs = Annotated[
 ]
 
 
+MaxWaiting = Annotated[
+    int, typer.Option(help="Requests of one model that may be under way; more are refused with 503.", min=1)
+]
+NoAuth = Annotated[bool, typer.Option("--no-auth", help="Bind another address than loopback without a token.")]
+OtelEndpoint = Annotated[
+    str | None, typer.Option(help="Send traces there by OTLP, such as http://localhost:4318/v1/traces.")
+]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Serve variants that carry executable code (TorchScript, AOTInductor).")
+]
+
+
 def command(
     packages: Packages = None,
     registry: RegistryUrl = None,
@@ -55,23 +68,15 @@ def command(
     workers: Annotated[int, typer.Option(help="Processes that answer; one that dies is replaced.", min=1)] = 1,
     target_ms: TargetMs = None,
     max_body_mb: Annotated[int, typer.Option(help="Largest body of a request, in MiB.", min=1)] = 32,
-    max_waiting: Annotated[
-        int, typer.Option(help="Requests of one model that may be under way; more are refused with 503.", min=1)
-    ] = 1024,
+    max_waiting: MaxWaiting = 1024,
     token_file: Annotated[Path | None, typer.Option(help="File with the token that callers must send.")] = None,
-    no_auth: Annotated[
-        bool, typer.Option("--no-auth", help="Bind another address than loopback without a token.")
-    ] = False,
+    no_auth: NoAuth = False,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate with its chain (PEM): serve HTTPS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).")] = None,
     log_format: Annotated[LogFormat, typer.Option(help="Of the log, on standard error.")] = LogFormat.text,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
-    otel_endpoint: Annotated[
-        str | None, typer.Option(help="Send traces there by OTLP, such as http://localhost:4318/v1/traces.")
-    ] = None,
-    allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Serve variants that carry executable code (TorchScript, AOTInductor).")
-    ] = False,
+    otel_endpoint: OtelEndpoint = None,
+    allow_code: AllowCode = False,
     no_monitor: Annotated[bool, typer.Option("--no-monitor", help="Watch nothing of what is answered.")] = False,
     monitor_rate: Rate = RATE,
     monitor_one_in: OneIn = 1,
@@ -91,6 +96,8 @@ def command(
     named = packages or []
     if not named and repository is None:
         raise ServeError("server", "has no model", "name at least one package, or a --repository")
+    hooks = monitor_webhook, monitor_webhook_secret_file
+    chosen = watched(monitor_rate, monitor_one_in, monitor_nodes, monitor_place, *hooks)
     serve(
         [one for one in named if is_path(one)],
         names=[one for one in named if not is_path(one)],
@@ -107,18 +114,7 @@ def command(
         logs=Logs(log_format.value, access_log, otel_endpoint),
         allow_code=allow_code,
         on_ready=_tell,
-        monitor=None
-        if no_monitor
-        else watched(
-            rate=monitor_rate,
-            one_in=monitor_one_in,
-            keep=monitor_keep,
-            baseline=monitor_baseline,
-            place=monitor_place,
-            nodes=monitor_nodes,
-            webhooks=monitor_webhook,
-            secret_file=monitor_webhook_secret_file,
-        ),
+        monitor=None if no_monitor else replace(chosen, baseline=monitor_baseline, keep=monitor_keep),
     )
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ..contract import Array, Arrays, Contract
+from ..contract import Array, Arrays
 from ..errors import MonitorError
-from ..package import Package, read_package
-from ..signals import Signals, read_reference, watch
+from ..signals import Signals, watch
 from ..signals.reference import Reference
 from . import raising, state, viewing
 from .alarms import Alarms, alarm_id
@@ -20,14 +18,13 @@ from .collecting import Collecting
 from .compared import Compared, reference_from
 from .drift import Step
 from .groups import Group, Rows, group_of
+from .opened import Watched, opened
 from .options import MonitorOptions
 from .samples import Samples
 from .samples_file import read_samples, write_samples
 from .timeline import Timeline
 from .view import Alarm, View
 
-Watched: TypeAlias = str | Path | Package | tuple[Contract, Reference | None]
-"""A package, or what is needed of one."""
 Times: TypeAlias = float | Sequence[float] | Array | None
 
 
@@ -61,7 +58,7 @@ class Monitor:
         Raises PackageError where the package is refused, MonitorError where it has no reference, and none is to be
         taken from the first requests."""
         self.options = options or MonitorOptions()
-        self.contract, self.own, self.variant, digest = _opened(watched, variant)
+        self.contract, self.own, self.variant, digest = opened(watched, variant)
         self.model = model or self.contract.name
         self.version = version or digest
         self.node = node
@@ -285,21 +282,6 @@ class Monitor:
         if now is not None:
             return now
         return self.updated if self.clock == "rows" else time.time()
-
-
-def _opened(watched: Watched, variant: str | None) -> tuple[Contract, Reference | None, str, str]:
-    """The contract, the reference, the variant and a name for the version."""
-    if isinstance(watched, tuple):
-        return *watched, variant or "", ""
-    if isinstance(watched, Package):
-        chosen = variant or watched.manifest.variants[0].id
-        if chosen not in (known := [each.id for each in watched.manifest.variants]):
-            raise MonitorError(str(watched.path), f"has no variant {chosen!r}", f"the variants are {', '.join(known)}")
-        path = watched.reference(chosen)
-        reference = None if path is None else read_reference(path, f"{watched.path}/{path.name}")
-        return watched.manifest.contract, reference, chosen, watched.digest[:12]
-    with read_package(watched) as package:
-        return _opened(package, variant)
 
 
 def _spread(times: float | Sequence[float] | Array, rows: int, what: str) -> Array:

@@ -57,43 +57,24 @@ def with_quality(view: View, losses: Losses | None, accepted: Accepted | None, n
         return view
     alarm = alarm_of(view, losses, accepted, time.time() if now is None else now)
     alarms = view.alarms if alarm is None else (alarm, *view.alarms)
-    quality = quality_of(losses, accepted, alarms)
+    # What is proven has an alarm now, so it need not be computed again.
+    quality = _told(losses, accepted, below=_standing(alarms))
     return replace(view, alarms=alarms, quality=quality, notes=(*view.notes, *notes_of(losses, accepted)))
 
 
 def quality_of(losses: Losses, accepted: Accepted | None, alarms: Sequence[Alarm] = ()) -> Quality | None:
     """Quality by all labels; None before the first. `below` stays true while an alarm of the quality stands."""
-    counts = losses.counts.sum(0)
-    labels = int(counts.sum())
-    if not labels:
-        return None
-    least, most = interval(counts)
     level = level_of(losses, accepted)
-    standing = any(one.detector == "quality" and one.acknowledged is None for one in alarms)
     proven = level is not None and _is_proven(below(losses, level, _answered(alarms)))
-    return Quality(
-        metric=_metric(losses),
-        labels=labels,
-        value=_quality(counts),
-        lower=1 - most,
-        upper=1 - least,
-        confidence=CONFIDENCE,
-        level=level,
-        below=standing or proven,
-        by_hour=tuple(
-            (float(begin), int(these.sum()), _quality(these))
-            for begin, these in zip(losses.begins.tolist(), losses.counts, strict=True)
-        ),
-    )
+    return _told(losses, accepted, below=proven or _standing(alarms))
 
 
 def alarm_of(view: View, losses: Losses, accepted: Accepted | None, now: float) -> Alarm | None:
     """A new alarm; None where nothing is proven, and while one stands."""
-    known = [one for one in view.alarms if one.detector == "quality"]
     level = level_of(losses, accepted)
-    if level is None or any(one.acknowledged is None for one in known):
+    if level is None or _standing(view.alarms):
         return None
-    after = _answered(known)
+    after = _answered(view.alarms)
     found = below(losses, level, after)
     if found is None or not _is_proven(found):
         return None
@@ -157,6 +138,28 @@ def level_of(losses: Losses, accepted: Accepted | None) -> float | None:
     return None
 
 
+def _told(losses: Losses, accepted: Accepted | None, *, below: bool) -> Quality | None:
+    counts = losses.counts.sum(0)
+    labels = int(counts.sum())
+    if not labels:
+        return None
+    least, most = interval(counts)
+    return Quality(
+        metric=_metric(losses),
+        labels=labels,
+        value=_quality(counts),
+        lower=1 - most,
+        upper=1 - least,
+        confidence=CONFIDENCE,
+        level=level_of(losses, accepted),
+        below=below,
+        by_hour=tuple(
+            (float(begin), int(these.sum()), _quality(these))
+            for begin, these in zip(losses.begins.tolist(), losses.counts, strict=True)
+        ),
+    )
+
+
 def below(losses: Losses, level: float, after: float = 0.0) -> Below | None:
     """The evidence that the quality is below `level`, since the first label or since some later hour; of answers after
     a time only, where one is given. None where there are no labels of such answers."""
@@ -182,6 +185,10 @@ def _log_weights(begins: Array, since: float) -> Array:
 
 def _is_proven(found: Below | None) -> bool:
     return found is not None and found.log_e >= -np.log(ALARM)
+
+
+def _standing(alarms: Sequence[Alarm]) -> bool:
+    return any(one.detector == "quality" and one.acknowledged is None for one in alarms)
 
 
 def _answered(alarms: Sequence[Alarm]) -> float:

@@ -9,26 +9,20 @@ Each file is whole or not there. A folder can be looked into by its user alone: 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 
-from ..errors import MissingExtra, MonitorError, ShipworthyError
-from ..registry.folders import appearing
+from ..errors import MonitorError
+from .files import Files
 from .record import text_of, view_of_text
 from .samples import Sample
 from .samples_file import Kept, read_samples
 from .view import View
 
 STATE, VIEW, SAMPLES, ACKNOWLEDGED = "state", "view.json", "samples", "acknowledged"
-LARGEST = 64_000_000
-"""Bytes of a file that is read."""
-_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
 _LONGEST_NAME = 200
 
 
@@ -60,26 +54,17 @@ class States:
 
     def __init__(self, place: str | Path) -> None:
         """Nothing is opened before the first use. Raises MonitorError where no place can be called that."""
-        self.place = str(place).rstrip("/")
-        self.local = "://" not in self.place
-        if (
-            not self.place
-            or self.place.startswith(("http://", "https://", "file://", "local://"))
-            or (not self.local and "::" in self.place)
-        ):
-            raise MonitorError(self.place or "place", "is no place for states", "give a folder or s3://bucket/prefix")
-        self._opened: Any = None
-        self._root = ""
-        self._process = 0
+        self._files = Files(str(place))
+        self.place = self._files.place
 
     def models(self) -> list[str]:
-        return [unquote(name) for name in self._folders("")]
+        return [unquote(name) for name in self._files.folders("")]
 
     def versions(self, model: str) -> list[str]:
-        return [unquote(name) for name in self._folders(part_of(model))]
+        return [unquote(name) for name in self._files.folders(part_of(model))]
 
     def nodes(self, model: str, version: str) -> list[str]:
-        folders = self._folders(_path(model, version))
+        folders = self._files.folders(_path(model, version))
         return [unquote(name) for name in folders if name != ACKNOWLEDGED]
 
     def write(
@@ -96,33 +81,37 @@ class States:
         folder = _path(model, version, node)
         if samples is not None:
             if samples:
-                self._put(f"{folder}/{SAMPLES}", samples)
+                self._files.put(f"{folder}/{SAMPLES}", samples)
             else:
-                self._remove(f"{folder}/{SAMPLES}")
+                self._files.remove(f"{folder}/{SAMPLES}")
         if view is not None:
-            self._put(f"{folder}/{VIEW}", text_of(view))
+            self._files.put(f"{folder}/{VIEW}", text_of(view))
         if state is not None:
-            self._put(f"{folder}/{STATE}", state)
+            self._files.put(f"{folder}/{STATE}", state)
 
     def state(self, model: str, version: str, node: str) -> bytes | None:
         """None where there is none."""
-        return self._get(f"{_path(model, version, node)}/{STATE}")
+        return self._files.get(f"{_path(model, version, node)}/{STATE}")
 
     def view(self, model: str, version: str, node: str) -> View | None:
         """None where there is none. Raises MonitorError where it is damaged."""
         path = f"{_path(model, version, node)}/{VIEW}"
-        text = self._get(path)
-        return None if text is None else view_of_text(text, self._shown(path))
+        text = self._files.get(path)
+        return None if text is None else view_of_text(text, self._files.shown(path))
 
     def views(self, model: str, version: str | None = None) -> list[View]:
-        """Of all nodes, of one version or of all. Raises MonitorError where one is damaged."""
-        versions = self.versions(model) if version is None else [version]
-        found = [self.view(model, each, node) for each in versions for node in self.nodes(model, each)]
-        return [view for view in found if view is not None]
+        """Of all nodes, of one version or of all, with what was acknowledged since they were written, perhaps of a
+        node that runs no more. Raises MonitorError where one is damaged."""
+        found = []
+        for each in self.versions(model) if version is None else [version]:
+            said = {one.alarm: one for one in self.acknowledgements(model, each)}
+            views = [self.view(model, each, node) for node in self.nodes(model, each)]
+            found += [_acknowledged(view, said) for view in views if view is not None]
+        return found
 
     def sample_bytes(self, model: str, version: str, node: str) -> bytes | None:
         """None where nothing is kept."""
-        return self._get(f"{_path(model, version, node)}/{SAMPLES}")
+        return self._files.get(f"{_path(model, version, node)}/{SAMPLES}")
 
     def kept(self, model: str, version: str | None = None) -> list[tuple[str, Kept]]:
         """The samples of all nodes, with their version, the newest last. Raises MonitorError where a file is
@@ -133,7 +122,7 @@ class States:
             for node in self.nodes(model, each):
                 data = self.sample_bytes(model, each, node)
                 if data is not None:
-                    found.append((each, read_samples(data, self._shown(f"{_path(model, each, node)}/{SAMPLES}"))))
+                    found.append((each, read_samples(data, self._files.shown(f"{_path(model, each, node)}/{SAMPLES}"))))
         return found
 
     def samples(self, model: str, version: str | None = None) -> list[tuple[str, list[Sample]]]:
@@ -145,103 +134,24 @@ class States:
     ) -> None:
         """Every node learns of it when it looks next."""
         said = Acknowledgement(alarm, who, why, time.time() if at is None else at)
-        self._put(f"{_path(model, version)}/{ACKNOWLEDGED}/{part_of(alarm)}.json", json.dumps(asdict(said)).encode())
+        self._files.put(
+            f"{_path(model, version)}/{ACKNOWLEDGED}/{part_of(alarm)}.json", json.dumps(asdict(said)).encode()
+        )
 
     def acknowledgements(self, model: str, version: str) -> list[Acknowledgement]:
         """Raises MonitorError where one is damaged."""
         folder = f"{_path(model, version)}/{ACKNOWLEDGED}"
         found = []
-        for path in self._files(folder):
-            text = self._get(path)
+        for path in self._files.files(folder):
+            text = self._files.get(path)
             if text is not None:
-                found.append(_acknowledgement(text, self._shown(path)))
+                found.append(_acknowledgement(text, self._files.shown(path)))
         return sorted(found, key=lambda said: (said.at, said.alarm))
 
     def forget(self, model: str, version: str, node: str | None = None) -> None:
         """Remove all that is remembered of a version, or of one node of it."""
         folder = _path(model, version) if node is None else _path(model, version, node)
-        with self._told(folder):
-            files = self._fs
-            if files.exists(self._full(folder)):
-                files.rm(self._full(folder), recursive=True)
-
-    def _put(self, path: str, content: bytes) -> None:
-        with self._told(path):
-            files = self._fs
-            full = self._full(path)
-            if not self.local:
-                files.pipe_file(full, content)  # a bucket shows a file when it is whole
-                return
-            target = Path(full)
-            _private(Path(self._root), target.parent)
-            part = target.with_name(f".{target.name}.{os.getpid()}")
-            part.unlink(missing_ok=True)  # of a process that ended while it wrote
-            with appearing(part, target) as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(content)
-
-    def _get(self, path: str) -> bytes | None:
-        with self._told(path):
-            files = self._fs
-            try:
-                info = files.info(self._full(path))
-                if int(info.get("size") or 0) > LARGEST:
-                    raise MonitorError(self._shown(path), f"is larger than {LARGEST} bytes", "remove it")
-                content: bytes = files.cat_file(self._full(path))
-            except FileNotFoundError:
-                return None
-            return content
-
-    def _remove(self, path: str) -> None:
-        with self._told(path):
-            files = self._fs
-            try:
-                files.rm_file(self._full(path))
-            except FileNotFoundError:
-                return
-
-    def _folders(self, folder: str) -> list[str]:
-        return sorted(name for name, kind in self._list(folder) if kind == "directory")
-
-    def _files(self, folder: str) -> list[str]:
-        names = sorted(name for name, kind in self._list(folder) if kind == "file" and not name.startswith("."))
-        return [f"{folder}/{name}" for name in names]
-
-    def _list(self, folder: str) -> list[tuple[str, str]]:
-        with self._told(folder or self.place):
-            files = self._fs
-            try:
-                entries = files.ls(self._full(folder), detail=True)
-            except (FileNotFoundError, NotADirectoryError):
-                return []
-            own = self._full(folder).rstrip("/")
-            named = [(str(entry["name"]).rstrip("/"), str(entry["type"])) for entry in entries]
-            return [(name.rpartition("/")[2], kind) for name, kind in named if name.lstrip("/") != own.lstrip("/")]
-
-    @property
-    def _fs(self) -> Any:
-        if self._opened is None or self._process != os.getpid():
-            # The threads and sockets of a store do not survive a fork.
-            self._opened, self._root = _open(self.place)
-            self._process = os.getpid()
-        return self._opened
-
-    def _full(self, path: str) -> str:
-        return f"{self._root}/{path}" if path else self._root
-
-    def _shown(self, path: str) -> str:
-        return f"{self.place}/{path}"
-
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except ShipworthyError:
-            raise
-        except Exception as error:  # each kind of store raises what its own client library raises
-            reason = " ".join(str(error).split()) or type(error).__name__
-            remedy = "check the address, the credentials and the permissions"
-            raise MonitorError(self._shown(what), reason, remedy) from error
+        self._files.remove_all(folder)
 
 
 def _path(*names: str) -> str:
@@ -253,36 +163,14 @@ def _age(version: str) -> tuple[bool, int, str]:
     return (version.isdecimal(), int(version) if version.isdecimal() else 0, version)
 
 
-def _private(root: Path, folder: Path) -> None:
-    """Make the folder, and all above it up to the root, for its user alone."""
-    if folder.is_dir():
-        return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    for each in [*reversed([parent for parent in folder.parents if parent.is_relative_to(root)]), folder]:
-        each.mkdir(mode=0o700, exist_ok=True)
-
-
-def _open(place: str) -> tuple[Any, str]:
-    """A file system and the path in it."""
-    protocol = place.partition("://")[0]
-    if protocol == place:
-        from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
-
-        files = LocalFileSystem()
-        return files, str(files._strip_protocol(place))
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-
-    try:
-        # A listing that is remembered would hide what others have written or removed.
-        files, root = url_to_fs(place, use_listings_cache=False, skip_instance_cache=True)
-    except ImportError as error:
-        if protocol in _EXTRAS:
-            module, extra = _EXTRAS[protocol]
-            raise MissingExtra(f"the place {place}", module, extra) from None
-        raise MonitorError(place, str(error), "install what it names") from None
-    except ValueError as error:
-        raise MonitorError(place, str(error), "give a folder or s3://bucket/prefix") from None
-    return files, str(root).rstrip("/")
+def _acknowledged(view: View, said: Mapping[str, Acknowledgement]) -> View:
+    alarms = tuple(
+        replace(alarm, acknowledged=said[alarm.id].at, who=said[alarm.id].who, why=said[alarm.id].why)
+        if alarm.acknowledged is None and alarm.id in said
+        else alarm
+        for alarm in view.alarms
+    )
+    return replace(view, alarms=alarms)
 
 
 def _acknowledgement(text: bytes, where: str) -> Acknowledgement:

@@ -95,6 +95,8 @@ class Timeline:
         """When the row was scored that lies so many rows back, as far as the points tell."""
         end = now
         for span in reversed(self.spans):
+            if not self.steady:  # nothing may have come for a while after it
+                end = min(end, span.at + 2 * width(now - span.at))
             if ago <= span.scored:
                 return max(span.at, end - (end - span.at) * ago / max(span.scored, 1))
             ago -= span.scored

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from pydantic_core import to_json
 
-from ..contract import Array, Arrays, Contract, OutputSpec
+from ..contract import Array, Arrays, Contract
 from ..contract.spec import TaskKind
 from ..errors import ContractError, Problem, UnansweredError
 from ..signals.probabilities import class_probabilities, predicted_classes, sigmoid
@@ -89,17 +89,12 @@ def _bodies(rows: Sequence[Row], digits: int | None) -> Sequence[Answer]:
     return bodies if digits is None else [_rounded(body, digits) for body in bodies]
 
 
-def is_batched(spec: OutputSpec) -> bool:
-    """True where an output has a row for each sample."""
-    return spec.batched
-
-
 def _check_outputs(contract: Contract) -> None:
     kind, scored = contract.task.kind, contract.scored
     read = (
         contract.outputs if scored is None or kind in ("tensors", "embedding") else {scored: contract.outputs[scored]}
     )
-    if not any(is_batched(spec) for spec in read.values()):
+    if not any(spec.batched for spec in read.values()):
         shown = ", ".join(f"{name} is {spec.show()}" for name, spec in read.items()) or "there is none"
         raise ContractError(
             "outputs", f"a task of kind {kind!r} needs an output whose first dimension is batch; {shown}"
@@ -199,14 +194,14 @@ def _regression(contract: Contract, outputs: Arrays) -> list[Row]:
 def _embedding(contract: Contract, outputs: Arrays) -> list[Row]:
     rows = _tensors(contract, outputs)
     for name, spec in contract.outputs.items():
-        if is_batched(spec):
+        if spec.batched:
             _problems_at(rows, _not_finite(outputs[name]), name)
     return rows
 
 
 def _tensors(contract: Contract, outputs: Arrays) -> list[Row]:
     """The row of each output; an output without a batch dimension is given whole to every sample."""
-    columns = {name: (_plain(outputs[name]), is_batched(spec)) for name, spec in contract.outputs.items()}
+    columns = {name: (_plain(outputs[name]), spec.batched) for name, spec in contract.outputs.items()}
     count = next(len(column) for column, batched in columns.values() if batched)
     return [
         {"outputs": {name: column[index] if batched else column for name, (column, batched) in columns.items()}}

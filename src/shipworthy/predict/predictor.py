@@ -13,7 +13,7 @@ from ..encode import Codec, Padding, stack
 from ..errors import InputError, Problem
 from ..package import Package, Variant
 from ..runtime.protocol import OperatingPoint, Runner
-from .answers import Answer, Answers, Naming, Row, is_batched
+from .answers import Answer, Answers, Naming, Row
 from .costs import stated_costs
 from .memory import give_back
 from .requests import read_request
@@ -57,7 +57,7 @@ class Predictor:
         """The same on this host, with all streams busy; None until `calibrate` has measured it."""
         self._runner = runner
         self._answers = Answers(self.contract, version=self.version, variant=variant.id)
-        self._in_chunks = all(is_batched(spec) for spec in self.contract.outputs.values())
+        self._in_chunks = all(spec.batched for spec in self.contract.outputs.values())
         self.mixes = self._in_chunks
         """Whether rows of several requests may run together, and padding beside them: every output has a row for each
         sample, and none of them shows in another's. `load` tries the latter."""

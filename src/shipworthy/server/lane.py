@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..contract import BATCH, Arrays
 from ..errors import InputError, Problem
-from ..predict.answers import is_batched
 from ..runtime.feeds import Gate
 from ..scheduling import Bounds, Curve, Part, Queue, Refusal
 from .dispatch import Dispatcher, RefusedError, StoppedError, Streams, clock
@@ -210,5 +209,5 @@ def _values(predictor: Predictor) -> float:
     total = 0.0
     for spec in predictor.contract.outputs.values():
         sizes = [size for size in spec.shape if isinstance(size, int)]
-        total += math.prod(sizes) if len(spec.shape) - len(sizes) <= is_batched(spec) else math.inf
+        total += math.prod(sizes) if len(spec.shape) - len(sizes) <= spec.batched else math.inf
     return total

@@ -74,7 +74,7 @@ def fit(contract: Contract, chunks: Iterable[tuple[Arrays, Arrays]]) -> dict[str
                 seen += rows
                 for each in fits:
                     each.see(feeds, outputs)
-    return {name: array for each in fits for name, array in each.constants().items()} if seen else {}
+        return {name: array for each in fits for name, array in each.constants().items()} if seen else {}
 
 
 def fits_outputs(contract: Contract) -> bool:

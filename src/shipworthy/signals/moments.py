@@ -41,10 +41,12 @@ class Moments:
 
     @property
     def mean(self) -> Array:
-        return self._mean.copy()
+        """0 where it is too large to be told."""
+        return np.where(np.isfinite(self._mean), self._mean, 0.0)
 
     def deviation(self, *, alike: bool) -> Array:
-        """Of each column, never 0: infinite where nothing varies, so that such a column adds nothing to a distance.
+        """Of each column, never 0: infinite where nothing varies, or too much to be told, so that such a column adds
+        nothing to a distance.
 
         Columns that are `alike` (pixels) have one unit, and a floor: sqrt(σ² + ε²) with ε = 0.05 of the deviation of
         all of them together."""
@@ -56,7 +58,7 @@ class Moments:
         deviation: Array = np.sqrt(variance)
         # Rounding of the mean is no deviation.
         nothing = deviation <= 1e-12 * np.abs(self._mean)
-        return np.where(nothing, np.inf, deviation)
+        return np.where(nothing | ~np.isfinite(self._mean) | np.isnan(deviation), np.inf, deviation)
 
 
 class Range:
@@ -108,7 +110,7 @@ class Directions:
 
     def found(self) -> Array:
         """[k, 4], or fewer columns where fewer directions vary."""
-        if self._count < 2:
+        if self._count < 2 or not (np.isfinite(self._sketch).all() and np.isfinite(self._sum).all()):
             return np.zeros((len(self._sum), 0))
         mean = self._sum / self._count
         sketch = self._sketch / self._count - np.outer(mean, mean @ self._probe)

@@ -9,7 +9,6 @@ import numpy as np
 
 from ...contract import Array, Arrays, Contract
 from ...encode.faults import brief
-from ...predict.answers import is_batched
 from .datatypes import BYTES, NAMES, malformed, objects
 from .request import Asked, InferRequest
 
@@ -30,7 +29,7 @@ def check_asked(asked: Sequence[Asked] | None, contract: Contract) -> None:
         spec = contract.outputs.get(one.name)
         if spec is None:
             raise malformed(f"{brief(one.name)} is no output; the outputs are {', '.join(contract.outputs)}")
-        if one.classes and not (is_batched(spec) and len(spec.shape) > 1):
+        if one.classes and not (spec.batched and len(spec.shape) > 1):
             raise malformed(f"{brief(one.name)} is {spec.show()}, which has no scores by class")
 
 
