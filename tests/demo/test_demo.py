@@ -72,6 +72,11 @@ def test_five_engines_are_measured_and_the_chosen_one_is_faster_than_eager(said:
     assert said["first_answer_s"] > 0
 
 
+def test_noise_in_what_is_asked_is_noticed(said: dict[str, Any]) -> None:
+    assert "image" in said["drift"]
+    assert said["drift_scored"] > 0
+
+
 def test_the_report_and_the_package_are_there(said: dict[str, Any], home: Path, project: Path) -> None:
     assert said["chosen"] in (project / "report.html").read_text(encoding="utf-8")
     report = json.loads(shipworthy("verify", "--json", "--allow-code", said["package"], cwd=home).stdout)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shipworthy.monitor.evidence import estimate, quality
-from shipworthy.monitor.evidence.quality import CELLS, GRID, LOWER, UPPER, count, interval, log_below
+from shipworthy.monitor.evidence.quality import CELLS, GRID, LOWER, UPPER, count, interval, log_below, logs_below
 
 LOSSES = st.lists(st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1)), min_size=1, max_size=80)
 
@@ -59,6 +59,14 @@ def test_levels_at_the_ends() -> None:
     assert log_below(count([0] * 50 + [1]), 1.0) == math.inf
     assert log_below(count([1] * 50), 0.0) == 0
     assert interval(count([])) == (0, 1)
+
+
+@pytest.mark.parametrize("level", [-0.5, 0.0, 0.3, 0.95, 1.0, 1.5])
+def test_several_counts_at_once_say_what_each_says(level: float) -> None:
+    random = np.random.default_rng(3)
+    several = np.array([count(random.random(number).round(1)) for number in (0, 1, 40, 900)])
+    each = [log_below(one, level) for one in several]
+    assert logs_below(several[None], level)[0].tolist() == pytest.approx(each, rel=1e-12)
 
 
 @settings(max_examples=15)

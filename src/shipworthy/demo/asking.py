@@ -47,10 +47,14 @@ def ask_http(client: httpx.Client, images: Array) -> Classes:
     pictures = (client.post("/predict", content=png(image), headers=kind) for image in images[:AS_PICTURES])
     found = [_answer(picture)["predicted_class"] for picture in pictures]
     for start in range(AS_PICTURES, len(images), TOGETHER):
-        body = {"instances": [{"image": image.tolist()} for image in images[start : start + TOGETHER]]}
-        many = _answer(client.post("/predict", json=body))["predictions"]
-        found += [one["predicted_class"] for one in many]
+        found += ask_numbers(client, images[start : start + TOGETHER])
     return Classes(tuple(found))
+
+
+def ask_numbers(client: httpx.Client, images: Array) -> list[int]:
+    """Classes of images [n, 1, 8, 8], which are sent as numbers in one request."""
+    body = {"instances": [{"image": image.tolist()} for image in images]}
+    return [one["predicted_class"] for one in _answer(client.post("/predict", json=body))["predictions"]]
 
 
 def ask_predictor(predictor: Predictor, images: Array) -> Classes:

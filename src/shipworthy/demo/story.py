@@ -19,6 +19,7 @@ from ..errors import MissingExtra, ShipworthyError
 from ..predict import load
 from ..server.sockets import bind
 from .asking import Classes, ask_http, ask_predictor
+from .drifting import noise_until_alarm
 from .serving import ServedPackage
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class DemoResult:
     package: str
     first_answer_s: float
     """From the command to the first answer over HTTP."""
+    drift: str
+    """What the monitor said when noise had begun."""
+    drift_scored: int
+    """Requests that it had scored until then, those without noise among them."""
 
     def json_line(self) -> str:
         return json.dumps(asdict(self))
@@ -76,7 +81,7 @@ def run_demo(directory: Path, *, once: bool = False, port: int = 8000) -> DemoRe
         f"\n[bold]Packed[/] {package} ({package.stat().st_size / 1e6:.2f} MB); report in {directory}/report.html"
     )
     with ServedPackage(package, port) as served:
-        result = _asked(contract, built.record, package, served)
+        result = _asked(contract, built.record, package, served, console)
         _tell(result, served.url, console)
         if not once:
             _show_addresses(served.url, directory, console)
@@ -133,7 +138,9 @@ def _built(contract: Contract, console: Console) -> BuildReport:
     return built
 
 
-def _asked(contract: Contract, record: BuildRecord, package: Path, served: ServedPackage) -> DemoResult:
+def _asked(
+    contract: Contract, record: BuildRecord, package: Path, served: ServedPackage, console: Console
+) -> DemoResult:
     """Held-out images to the server, to the package in this process, and to eager PyTorch."""
     from ..data import load_splits
 
@@ -146,6 +153,8 @@ def _asked(contract: Contract, record: BuildRecord, package: Path, served: Serve
         ask_http(client, images[:1])
         first_answer_s = served.seconds()
         over_http = ask_http(client, images)
+        console.print("\n[bold]Disturbing[/] what is asked: noise, until the monitor says so")
+        alarm = noise_until_alarm(client, images, contract.name)
     with load(package, allow_code=True) as predictor:
         in_process = ask_predictor(predictor, images)
     if over_http != in_process:
@@ -161,6 +170,8 @@ def _asked(contract: Contract, record: BuildRecord, package: Path, served: Serve
         speedup=next(speed.ratio for speed in chosen.evidence.speed if speed.against == baseline),
         package=str(package),
         first_answer_s=round(first_answer_s, 3),
+        drift=alarm.summary,
+        drift_scored=alarm.scored,
     )
 
 
@@ -178,6 +189,7 @@ def _tell(result: DemoResult, url: str, console: Console) -> None:
     console.print(f"  {result.chosen:<22} {result.accuracy_in_process:.4f} in process")
     console.print(f"  {result.chosen:<22} {result.accuracy_http:.4f} over HTTP")
     console.print(f"{result.chosen} has {result.speedup:.1f} times eager's throughput.")
+    console.print(f"Drift was noticed after {result.drift_scored} scored requests: {result.drift}", markup=False)
 
 
 def _show_addresses(url: str, directory: Path, console: Console) -> None:

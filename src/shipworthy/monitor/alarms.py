@@ -9,7 +9,8 @@ from hashlib import blake2b
 from .view import Alarm, Detector
 
 MOST = 50
-"""Alarms that are remembered; those that stand are never forgotten."""
+"""Alarms that are remembered. Those that stand are never forgotten, nor what was acknowledged last of each detector:
+labels are judged from then on."""
 
 
 def alarm_id(*parts: object) -> str:
@@ -41,8 +42,10 @@ class Alarms:
 
     def add(self, alarm: Alarm) -> None:
         self._by_id[alarm.id] = alarm
-        closed = [old.id for old in ordered(self._by_id.values()) if old.acknowledged is not None]
-        for name in closed[max(0, MOST - (len(self._by_id) - len(closed))) :]:
+        last = {old.detector: old for old in sorted(self._by_id.values(), key=_answered)}
+        kept = {old.id for old in (*last.values(), *filter(_stands, self._by_id.values()))}
+        others = [old.id for old in ordered(self._by_id.values()) if old.id not in kept]
+        for name in others[max(0, MOST - len(kept)) :]:
             del self._by_id[name]
 
     def acknowledge(self, name: str, at: float, who: str, why: str) -> Alarm | None:
@@ -67,6 +70,14 @@ def united(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
         if other is None or _acknowledged(alarm) < _acknowledged(other):
             found[alarm.id] = alarm
     return ordered(found.values())
+
+
+def _stands(alarm: Alarm) -> bool:
+    return alarm.acknowledged is None
+
+
+def _answered(alarm: Alarm) -> float:
+    return float("-inf") if alarm.acknowledged is None else alarm.acknowledged
 
 
 def _acknowledged(alarm: Alarm) -> float:

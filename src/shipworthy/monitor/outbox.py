@@ -25,7 +25,7 @@ FORMAT = 1
 MOST_WAITING = 256
 """Messages that wait for one address; the oldest gives way to a newer one, and is counted as lost."""
 MOST_REMEMBERED = 4096
-"""Ids of what was told, for each address; the oldest are forgotten."""
+"""Ids of what was told or lost, for each address; the oldest are forgotten."""
 
 
 class Memory(Protocol):
@@ -70,6 +70,11 @@ class Message:
     due: float = 0.0
     """Not before; of the clock that does not jump."""
 
+    @property
+    def behind(self) -> str | None:
+        """The message that has to be told before this one: that an alarm is over is not told before the alarm."""
+        return None if self.event == "raised" else self.id.removesuffix(self.event) + "raised"
+
 
 class Outbox:
     """Messages by address, with the ids of what was told."""
@@ -86,19 +91,19 @@ class Outbox:
         self._saving = threading.Lock()
         self._random = random.Random()
         self._closed = self._unsaved = False
-        if memory is not None and (data := memory.load()) is not None:
-            self._restore(data)
+        if memory is not None:
+            self._restore(memory)
 
     def add(self, alarm: Alarm, event: str) -> None:
-        """Nothing where it was told before, or waits."""
+        """Nothing where it was told before, was lost, or waits."""
         with self._changed:
             for url, waiting in self._waiting.items():
                 name = _name(alarm, event)
                 if name in waiting or name in self._told[url]:
                     continue
                 if len(waiting) >= MOST_WAITING:
-                    waiting.pop(next(iter(waiting)))
-                    self._counts["lost"] += 1
+                    # It comes with every telling while it stands, and would drive out another each time.
+                    self._end(waiting[next(iter(waiting))], "lost")
                 waiting[name] = Message(url, name, event, _body(alarm, event), time.time())
                 self._unsaved = True
             self._changed.notify_all()
@@ -116,7 +121,9 @@ class Outbox:
             with self._changed:
                 if self._closed:
                     return None
-                first = min(self._waiting[url].values(), key=lambda message: message.due, default=None)
+                waiting = self._waiting[url]
+                ready = (one for one in waiting.values() if one.behind not in waiting)
+                first = min(ready, key=lambda message: message.due, default=None)
                 wait = None if first is None else first.due - time.monotonic()
                 if first is not None and wait is not None and wait <= 0:
                     return first
@@ -124,10 +131,12 @@ class Outbox:
                     self._changed.wait(wait)
 
     def delivered(self, message: Message) -> None:
-        self._end(message, "delivered")
+        with self._changed:
+            self._end(message, "delivered")
 
     def given_up(self, message: Message) -> None:
-        self._end(message, "failed")
+        with self._changed:
+            self._end(message, "failed")
 
     def failed(self, message: Message, at_least_s: float) -> float:
         """Put off: exponentially longer after each attempt, with jitter, so that nodes do not come all at once."""
@@ -153,14 +162,14 @@ class Outbox:
         self._save()
 
     def _end(self, message: Message, how: str) -> None:
-        with self._changed:
-            self._waiting[message.url].pop(message.id, None)
-            told = self._told[message.url]
-            told[message.id] = None
-            while len(told) > MOST_REMEMBERED:
-                told.pop(next(iter(told)))
-            self._counts[how] += 1
-            self._unsaved = True
+        """With the lock."""
+        self._waiting[message.url].pop(message.id, None)
+        told = self._told[message.url]
+        told[message.id] = None
+        while len(told) > MOST_REMEMBERED:
+            told.pop(next(iter(told)))
+        self._counts[how] += 1
+        self._unsaved = True
 
     def _save(self) -> None:
         """Writes what has changed, outside of the lock that the monitor needs."""
@@ -181,16 +190,22 @@ class Outbox:
         waiting = [(one.id, one.event, one.body, one.since) for one in self._waiting[url].values()]
         return {"waiting": waiting, "told": list(self._told[url])}
 
-    def _restore(self, data: bytes) -> None:
+    def _restore(self, memory: Memory) -> None:
         """What waits for an address that is no longer wanted is dropped."""
         try:
-            addresses = json.loads(data)["addresses"]
+            data = memory.load()
+            if data is None:
+                return
+            kept_all = json.loads(data)
+            if kept_all["format"] != FORMAT:
+                raise ValueError
+            addresses = kept_all["addresses"]
             for url in self._waiting:
                 kept = addresses.get(_digest(url), {"waiting": [], "told": []})
                 waiting = (Message(url, *fields) for fields in kept["waiting"])
                 self._waiting[url] = {message.id: message for message in waiting}
                 self._told[url] = dict.fromkeys(kept["told"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ShipworthyError, ValueError, KeyError, TypeError, AttributeError) as error:
             _LOG.warning("what webhooks were told cannot be read, and is told again: %s", type(error).__name__)
 
 

@@ -7,6 +7,7 @@ import http.client
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -35,10 +36,14 @@ def post(url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> A
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         given["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     connection = _connection(parts.scheme, parts.hostname or "", parts.port, seconds)
+    until = time.monotonic() + seconds
     watch = threading.Timer(seconds, _cut, (connection,))  # a time-out of the socket begins anew with every byte
     watch.daemon = True
     watch.start()
     try:
+        connection.connect()
+        if time.monotonic() >= until:  # the watch found nothing to cut, while a name was looked up
+            raise TimeoutError
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", target, body, given)
         response = connection.getresponse()

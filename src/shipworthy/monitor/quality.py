@@ -24,7 +24,7 @@ import numpy as np
 
 from ..contract import Array
 from .alarms import alarm_id
-from .evidence.quality import ALARM, CELLS, CONFIDENCE, interval, log_below, mean
+from .evidence.quality import ALARM, CELLS, CONFIDENCE, interval, logs_below, mean
 from .view import Alarm, Quality, Severity, View
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def below(losses: Losses, level: float, after: float = 0.0) -> Below | None:
     if not len(begins):
         return None
     tails = losses.counts[first:][::-1].cumsum(0)[::-1]
-    logs = np.array([log_below(tail, level) for tail in tails])
+    logs = logs_below(tails, level)
     weighted = logs + _log_weights(begins, max(after, losses.since))
     every = weighted if after else np.append(weighted, logs[0] - np.log(2))
     return Below(float(np.logaddexp.reduce(every)), first + int(weighted.argmax()))

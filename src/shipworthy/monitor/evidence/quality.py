@@ -62,18 +62,24 @@ def interval(counts: npt.ArrayLike, alpha: float = 1 - CONFIDENCE) -> tuple[floa
 def log_below(counts: npt.ArrayLike, level: float) -> float:
     """The log of the evidence for "the mean of 1 - loss is below `level`": proven at alpha where it is at least
     ln(1/alpha). 0 without labels."""
+    return float(logs_below(counts, level))
+
+
+def logs_below(counts: npt.ArrayLike, level: float) -> Floats:
+    """The same of several counts at once: [..., 101] -> [...]."""
     return _log_wealth(np.asarray(counts, np.float64), LOWER, 1 - level)
 
 
-def _log_wealth(counts: Floats, values: Floats, bound: float) -> float:
-    """Log of the mean wealth of bets on "the mean of `values` is above `bound`"."""
+def _log_wealth(counts: Floats, values: Floats, bound: float) -> Floats:
+    """Log of the mean wealth of bets on "the mean of `values` is above `bound`": [..., 101] -> [...]."""
     if bound >= 1:
-        return 0.0
+        return np.zeros(counts.shape[:-1])
     if bound <= 0:
         # Any loss at all refutes it, and nothing else does.
-        return float(np.inf) if bound < 0 or counts[values > 0].any() else 0.0
+        return np.where((bound < 0) | counts[..., values > 0].any(-1), np.inf, 0.0)
     wealth = counts @ np.log1p(GRID * (values[:, None] - bound) / bound)
-    return float(np.logaddexp.reduce(wealth) - np.log(len(GRID)))
+    mixed: Floats = np.logaddexp.reduce(wealth, axis=-1) - np.log(len(GRID))
+    return mixed
 
 
 def _refuted(counts: Floats, values: Floats, bar: float) -> float:
