@@ -142,7 +142,8 @@ def _p(limit: float) -> float:
 
 DETECTORS: Sequence[Detector] = (
     Detector("Shipworthy, sequential", ours.sequential, {"": float(np.log10(ours.RUN_LENGTH))}, ours=True),
-    Detector("Shipworthy, windows of 500", ours.windowed, {"": _p(ours.WINDOW_RATE)}, ours=True, some=ours.windowed),
+    Detector("Shipworthy, windows of 500", ours.windowed, {"": _p(ours.WINDOW_RATE)}, ours=True),
+    Detector("Shipworthy, both", ours.both, {"": float(np.log10(ours.RUN_LENGTH))}, ours=True),
     *(
         Detector(f"Evidently, half of the columns, {n}", _half_of_columns(n), {"": _p(0.05)}, library="evidently")
         for n in (100, 500)

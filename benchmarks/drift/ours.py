@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,14 +19,36 @@ WINDOW = 500
 RUN_LENGTH = 1e6
 """The default: samples until a false alarm, on average, at least."""
 WINDOW_RATE = 0.001
+_ENOUGH = 4.0
+"""-log10 of a corrected p-value that alarms at every setting."""
 _TOGETHER = 50
 """Streams; some megabytes for each are held meanwhile."""
 
 
 def sequential(scene: Scene) -> Paths:
     """log10 of the run length at which each sample would raise the alarm."""
+    return each_sample(_sequential(scene))
+
+
+def windowed(scene: Scene) -> Paths:
+    """-log10 of the smallest p-value of each window, corrected for the number of signals."""
+    return each_window(_windowed(scene), WINDOW)
+
+
+def both(scene: Scene) -> Paths:
+    """As they run beside each other: whichever is nearer to its alarm, with both thresholds moved together. At
+    log10 RUN_LENGTH both are at their defaults."""
+    found = _sequential(scene).copy()
+    ends = WINDOW * np.arange(1, CAP // WINDOW + 1) - 1
+    beside = _windowed(scene) + np.log10(RUN_LENGTH * WINDOW_RATE)
+    found[:, ends] = np.maximum(found[:, ends], beside)
+    return each_sample(found)
+
+
+@lru_cache(maxsize=1)
+def _sequential(scene: Scene) -> Array:
     parts = [_bets(scene, range(at, min(at + _TOGETHER, len(scene)))) for at in range(0, len(scene), _TOGETHER)]
-    return each_sample(np.concatenate(parts))
+    return np.concatenate(parts)
 
 
 def _bets(scene: Scene, which: range) -> Array:
@@ -41,17 +63,16 @@ def _bets(scene: Scene, which: range) -> Array:
     return np.log10(detector.update(np.stack(placed))).astype(np.float32)
 
 
-def windowed(scene: Scene, thresholds: Sequence[float] = ()) -> Paths:
-    """-log10 of the smallest p-value of each window, corrected for the number of signals. With `thresholds` a stream is
-    left after the window that reaches all of them."""
+@lru_cache(maxsize=1)
+def _windowed(scene: Scene) -> Array:
+    """A stream is left after a window that reaches all thresholds there may be."""
     scores, signals = scene.table.scores, scene.table.signals
-    enough = max(thresholds, default=np.inf)
     found = np.zeros((len(scene), CAP // WINDOW))
     for stream, (reference, drawn) in enumerate(zip(scene.references, scene.streams, strict=True)):
         seed = int(scene.seeds[stream])
         test = WindowTest(scores[reference], signals, window=WINDOW, rate=WINDOW_RATE, seed=seed)
         for place, window in enumerate(scores[drawn].reshape(-1, WINDOW, len(signals))):
             found[stream, place] = -np.log10(max(float(test.test(window).corrected.min()), LEAST))
-            if found[stream, place] >= enough:
+            if found[stream, place] >= _ENOUGH:
                 break
-    return each_window(found, WINDOW)
+    return found

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 _WINDOWS, _PEER, _BEST = "#8ccfbf", "#c3cbd6", "#5b7fa8"
-_KINDS = ("Shipworthy, sequential", "Shipworthy, windows", "the best other one", "others")
+_KINDS = ("Shipworthy, both", "Shipworthy, one of both", "the best other one", "others")
 _COLOURS = (theme.OURS, _WINDOWS, _BEST, _PEER)
 _WIDTH, _STEP = 250, 22
 _TICKS = [10, 100, 1000, CAP]

@@ -14,7 +14,7 @@ import numpy as np
 from .cells import NONE, RATE, Seen
 from .streams import CAP, REFERENCE
 
-OURS = "Shipworthy, sequential"
+OURS = "Shipworthy, both"
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def overall(found: Sequence[Result]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Behind:
-    """A peer that sees a shift more often than any of ours."""
+    """A peer that sees a shift more often than ours."""
 
     ours: Result
     peer: Result
@@ -126,12 +126,12 @@ class Behind:
 
 
 def behind(found: Sequence[Result], errors: float = 3.0) -> list[Behind]:
-    """Where the best of ours has less power than a peer by more than so many standard errors."""
+    """Where ours, as both run beside each other, have less power than a peer by more than so many standard errors."""
     pairs = []
     for cell in dict.fromkeys((each.data, each.shift, each.share) for each in found if each.shift != NONE):
         here = [each for each in found if (each.data, each.shift, each.share) == cell]
-        best = max((each for each in here if each.ours), key=lambda each: each.power)
-        pairs += [Behind(best, peer) for peer in here if not peer.ours]
+        own = next(each for each in here if each.detector == OURS)
+        pairs += [Behind(own, peer) for peer in here if not peer.ours]
     return [pair for pair in pairs if pair.errors > errors]
 
 

@@ -19,7 +19,7 @@ CAP = 5_000
 _CHUNK = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """The pool, and behind it the rows that a shift draws from."""
 
@@ -51,7 +51,7 @@ class Table:
         return tuple(at for at, signal in enumerate(self.signals) if varies[at] and signal.kind != "share")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """References and streams of one cell, as rows of its table."""
 

@@ -250,6 +250,11 @@ def _keeper(monitor: MonitorOptions | None, options: Options) -> Iterator[Keeper
         return
     from .monitor.keeping import Keeper
 
+    if monitor.place is not None:
+        from .monitor.store import States
+
+        # Now, and not in a process beside the server.
+        States(monitor.place)
     logs, registered = options.get("logs"), bool(options.get("names"))
     with Keeper(
         monitor,

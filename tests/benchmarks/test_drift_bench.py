@@ -120,7 +120,7 @@ def test_rows_have_what_they_are_asked_for(few: list[Result], tmp_path: Path) ->
     shifted = next(row for row in few if row.shift == "one column" and row.ours and row.setting == "equal")
     assert shifted.power == 1 and shifted.median_delay < 1000
     text = (tmp_path / "results.md").read_text()
-    assert "**Shipworthy, sequential**" in text and "make bench-drift" in text
+    assert "**Shipworthy, both**" in text and "make bench-drift" in text
 
 
 def test_a_peer_with_more_power_is_named(few: list[Result]) -> None:
@@ -138,7 +138,7 @@ def test_every_share_has_its_column_in_the_picture(few: list[Result]) -> None:
     (panel,) = made["hconcat"]
     values = panel.get("data", made.get("data"))["values"]
     assert panel["title"]["text"] == "100 % affected"
-    assert [value["kind"] for value in values] == ["the best other one", "Shipworthy, sequential"]
+    assert [value["kind"] for value in values] == ["the best other one", "Shipworthy, both"]
 
 
 def test_every_subject_has_cells_of_all_shares() -> None:

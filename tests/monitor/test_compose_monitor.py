@@ -15,6 +15,7 @@ from watching_cases import places, priced
 from rollout_world import MODEL, make_registry
 from shipworthy import compose
 from shipworthy.compose import Files, Labelled, parts_of
+from shipworthy.errors import MonitorError
 from shipworthy.monitor.keeping import Start
 from shipworthy.monitor.options import MonitorOptions
 from shipworthy.monitor.places import Places
@@ -115,6 +116,11 @@ def test_options_of_a_server_name_the_folder_of_its_monitor(tmp_path: Path) -> N
     plain = compose.Server("any", port=0, monitor=None)
     assert plain._bound.plan.monitoring is None
     plain._bound.close()
+
+
+def test_a_place_that_is_none_is_refused_at_once() -> None:
+    with pytest.raises(MonitorError, match="is no place for states"):
+        compose.serve("any", port=0, monitor=MonitorOptions(place="https://example.org"))
 
 
 def test_an_observer_of_a_folder_that_is_gone_waits_for_nobody() -> None:

@@ -245,15 +245,26 @@ Changed = Callable[[View, View], tuple[View, View]]
         (lambda new, old: (new, replace(old, alarms=(drifted(version="1"),))), False),
         (lambda new, old: (new, replace(old, alarms=(drifted(version="1", acknowledged=SINCE),))), True),
         (lambda new, old: (new, replace(old, alarms=(drifted(version="1", detector="quality"),))), True),
-        (lambda new, old: (new, replace(old, timeline=points(100 * PATIENCE - 1, SINCE + 40))), False),
+        (lambda new, old: (new, replace(old, timeline=points(150 * PATIENCE - 1, SINCE + 40))), False),
+        (lambda new, old: (replace(new, alarms=(drifted(detector="window"),)), old), False),
+        (lambda new, old: (new, replace(old, alarms=(drifted(version="1", detector="window"),))), False),
         (lambda new, old: (new, replace(old, promise=None)), False),
     ],
 )
 def test_an_alarm_tells_against_a_challenger_where_the_champion_had_time_for_one(change: Changed, alone: bool) -> None:
     new = view(version="2", alarms=(drifted(),), timeline=points(50, SINCE, SINCE + 40, SINCE + 50, SINCE + 70))
-    old = view(version="1", timeline=points(100, SINCE, SINCE + 40, SINCE + 70))
+    old = view(version="1", timeline=points(150, SINCE, SINCE + 40, SINCE + 70))
     challenger, champion = change(new, old)
     assert (lone_alarm(challenger, champion) is not None) == alone
+
+
+@pytest.mark.parametrize(("seconds", "alone"), [(1, False), (2, False), (3, True)])
+def test_a_change_that_took_a_blink_gives_the_champion_time_too(seconds: int, alone: bool) -> None:
+    """At full speed an alarm takes a tenth of a second, and begins and ends inside one point."""
+    alarm = drifted(began=SINCE + 10.1, raised=SINCE + 10.2)
+    new = view(version="2", alarms=(alarm,), timeline=points(500, *(SINCE + place for place in range(10 + seconds))))
+    old = replace(new, version="1", alarms=())
+    assert (lone_alarm(new, old) is not None) == alone
 
 
 def test_the_history_keeps_what_moved() -> None:

@@ -293,6 +293,25 @@ def test_what_is_no_view_is_refused(choice: st.DataObject) -> None:
 VIEW = monitor().check(2e9)
 
 
+def test_what_was_acknowledged_last_is_remembered_of_each_detector() -> None:
+    """A drop of the quality that was seen to would raise again behind many newer alarms."""
+    from shipworthy.monitor.alarms import MOST, Alarms
+    from shipworthy.monitor.view import Alarm, Detector
+
+    alarms = Alarms()
+
+    def one(name: str, detector: Detector, at: float) -> None:
+        alarms.add(Alarm(name, "points", "3", "a", detector, at, 0.0, 1, "slight", ""))
+        assert alarms.acknowledge(name, at + 0.5, "ada", "") is not None
+
+    one("first", "quality", 0.0)
+    one("second", "quality", 1.0)
+    for number in range(2 * MOST):
+        one(f"drift-{number}", "sequential", 2.0 + number)
+    names = [alarm.id for alarm in alarms.newest_first]
+    assert len(names) == MOST and names[-1] == "second" and "first" not in names
+
+
 def test_old_alarms_are_forgotten_and_those_that_stand_never() -> None:
     from shipworthy.monitor.alarms import MOST, Alarms
     from shipworthy.monitor.view import Alarm

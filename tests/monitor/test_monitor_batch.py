@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import point_packages
 import pytest
-from monitor_cases import contract, draw
+from monitor_cases import contract, draw, monitor
 from safetensors.numpy import save_file
 
 from shipworthy.contract import Contract, InputSpec, OutputSpec
-from shipworthy.contract.accept import RecordEncode
+from shipworthy.contract.accept import RecordEncode, TextEncode
 from shipworthy.encode import Codec
 from shipworthy.errors import DataError, MonitorError
 from shipworthy.monitor import MonitorOptions
-from shipworthy.monitor.batch import drifted, score
+from shipworthy.monitor.batch import _classes, _quality, drifted, score
+from shipworthy.monitor.evidence.quality import count
 from shipworthy.monitor.tables import BLOCK, blocks
+from shipworthy.signals.reference import Accepted
 
 pytest.importorskip("onnxruntime")
 CHANGED = 2000
@@ -105,6 +109,7 @@ def test_a_package_without_a_reference_is_refused(tmp_path: Path) -> None:
         ({"point": np.zeros((3, 2)), "label": np.zeros((3, 2))}, "give one class"),
         ({"point": np.zeros((1, 2)), "label": np.array(["south"])}, "no class"),
         ({"point": np.zeros((0, 2))}, "has no rows"),
+        ({"point": np.zeros((3, 2)), "label": np.zeros(2)}, "2 of labels"),
     ],
 )
 def test_files_that_do_not_fit(package: Path, tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
@@ -140,9 +145,58 @@ def test_columns_of_a_record_and_what_is_missing(tmp_path: Path) -> None:
     first, last = found[0].groups[0][1]["x"], found[1].groups[0][1]["x"]
     assert first.dtype == np.float32 and first[3].tolist() == [1.5, 3.0]
     assert np.isnan(last[-1, 0]) and last[-1, 1] == 7
+    path.write_text("width,length\n1,none\n")
+    with pytest.raises(DataError, match=r"length: is no column of numbers"):
+        list(blocks(path, record_contract(), Codec(record_contract())))
     path.write_text("width,length\n1\n")
     with pytest.raises(DataError, match="different lengths"):
         list(blocks(path, record_contract(), Codec(record_contract())))
+
+
+def test_texts_of_a_table_stay_texts_and_other_inputs_have_columns_of_their_own(tmp_path: Path) -> None:
+    """Also where all of a block look like numbers; another input comes from another column."""
+    words = {"model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "a": 1, "404": 2}, "unk_token": "[UNK]"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(words))
+    of = Contract(
+        name="texts",
+        inputs={
+            "ids": InputSpec(dtype="int64", shape=("batch", "tokens")),
+            "price": InputSpec(dtype="float32", shape=("batch",)),
+        },
+        encode={"text": TextEncode(kind="text", tokenizer="tokenizer.json", feeds=("ids",))},
+        outputs={"y": OutputSpec(dtype="float32", shape=("batch", 1))},
+        root=tmp_path,
+    )
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["text,price,label", *["a,1.5,07"] * BLOCK, "404,,07"]))
+    first, last = blocks(path, of, Codec(of))
+    assert first.labels is not None and set(first.labels.tolist()) == {"07"}
+    assert last.groups[0][1]["ids"].tolist() == [[2]] and np.isnan(last.groups[0][1]["price"]).all()
+
+
+def test_labels_are_names_first() -> None:
+    """Classes may have names that look like indices of others; tables write 3.0 for 3."""
+    named = contract().model_copy(update={"task": contract().task.model_copy(update={"labels": ("1", "2", "0")})})
+    assert _classes(np.array(["1", "2", "0", "3.0"]), named).tolist() == [0, 1, 2, 3]
+    for label in ("3.5", "nan", "inf", "north"):
+        with pytest.raises(DataError, match="no class"):
+            _classes(np.array([label]), named)
+
+
+def test_a_perfect_level_is_not_broken_by_one_wrong_answer() -> None:
+    watched = monitor()
+    assert watched.own is not None
+    watched.own = replace(watched.own, accepted=Accepted("accuracy", 1.0, 1.0, 200))
+    quality = _quality(count([0] * 300 + [1]), watched)
+    assert quality is not None and (quality.labels, quality.below, quality.by_hour) == (301, False, ())
+    assert quality.level == pytest.approx(200 / 201)
+
+
+def test_an_empty_list_of_a_table_is_told(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"point": [None, [1.0, 2.0]]}), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="no numbers"):
+        list(blocks(tmp_path / "rows.parquet", contract(), Codec(contract())))
 
 
 def test_rows_of_different_shapes_keep_their_places(tmp_path: Path) -> None:

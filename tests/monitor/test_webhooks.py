@@ -17,7 +17,7 @@ import view_cases
 from receiver_cases import Receiver, receiving
 
 from shipworthy.errors import MonitorError
-from shipworthy.monitor import outbox
+from shipworthy.monitor import MonitorOptions, outbox
 from shipworthy.monitor.outbox import FileMemory
 from shipworthy.monitor.webhooks import Sent, Webhooks, sign, verify
 
@@ -209,10 +209,20 @@ def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert not any(word in caplog.text for word in ("token", "hidden", "word", SECRET))
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"addresses": {}}', b'{"addresses": []}', b"\xff"])
+FUTURE = b'{"format": 2, "addresses": {}}'
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"addresses": {}}', b'{"format": 1, "addresses": []}', b"\xff", FUTURE])
 def test_a_memory_that_cannot_be_read_is_begun_anew(data: bytes, receiver: Receiver, tmp_path: Path) -> None:
     (tmp_path / "kept").write_bytes(data)
     hooks = opened(receiver, FileMemory(tmp_path / "kept"))
+    hooks.tell([ALARM])
+    assert settled(hooks).delivered == 1
+    hooks.close()
+
+
+def test_a_memory_out_of_reach_stops_nothing(receiver: Receiver, tmp_path: Path) -> None:
+    hooks = opened(receiver, FileMemory(tmp_path))  # a folder
     hooks.tell([ALARM])
     assert settled(hooks).delivered == 1
     hooks.close()
@@ -230,13 +240,47 @@ def test_the_queue_is_bounded(receiver: Receiver) -> None:
     hooks = opened(receiver)
     hooks.tell([replace(ALARM, id=f"a{number}") for number in range(outbox.MOST_WAITING + 9)])
     assert (hooks.sent.lost, hooks.sent.waiting) == (9, outbox.MOST_WAITING)
+    hooks.tell([replace(ALARM, id=f"a{number}") for number in range(outbox.MOST_WAITING + 9)])
+    assert (hooks.sent.lost, hooks.sent.waiting) == (9, outbox.MOST_WAITING), "what is lost stays so"
     hooks.close()
+
+
+def test_an_end_is_not_told_before_its_beginning(receiver: Receiver) -> None:
+    receiver.answer = lambda number: (500 if number == 0 else 200, {})
+    hooks = opened(receiver)
+    hooks.tell([ALARM])
+    receiver.wait(1)
+    hooks.tell([DONE, replace(ALARM, id="another")])
+    settled(hooks)
+    hooks.close()
+    told = [one.json["event"] for one in receiver.got if one.json["alarm"]["id"] == ALARM.id]
+    assert told == ["raised", "raised", "acknowledged"]
+
+
+def test_a_slow_look_up_of_a_name_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch cuts a connection off; while there is none yet, it has nothing to cut."""
+    from shipworthy.monitor.posting import post
+
+    with receiving() as receiver:
+        address = socket.getaddrinfo
+
+        def slow(*asked: Any, **more: Any) -> Any:
+            time.sleep(0.3)
+            return address(*asked, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+        answer = post(receiver.url, b"{}", {}, 0.2)
+        assert (answer.delivered, answer.reason) == (False, "no answer within 0.2 s")
+        assert receiver.got == []
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org", "http://", "http://host:x/", "http://host/a b", "http://höst/"])
 def test_an_address_must_be_one(url: str) -> None:
     with pytest.raises(MonitorError, match="no URL of HTTP"):
         Webhooks([url], None)
+    with pytest.raises(MonitorError, match="no URL of HTTP") as raised:
+        MonitorOptions(webhooks=(url,))
+    assert url not in str(raised.value), "it may hold a secret"
 
 
 def test_the_name_and_the_password_of_an_address_are_sent_as_basic(receiver: Receiver) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ class Codec:
                             else f"{name!r} is not taken: {missing}"
                         )
         self.notes = tuple(notes)
+
+    def of_field(self, name: str) -> Codec:
+        """One for this field alone and for the inputs that it feeds: what feeds the others may come from elsewhere."""
+        part = copy(self)
+        part._forms = {name: self._forms[name]}
+        part._inputs = {fed: self._inputs[fed] for fed in self._forms[name][0].feeds}
+        part.rows = None
+        return part
 
     @property
     def fields(self) -> tuple[str, ...]:

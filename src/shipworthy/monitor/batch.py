@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +10,13 @@ import numpy as np
 from ..contract import Array, Contract
 from ..errors import DataError
 from ..predict import Predictor, load
+from ..registry import Losses
 from ..signals.probabilities import predicted_classes
 from .evidence import quality
 from .groups import Group
 from .monitor import Monitor
 from .options import MonitorOptions
+from .quality import quality_of
 from .tables import Block, blocks
 from .view import Quality, View
 
@@ -86,28 +87,25 @@ def _classes(labels: Array, contract: Contract) -> Array:
                 raise ValueError("it is no whole number")
             return numbers
         texts = map(str, flat[:, 0].tolist())
-        return np.array([named[text] if text in named else int(text) for text in texts])
+        return np.array([named[text] if text in named else _index(text) for text in texts])
     except (ValueError, TypeError) as error:
         known = ", ".join(list(named)[:12]) or "numbers from 0"
         raise DataError("the labels", f"have one that is no class: {error}", f"classes are {known}") from None
 
 
-def _quality(losses: Array, monitor: Monitor) -> Quality:
-    accepted = None if monitor.own is None else monitor.own.accepted
-    level = accepted.level if accepted is not None and accepted.metric == "accuracy" else None
-    least, most = quality.interval(losses)
-    mean = quality.mean(losses)
-    below = level is not None and quality.log_below(losses, level) >= -math.log(quality.ALARM)
-    return Quality(
-        metric="accuracy",
-        labels=int(losses.sum()),
-        value=None if mean is None else 1 - mean,
-        lower=1 - most,
-        upper=1 - least,
-        confidence=quality.CONFIDENCE,
-        level=level,
-        below=below,
-    )
+def _index(text: str) -> int:
+    """A whole number, also as tables write it: `3.0`. Raises ValueError."""
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError(f"{text!r} is no whole number")
+    return int(number)
+
+
+def _quality(counts: Array, monitor: Monitor) -> Quality | None:
+    """As of labels that came to a server, all of one time."""
+    losses = Losses("classification", None, 0.0, np.zeros(1, np.int64), counts[None], 0)
+    found = quality_of(losses, None if monitor.own is None else monitor.own.accepted)
+    return None if found is None else replace(found, by_hour=())
 
 
 def _notes(monitor: Monitor) -> list[str]:

@@ -41,7 +41,7 @@ class Watched:
         self._names = [(name, False) for name in contract.inputs]
         self._names += [(name, True) for name, spec in contract.outputs.items() if spec.batched]
         self._inputs, self._outputs = [[name for name, out in self._names if out is side] for side in (False, True)]
-        self._layout: tuple[list[np.dtype[Any]], list[tuple[int, ...]]] | None = None
+        self._layout: tuple[list[np.dtype[Any]], Shapes] | None = None
         """Of the first row; where all have its shapes, these are not kept with each."""
         specs = [contract.outputs[name] if out else contract.inputs[name] for name, out in self._names]
         self._varies = any(not isinstance(size, int) for spec in specs for size in spec.shape[1:])
@@ -51,12 +51,11 @@ class Watched:
 
     def take(self, feeds: Arrays, outputs: Arrays, row: int, seconds: float) -> None:
         """See `server.routing.Watch`."""
-        arrays = [feeds[name][row] for name in self._inputs]
-        arrays += [outputs[name][row] for name in self._outputs]
         if self._layout is None:
-            self._layout = [array.dtype for array in arrays], [array.shape for array in arrays]
-        shapes = tuple([array.shape for array in arrays]) if self._varies else None
-        copies = [array.tobytes() for array in arrays]
+            self._layout = self._layout_of(feeds, outputs, row)
+        copies = [feeds[name][row].tobytes() for name in self._inputs]
+        copies += [outputs[name][row].tobytes() for name in self._outputs]
+        shapes = self._layout_of(feeds, outputs, row)[1] if self._varies else None
         size = sum(map(len, copies))
         with self._guard:
             self.choosing.count(size)
@@ -66,6 +65,11 @@ class Watched:
             else:
                 self._bytes += size
                 self._rows.append((seconds, shapes, *copies))
+
+    def _layout_of(self, feeds: Arrays, outputs: Arrays, row: int) -> tuple[list[np.dtype[Any]], Shapes]:
+        """Dtypes and shapes of a row's arrays."""
+        arrays = [outputs[name][row] if out else feeds[name][row] for name, out in self._names]
+        return [array.dtype for array in arrays], tuple([array.shape for array in arrays])
 
     def close(self) -> None:
         self.closed = True

@@ -17,17 +17,19 @@ MOST = 20
 
 
 def lone_alarm(challenger: View, champion: View) -> Alarm | None:
-    """The challenger's first standing alarm, where none stands for the champion and there was time for one.
+    """The challenger's first standing alarm of the sequential detector, where none of drift stands for the champion and
+    there was time for one.
 
-    Of a change of the traffic both get their share, so it is no fault of a version. How often the champion misses what
+    Windows count only for the champion: with one false alarm in a thousand of them, a busy challenger that is fine
+    would soon have one. Of a change of the traffic both get their share, so it is no fault of a version. How often the champion misses what
     the challenger has seen is not promised; that there is hardly an alarm without a change is, as for any alarm. What
     labels say is compared by the rollout itself."""
-    standing = _standing(challenger)
+    standing = [alarm for alarm in _standing(challenger) if alarm.detector == "sequential"]
     if not standing or _standing(champion) or champion.promise is None:
         return None
     alarm = min(standing, key=lambda one: one.raised)
-    took = _scored(challenger, alarm.began, alarm.raised)
-    return alarm if _scored(champion, alarm.began) >= PATIENCE * took else None
+    took = _touched(challenger, alarm.began, alarm.raised)
+    return alarm if _since(champion, alarm.began) >= PATIENCE * took else None
 
 
 def told_of(alarm: Alarm) -> dict[str, Any]:
@@ -46,6 +48,14 @@ def _standing(view: View) -> list[Alarm]:
     return [alarm for alarm in view.alarms if alarm.acknowledged is None and alarm.detector != "quality"]
 
 
-def _scored(view: View, began: float, ended: float = float("inf")) -> int:
-    """Scored requests of points that began in that time."""
-    return sum(point.scored for point in view.timeline if began <= point.at <= ended)
+def _touched(view: View, began: float, ended: float) -> int:
+    """Scored requests of all points that have a part in that time, which may be shorter than any: at least as many as
+    came in it."""
+    points = view.timeline
+    ends = [point.at for point in points[1:]] + [float("inf")]
+    return sum(point.scored for point, end in zip(points, ends, strict=True) if point.at <= ended and end > began)
+
+
+def _since(view: View, began: float) -> int:
+    """Scored requests of points that began since then: at most as many as came."""
+    return sum(point.scored for point in view.timeline if point.at >= began)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from ..errors import MonitorError
 
@@ -59,5 +60,16 @@ class MonitorOptions:
         if self.baseline and self.baseline < 32:
             raise MonitorError("monitor baseline", f"is {self.baseline}", "give at least 32 requests, better 1000")
         for url in self.webhooks:
-            if not url.startswith(("http://", "https://")):
-                raise MonitorError("webhook", f"is {url!r}", "give an address such as https://example.org/hook")
+            check_address(url)
+
+
+def check_address(url: str) -> None:
+    """Raises MonitorError where this is no URL of HTTP. It may hold a secret, so the error does not repeat it."""
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isprintable()
+        fine = fine and url.isascii() and " " not in url
+    except ValueError:
+        fine = False
+    if not fine:
+        raise MonitorError("webhook", "an address is no URL of HTTP", "give one such as https://example.org/hook")

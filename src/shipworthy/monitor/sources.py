@@ -7,7 +7,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -15,7 +14,7 @@ from ..errors import MonitorError
 from .merging import merged
 from .record import view_of_record
 from .samples import Sample
-from .store import Acknowledgement, States
+from .store import States
 from .view import Alarm, View
 
 SECONDS = 30.0
@@ -52,8 +51,7 @@ class Remembered:
         for version in self._states.versions(model):
             each = self._states.views(model, version)
             if each:
-                said = {one.alarm: one for one in self._states.acknowledgements(model, version)}
-                found.append(_acknowledged(merged(each, time.time()), said))
+                found.append(merged(each, time.time()))
         return found
 
     def samples(self, model: str) -> Mapping[str, list[Sample]]:
@@ -134,17 +132,6 @@ def standing(views: Sequence[View], model: str, alarm: str) -> tuple[View, Alarm
     others = ", ".join(dict.fromkeys(one.id for _, one in found))
     remedy = f"these stand: {others}" if others else "no alarm of this model stands"
     raise MonitorError(f"alarm {alarm}", f"is none of {model} that stands", remedy)
-
-
-def _acknowledged(view: View, said: Mapping[str, Acknowledgement]) -> View:
-    """With what was said since the nodes wrote."""
-    alarms = tuple(
-        replace(alarm, acknowledged=said[alarm.id].at, who=said[alarm.id].who, why=said[alarm.id].why)
-        if alarm.acknowledged is None and alarm.id in said
-        else alarm
-        for alarm in view.alarms
-    )
-    return replace(view, alarms=alarms)
 
 
 def _told(error: urllib.error.HTTPError) -> str:

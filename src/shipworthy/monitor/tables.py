@@ -28,6 +28,10 @@ Table: TypeAlias = Mapping[str, Any]
 """Columns of some rows: arrays [n, ...], or lists of anything."""
 
 
+class Words(list[str]):
+    """A column of a CSV file: numbers where numbers are wanted, whatever the rows of a block look like; else texts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Consecutive rows."""
@@ -65,11 +69,15 @@ def _block(table: Table, contract: Contract, codec: Codec, label: str | None, pa
     given = {name: column for name, column in columns.items() if column is not None}
     arrays = {name: _whole(column, contract.inputs[name], f"{path}: {name}") for name, column in given.items()}
     whole = {name: array for name, array in arrays.items() if array is not None}
+    count = _equal(given if labels is None else {**given, "labels": labels}, path)
     if len(whole) == len(arrays):
-        return Block([(np.arange(_equal(whole, path)), whole)], labels)
+        return Block([(np.arange(count), whole)], labels)
     rows = [
-        {name: _row(given[name][place], spec, f"{path}: {name}") for name, spec in contract.inputs.items()}
-        for place in range(_equal(given, path))
+        {
+            name: whole[name][place] if name in whole else _row(given[name][place], spec, f"{path}: {name}")
+            for name, spec in contract.inputs.items()
+        }
+        for place in range(count)
     ]
     return Block([(np.array(places), feeds) for places, feeds in stack(rows)], labels)
 
@@ -84,8 +92,10 @@ def _equal(columns: Mapping[str, Sequence[Any] | Array], path: Path) -> int:
 
 def _whole(column: Any, spec: TensorSpec, culprit: str) -> Array | None:
     """[n, ...] of one shape that fits; None where rows differ in it."""
-    if isinstance(column, list):
-        if not all(isinstance(value, int | float | bool | None) for value in column[:1]):
+    if isinstance(column, Words):
+        column = _number(column, culprit)
+    elif isinstance(column, list):
+        if not all(isinstance(value, int | float | bool | None) for value in column):
             return None
         column = np.array([np.nan if value is None else value for value in column])
     array = np.asarray(column)
@@ -131,7 +141,7 @@ def _encoded(table: Table, contract: Contract, codec: Codec, path: Path) -> dict
                 columns[fed] = np.stack(fields, axis=-1)
         elif name in table and not set(encode.feeds) & set(table):
             try:
-                rows = codec.instances([{name: text} for text in list(table[name])])
+                rows = codec.of_field(name).instances([{name: text} for text in list(table[name])])
             except InputError as error:
                 raise DataError(f"{path}: {name}", str(error), "fill or drop those rows") from None
             columns |= {fed: [row[fed] for row in rows] for fed in encode.feeds}
@@ -139,10 +149,11 @@ def _encoded(table: Table, contract: Contract, codec: Codec, path: Path) -> dict
 
 
 def _number(column: Any, culprit: str) -> Array:
+    empty = [value is None or (isinstance(value, str) and not value.strip()) for value in column]
     try:
-        return np.array([np.nan if value is None else value for value in column], np.float64)
+        return np.array([np.nan if none else value for value, none in zip(column, empty, strict=True)], np.float64)
     except (TypeError, ValueError):
-        raise DataError(culprit, "is no column of numbers", "a record's fields are numbers") from None
+        raise DataError(culprit, "is no column of numbers", "give numbers, and nothing where one is missing") from None
 
 
 def _npz(path: Path) -> Iterator[Table]:
@@ -210,17 +221,9 @@ def _csv(path: Path) -> Iterator[Table]:
             while lines := list(islice(reader, BLOCK)):
                 if any(len(line) != len(names) for line in lines):
                     raise DataError(str(path), "has lines of different lengths", "give every line as many values")
-                yield {name: _words(values) for name, values in zip(names, zip(*lines, strict=True), strict=True)}
+                yield {name: Words(values) for name, values in zip(names, zip(*lines, strict=True), strict=True)}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(str(path), f"cannot be read: {error}", "save it as UTF-8, with a line of names") from error
-
-
-def _words(values: tuple[str, ...]) -> Any:
-    """Numbers where all of them are, or are empty; else the texts."""
-    try:
-        return np.array([float(value) if value.strip() else np.nan for value in values])
-    except ValueError:
-        return list(values)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Table]]] = {

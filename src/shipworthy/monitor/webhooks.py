@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from .. import __version__
-from ..errors import MonitorError
+from .options import check_address
 from .outbox import Memory, Message, Outbox
 from .posting import Answer, post
 from .view import Alarm
@@ -79,7 +79,7 @@ class Webhooks:
         `seconds` bounds one attempt, `first_wait_s` is waited after the first failure, and twice as long after each
         further one, up to ten minutes. Raises MonitorError where an address cannot be one."""
         for url in urls:
-            _check(url)
+            check_address(url)
         self._secret = secret
         self._seconds = seconds
         self._outbox = Outbox(urls, memory, first_wait_s=first_wait_s, longest_wait_s=LONGEST_WAIT_S)
@@ -133,17 +133,6 @@ class Webhooks:
         if self._secret is not None:
             headers["shipworthy-signature"] = sign(self._secret, timestamp, body)
         return post(message.url, body, headers, self._seconds)
-
-
-def _check(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isprintable()
-        fine = fine and url.isascii() and " " not in url
-    except ValueError:
-        fine = False
-    if not fine:
-        raise MonitorError("webhook", "an address is no URL of HTTP", "give one such as https://example.org/hook")
 
 
 def _host(url: str) -> str:

@@ -257,15 +257,17 @@ class Engine:
         padded: Sequence[Arrays] | None,
     ) -> None:
         """Show rows as they came: of the batch, or of the parts of one that was `padded` in other dimensions too."""
-        ends = list(accumulate(sizes))
+        # Where each part has one row, its place is that of the row.
+        ends = None if len(sizes) == run.rows else list(accumulate(sizes))
         try:
             for row in wanted:
-                place = bisect_right(ends, row)
+                place = row if ends is None else bisect_right(ends, row)
                 seconds = run.waited[place] + run.seconds
                 if padded is None:
                     watch.take(feeds, results[0].shared.arrays, row, seconds)
                 else:
-                    watch.take(padded[place], results[place].outputs, row - ends[place] + sizes[place], seconds)
+                    first = row if ends is None else ends[place] - sizes[place]
+                    watch.take(padded[place], results[place].outputs, row - first, seconds)
         # The rows have their answers; that nobody sees them is no reason to take these back.
         except Exception as error:  # noqa: BLE001
             self._watch = None
