@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,8 +35,9 @@ def _surprise(p: Array) -> Array:
     return np.asarray(-np.log10(np.maximum(p, windows.LEAST)))
 
 
+@lru_cache(maxsize=4)
 def _column_p(scene: Scene, window: int) -> Array:
-    """Of each column as Evidently tests it: [streams, windows, columns]."""
+    """Of each column as Evidently tests it: [streams, windows, columns]. Two detectors use the same."""
     table = scene.table
     found = []
     for at in table.columns:
@@ -47,23 +49,13 @@ def _column_p(scene: Scene, window: int) -> Array:
     return np.stack(found, axis=-1)
 
 
-_kept: dict[tuple[int, int], tuple[Scene, Array]] = {}
-"""The p-values of the last scene, for the detectors that share them."""
-
-
-def _shared_p(scene: Scene, window: int) -> Array:
-    if (len(scene), window) not in _kept or _kept[len(scene), window][0] is not scene:
-        _kept[len(scene), window] = (scene, _column_p(scene, window))
-    return _kept[len(scene), window][1]
-
-
 def _any_column(window: int) -> Callable[[Scene], Paths]:
-    return lambda scene: each_window(_surprise(_shared_p(scene, window).min(axis=-1)), window)
+    return lambda scene: each_window(_surprise(_column_p(scene, window).min(axis=-1)), window)
 
 
 def _half_of_columns(window: int) -> Callable[[Scene], Paths]:
     def paths(scene: Scene) -> Paths:
-        p = np.sort(_shared_p(scene, window), axis=-1)
+        p = np.sort(_column_p(scene, window), axis=-1)
         return each_window(_surprise(p[..., _half(p.shape[-1]) - 1]), window)
 
     return paths
@@ -115,17 +107,13 @@ def _black_box(window: int) -> Callable[[Scene], Paths]:
     return paths
 
 
-_kernels: dict[int, tuple[Table, windows.Kernel]] = {}
+@lru_cache(maxsize=1)
+def _kernel(table: Table) -> windows.Kernel:
+    return windows.Kernel(table.inputs, table.pool)
 
 
 def _discrepancy(window: int) -> Callable[[Scene], Paths]:
-    def paths(scene: Scene) -> Paths:
-        table = scene.table
-        if 0 not in _kernels or _kernels[0][0] is not table:
-            _kernels[0] = (table, windows.Kernel(table.inputs, table.pool))
-        return each_window(_kernels[0][1].distances(scene, window), window)
-
-    return paths
+    return lambda scene: each_window(_kernel(scene.table).distances(scene, window), window)
 
 
 def _watched(statistic: Callable[[Array], Array]) -> Callable[[Scene], Paths]:

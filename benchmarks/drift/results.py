@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -102,14 +102,32 @@ def read(file: Path) -> tuple[list[Result], dict[str, Any]]:
     return [Result(**{name: row[name] for name in names}) for row in kept["rows"]], kept["environment"]
 
 
-def overall(found: Sequence[Result]) -> dict[str, float]:
-    """Geometric mean of the median delays over all shifts and shares, by detector; CAP where it has no row."""
-    cells = sorted({(each.data, each.shift, each.share) for each in found if each.shift != NONE})
+@dataclass(frozen=True)
+class Overall:
+    """Geometric means over the shifts and shares that a detector has rows of."""
+
+    delay: float
+    """Of its median delays."""
+    to_ours: float
+    """Of the ratios to ours in the same cells."""
+
+
+def overall(found: Sequence[Result]) -> dict[str, Overall]:
+    """By detector, the soonest first; of rows of one setting."""
+    delays: dict[str, dict[tuple[str, str, float], float]] = {}
+    for each in found:
+        if each.shift != NONE:
+            delays.setdefault(each.detector, {})[each.data, each.shift, each.share] = each.median_delay
     means = {}
-    for name in dict.fromkeys(each.detector for each in found):
-        own = {(each.data, each.shift, each.share): each.median_delay for each in found if each.detector == name}
-        means[name] = math.exp(math.fsum(math.log(own.get(cell, CAP)) for cell in cells) / len(cells))
-    return means
+    for name, own in delays.items():
+        delay = _geometric(own.values())
+        means[name] = Overall(delay, delay / _geometric(delays[OURS][cell] for cell in own))
+    return dict(sorted(means.items(), key=lambda pair: pair[1].to_ours))
+
+
+def _geometric(values: Iterable[float]) -> float:
+    logs = [math.log(value) for value in values]
+    return math.exp(math.fsum(logs) / len(logs))
 
 
 @dataclass(frozen=True)
@@ -166,26 +184,25 @@ def text(found: Sequence[Result], environment: Mapping[str, Any]) -> str:
 
 
 def _short(equal: Sequence[Result]) -> str:
-    means = overall(equal)
-    order = sorted(means, key=lambda name: means[name])
-    best = [["detector, equal rate", "delay, geometric mean of medians", "power, mean", "false alarms"]]
-    for name in order:
+    best = [["detector, equal rate", "delay", "to ours", "power", "false alarms"]]
+    for name, mean in overall(equal).items():
         mine = [each for each in equal if each.detector == name and each.shift != NONE]
-        power = np.mean([each.power for each in mine])
-        false = np.mean([each.false_alarm for each in mine])
-        best.append([_bold(name, mine[0].ours), f"{means[name]:,.0f}", f"{power:.2f}", f"{false:.3f}"])
+        numbers = [np.mean([each.power for each in mine]), np.mean([each.false_alarm for each in mine])]
+        shown = [f"{mean.delay:,.0f}", f"{mean.to_ours:.2f}", f"{numbers[0]:.2f}", f"{numbers[1]:.3f}"]
+        best.append([_bold(name, mine[0].ours), *shown])
     lost = [
         f"- {pair.peer.data}, {pair.peer.shift}, share {pair.peer.share:g}: {pair.peer.detector} sees "
         f"{pair.peer.power:.2f}, ours {pair.ours.power:.2f} ({pair.errors:.1f} standard errors)"
         for pair in sorted(behind(equal), key=lambda pair: -pair.errors)
     ]
-    said = "Shifts in which a peer has more power than ours by over 3 standard errors:\n\n" + "\n".join(lost)
-    return (
-        _table(best)
-        + "\n\n"
-        + (said if lost else "No peer has more power for any shift by over 3 standard errors.")
-        + ("\n\n" + _unseen(equal))
+    said = "No peer has more power for any shift by over 3 standard errors."
+    if lost:
+        said = "A peer has more power than ours by over 3 standard errors:\n\n" + "\n".join(lost)
+    words = (
+        "Delay: geometric mean of the median delays over all shifts and shares; to ours: the same as a ratio, over the "
+        "shifts that the detector is for. Power and false alarms: means."
     )
+    return "\n\n".join(part for part in (words, _table(best), said, _unseen(equal)) if part)
 
 
 def _unseen(equal: Sequence[Result]) -> str:

@@ -147,6 +147,13 @@ def test_every_subject_has_cells_of_all_shares() -> None:
         assert found[0].shift == "none" and (len(found) - 1) % 3 == 0 and len(found) > 9
 
 
+def test_a_detector_is_compared_over_its_own_shifts(few: list[Result]) -> None:
+    ours = next(row for row in few if row.ours and row.share)
+    other = replace(ours, detector="other", ours=False, median_delay=2 * ours.median_delay)
+    found = results.overall([ours, replace(ours, shift="prior", median_delay=1.0), other])
+    assert list(found) == [results.OURS, "other"] and found["other"].to_ours == pytest.approx(2)
+
+
 @pytest.mark.full
 @pytest.mark.skipif(not all(each.exists() for each in ENVIRONMENTS), reason="make bench-drift has not built the peers")
 def test_statistics_are_those_of_the_libraries() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -40,6 +41,7 @@ NAMES = {
         [f"{one.name}_{part}" for part in ("bucket", "sum", "count")] if one.kind == "histogram" else [one.name]
     )
 }
+OF = 'model="digits", version="3"'
 RULES = [rule for rules in GROUPS.values() for rule in rules]
 QUERIES = [query.expression for row in ROWS for panel in row.panels for query in panel.queries]
 
@@ -213,6 +215,51 @@ def until(wanted: Any, seconds: float = 30.0) -> Any:
             pass  # It does not listen yet.
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@PROMETHEUS
+def test_an_alarm_that_all_nodes_have_counts_once(tmp_path: Path) -> None:
+    """Labels are known to every node; drift is what one node has seen. One node's silence is not hidden by others."""
+    standing = next(panel for panel in ROWS[0].panels if panel.title == "Alarms that stand").queries[0].expression
+    asked = standing.replace("$model", ".*").replace("$version", ".*")
+    alarms = [
+        {"series": f'{name}{{instance="{node}", detector="{detector}", {OF}}}', "values": "1x20"}
+        for name, node, detector in itertools.product(["shipworthy_monitor_alarms"], "ab", ["window", "quality"])
+    ]
+    updated = [
+        {"series": f'shipworthy_monitor_last_update_timestamp_seconds{{instance="{node}", {OF}}}', "values": values}
+        for node, values in (("a", "0+60x20"), ("b", "0x20"))
+    ]
+    requests = [
+        {"series": f'shipworthy_requests_total{{instance="{node}", {OF}}}', "values": "0+60x20"} for node in "ab"
+    ]
+    silent = {
+        "eval_time": "7m",
+        "alertname": "ShipworthyMonitorSilent",
+        "exp_alerts": [
+            {
+                "exp_labels": {"instance": "b", "model": "digits", "version": "3", "severity": "warning"},
+                "exp_annotations": {
+                    "summary": "digits:3 on b: requests come, and the monitor has not looked for five minutes",
+                    "description": "Drift would not be seen. Its process is started again when it dies; the log of the "
+                    "server says why it did.",
+                },
+            }
+        ],
+    }
+    counted = {"expr": asked, "eval_time": "5m", "exp_samples": [{"labels": f"{{{OF}}}", "value": 3}]}
+    dashboards.write(tmp_path)
+    case = {
+        "interval": "1m",
+        "input_series": [*alarms, *updated, *requests],
+        "alert_rule_test": [silent],
+        "promql_expr_test": [counted],
+    }
+    (tmp_path / "test.json").write_text(json.dumps({"rule_files": ["alerts.yaml"], "tests": [case]}))
+    done = subprocess.run(
+        ["promtool", "test", "rules", tmp_path / "test.json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.full

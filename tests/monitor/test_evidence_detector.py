@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 from drift_oracle import Oracle
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shipworthy.errors import MonitorError
@@ -82,6 +82,7 @@ def test_only_scored_signals_are_bet_on() -> None:
     assert detector.update(none.place(np.ones((7, 1)), np.random.default_rng(0))).tolist() == [0.0] * 7
 
 
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 31), max_size=60), st.sampled_from([32, 45, 300]))
 def test_every_bet_is_fair(history: list[int], samples: int) -> None:
     """Whatever came before, the factors' expectation over the bin of the next sample is 1."""

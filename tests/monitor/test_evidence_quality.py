@@ -69,7 +69,7 @@ def test_several_counts_at_once_say_what_each_says(level: float) -> None:
     assert logs_below(several[None], level)[0].tolist() == pytest.approx(each, rel=1e-12)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(LOSSES, LOSSES)
 def test_counts_of_workers_add(first: list[float], second: list[float]) -> None:
     """Exactly what one worker has that saw all."""

@@ -11,6 +11,7 @@ import pytest
 
 from shipworthy.contract import Array
 from shipworthy.contract.spec import TaskKind
+from shipworthy.monitor.alarms import Acknowledgement
 from shipworthy.monitor.evidence.quality import ALARM, CELLS, GRID, LOWER, count, log_below
 from shipworthy.monitor.guardrail import PATIENCE, lone_alarm, told_of
 from shipworthy.monitor.quality import HOUR_S, alarm_of, below, level_of, notes_of, quality_of, with_quality
@@ -98,6 +99,22 @@ def test_what_is_proven_raises_an_alarm_that_stays_until_it_is_acknowledged() ->
     worse = replace(worse, begins=np.delete(worse.begins, 5), counts=np.delete(worse.counts, 5, axis=0))
     new = alarm_of(view(alarms=(answered,)), worse, ACCEPTED, SINCE + 10 * HOUR_S)
     assert new is not None and new.id != alarm.id and new.began >= SINCE + 6 * HOUR_S
+
+
+def test_all_nodes_have_one_alarm_of_the_quality() -> None:
+    """A new node neither raises what another has raised, nor what was seen to before it was there."""
+    bad = losses(right_and_wrong([80] * 6, [20] * 6))
+    now = SINCE + 6 * HOUR_S
+    (alarm,) = with_quality(view(), bad, ACCEPTED, now).alarms
+    drift = drifted(version="3", node="other")
+    new = with_quality(view(), bad, ACCEPTED, now + 99, elsewhere=[drift, alarm])
+    assert new.alarms == (alarm,) and new.quality is not None and new.quality.below
+    said = Acknowledgement(alarm.id, "ada", "a bad night", now + 60)
+    closed = replace(alarm, acknowledged=now + 60, who="ada", why="a bad night")
+    for elsewhere in ([], [alarm], [closed]):
+        calm = with_quality(view(), bad, ACCEPTED, now + 99, elsewhere=elsewhere, said=[said])
+        assert calm.quality is not None and not calm.quality.below
+        assert [(one.id, one.acknowledged, one.who) for one in calm.alarms] == [(alarm.id, now + 60, "ada")]
 
 
 def test_a_drop_after_a_good_month_is_seen_soon_and_its_beginning_told() -> None:

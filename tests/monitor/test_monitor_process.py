@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +23,7 @@ from watching_cases import places as made_places
 from watching_cases import wait_until
 
 from shipworthy.errors import MonitorError
+from shipworthy.monitor import keeping
 from shipworthy.monitor import process as module
 from shipworthy.monitor.keeping import Keeper, Start
 from shipworthy.monitor.options import MonitorOptions
@@ -270,6 +273,24 @@ def test_nothing_is_started_before_somebody_connects() -> None:
         assert keeper.pid is None
     assert not folder.exists()
     keeper.close()
+
+
+def test_what_a_server_that_was_killed_has_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(keeping, "LONGEST_PATH", 1000)
+    left = tmp_path / f"{keeping.PREFIX}left"
+    left.mkdir()
+    (left / "lock").touch()
+    (left / "states").mkdir()
+    monkeypatch.setattr(socket.socket, "bind", lambda wire, path: None)
+    monkeypatch.setattr(socket.socket, "listen", lambda wire, waiting: None)
+    monkeypatch.setattr(keeping.Keeper, "_keep", lambda keeper: None)
+    with Keeper(MonitorOptions()) as one, Keeper(MonitorOptions()) as other:
+        assert not left.exists()
+        assert one.places.folder.is_dir() and other.places.folder.is_dir(), "they are in use"
+    assert not [*tmp_path.iterdir()]
 
 
 def test_what_the_parent_says_keeps_its_secrets() -> None:

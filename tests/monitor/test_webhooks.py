@@ -146,12 +146,19 @@ def test_a_slow_receiver_delays_nobody(receiver: Receiver) -> None:
         hooks.close()
 
 
-def test_an_answer_that_drips_is_cut_off() -> None:
+CLOSING = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begins", "expected"), [(b"", (False, "no answer within 0.3 s")), (CLOSING, (True, ""))], ids=["head", "body"]
+)
+def test_an_answer_that_drips_is_cut_off(begins: bytes, expected: tuple[bool, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def drip() -> None:
             connection, _ = listening.accept()
             try:
+                connection.sendall(begins)
                 while True:
                     connection.sendall(b"H")
                     time.sleep(0.05)
@@ -164,11 +171,11 @@ def test_an_answer_that_drips_is_cut_off() -> None:
         begun = time.monotonic()
         answer = post(f"http://127.0.0.1:{listening.getsockname()[1]}/", b"{}", {}, 0.3)
         assert time.monotonic() - begun < 3
-        assert (answer.delivered, answer.reason) == (False, "no answer within 0.3 s")
+        assert (answer.delivered, answer.reason) == expected
 
 
 def test_what_was_told_and_what_waits_survives_a_restart(receiver: Receiver, tmp_path: Path) -> None:
-    memory = FileMemory(tmp_path / "webhooks.json")
+    memory = FileMemory(tmp_path / "new" / "webhooks.json")
     hooks = opened(receiver, memory)
     hooks.tell([ALARM])
     settled(hooks)
@@ -177,7 +184,8 @@ def test_what_was_told_and_what_waits_survives_a_restart(receiver: Receiver, tmp
     hooks.tell([ALARM, second])
     receiver.wait(2)
     hooks.close()
-    assert (tmp_path / "webhooks.json").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "new" / "webhooks.json").stat().st_mode & 0o777 == 0o600
 
     receiver.answer = lambda number: (200, {})
     before = len(receiver.got)
@@ -212,7 +220,9 @@ def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 FUTURE = b'{"format": 2, "addresses": {}}'
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"addresses": {}}', b'{"format": 1, "addresses": []}', b"\xff", FUTURE])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b'{"addresses": {}}', b'{"format": 1, "addresses": []}', b"\xff", FUTURE]
+)
 def test_a_memory_that_cannot_be_read_is_begun_anew(data: bytes, receiver: Receiver, tmp_path: Path) -> None:
     (tmp_path / "kept").write_bytes(data)
     hooks = opened(receiver, FileMemory(tmp_path / "kept"))
@@ -229,7 +239,8 @@ def test_a_memory_out_of_reach_stops_nothing(receiver: Receiver, tmp_path: Path)
 
 
 def test_a_place_that_cannot_be_written_stops_nothing(receiver: Receiver, tmp_path: Path) -> None:
-    hooks = opened(receiver, FileMemory(tmp_path / "nowhere" / "kept"))
+    (tmp_path / "file").touch()
+    hooks = opened(receiver, FileMemory(tmp_path / "file" / "kept"))
     hooks.tell([ALARM])
     assert settled(hooks).delivered == 1
     hooks.close()

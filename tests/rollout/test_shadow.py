@@ -352,3 +352,17 @@ def test_a_watch_of_the_challenger_sees_what_it_answers_to_copies() -> None:
         trial.ask(x(1))
         trial.seen(copies=2)
     assert shown == [([1, 0, 0], [0, 0, 5]), ([0, 1, 0], [0, 1, 0])]
+
+
+def test_a_watch_that_fails_is_no_fault_of_the_challenger(caplog: pytest.LogCaptureFixture) -> None:
+    def take(feeds: Arrays, outputs: Arrays, row: int, seconds: float) -> None:
+        raise RuntimeError("it is full")
+
+    with trials() as made:
+        trial = made()
+        trial.shadowed._shadow._watch = SimpleNamespace(ran=range, take=take)  # type: ignore[assignment]
+        trial.ask(x(0))
+        trial.ask(x(1))
+        seen = trial.seen(copies=2)
+    assert not seen.failed.any()
+    assert caplog.text.count("watched no more") == 1

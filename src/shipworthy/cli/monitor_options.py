@@ -40,6 +40,16 @@ StatesPlace: TypeAlias = Annotated[
 Nodes: TypeAlias = Annotated[
     int, typer.Option(help="Servers that watch the same version, and share the promise.", min=1, max=10_000)
 ]
+RunLength: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        help="Scored requests until a false alarm of the sequential detector, on average, at least.", min=1e2, max=1e12
+    ),
+]
+WindowRate: TypeAlias = Annotated[
+    float,
+    typer.Option(help="Probability of a false alarm for each window of 500 scored requests.", min=1e-6, max=0.1),
+]
 WebhookUrls: TypeAlias = Annotated[
     list[str] | None, typer.Option(help="Where alarms are sent; may be given several times.", metavar="URL")
 ]
@@ -51,18 +61,27 @@ LONGEST_SECRET = 4096
 
 
 def watched(
-    rate: int, one_in: int, nodes: int, place: str | None, webhooks: Sequence[str] | None, secret_file: Path | None
+    rate: int,
+    one_in: int,
+    promise: tuple[int, float, float],
+    hooks: tuple[Sequence[str] | None, Path | None],
+    place: str | None,
 ) -> MonitorOptions:
-    """The other options are as usual. Raises MonitorError where these cannot be meant together."""
+    """`promise`: nodes, run length and rate of false windows; `hooks`: addresses and the file with their secret. The other options are as usual. Raises MonitorError where
+    these cannot be meant together."""
+    webhooks, secret_file = hooks
     if secret_file is not None and not webhooks:
         raise MonitorError(
             "--monitor-webhook-secret-file", "was given without an address", "give --monitor-webhook too"
         )
+    nodes, run_length, window_rate = promise
     return MonitorOptions(
         rate=rate,
         one_in=one_in,
         place=place,
         nodes=nodes,
+        run_length=run_length,
+        window_rate=window_rate,
         webhooks=tuple(webhooks or ()),
         webhook_secret=None if secret_file is None else _secret(secret_file),
     )

@@ -44,7 +44,7 @@ def states(place: str | None, registry: str | None) -> States:
 
 
 def views_of(source: Source, model: str) -> list[View]:
-    """The newest version first. Raises MonitorError where nothing of the model is watched."""
+    """The version that was looked at last first. Raises MonitorError where nothing of the model is watched."""
     views = source.views(model)
     if not views:
         known = ", ".join(source.models())

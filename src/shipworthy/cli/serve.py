@@ -11,7 +11,19 @@ import typer
 
 from ..errors import ServeError
 from ..monitor.options import RATE
-from .monitor_options import Baseline, Keep, Nodes, OneIn, Rate, SecretFile, StatesPlace, WebhookUrls, watched
+from .monitor_options import (
+    Baseline,
+    Keep,
+    Nodes,
+    OneIn,
+    Rate,
+    RunLength,
+    SecretFile,
+    StatesPlace,
+    WebhookUrls,
+    WindowRate,
+    watched,
+)
 from .registry_option import RegistryUrl
 
 if TYPE_CHECKING:
@@ -84,6 +96,8 @@ def command(
     monitor_baseline: Baseline = 0,
     monitor_place: StatesPlace = None,
     monitor_nodes: Nodes = 1,
+    monitor_run_length: RunLength = 1e6,
+    monitor_window_rate: WindowRate = 0.001,
     monitor_webhook: WebhookUrls = None,
     monitor_webhook_secret_file: SecretFile = None,
 ) -> None:
@@ -96,8 +110,9 @@ def command(
     named = packages or []
     if not named and repository is None:
         raise ServeError("server", "has no model", "name at least one package, or a --repository")
+    promise = monitor_nodes, monitor_run_length, monitor_window_rate
     hooks = monitor_webhook, monitor_webhook_secret_file
-    chosen = watched(monitor_rate, monitor_one_in, monitor_nodes, monitor_place, *hooks)
+    chosen = watched(monitor_rate, monitor_one_in, promise, hooks, monitor_place)
     serve(
         [one for one in named if is_path(one)],
         names=[one for one in named if not is_path(one)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from .view import Alarm, Detector
@@ -16,6 +16,17 @@ labels are judged from then on."""
 def alarm_id(*parts: object) -> str:
     """16 hexadecimal digits that these parts and no others have."""
     return blake2b("\0".join(map(str, parts)).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Somebody has seen to an alarm."""
+
+    alarm: str
+    who: str
+    why: str
+    at: float
+    """Seconds since 1970."""
 
 
 class Alarms:
@@ -70,6 +81,17 @@ def united(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:
         if other is None or _acknowledged(alarm) < _acknowledged(other):
             found[alarm.id] = alarm
     return ordered(found.values())
+
+
+def answered(alarms: Iterable[Alarm], said: Iterable[Acknowledgement]) -> tuple[Alarm, ...]:
+    """With what was said of those that stand."""
+    by_alarm = {one.alarm: one for one in said}
+    return tuple(
+        replace(alarm, acknowledged=by_alarm[alarm.id].at, who=by_alarm[alarm.id].who, why=by_alarm[alarm.id].why)
+        if alarm.acknowledged is None and alarm.id in by_alarm
+        else alarm
+        for alarm in alarms
+    )
 
 
 def _stands(alarm: Alarm) -> bool:

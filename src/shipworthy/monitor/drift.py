@@ -142,4 +142,4 @@ class Drift:
 
     @property
     def _generators(self) -> tuple[np.random.Generator, np.random.Generator]:
-        return self._random, self._test._random
+        return self._random, self._test.random

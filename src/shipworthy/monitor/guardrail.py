@@ -20,10 +20,10 @@ def lone_alarm(challenger: View, champion: View) -> Alarm | None:
     """The challenger's first standing alarm of the sequential detector, where none of drift stands for the champion and
     there was time for one.
 
-    Windows count only for the champion: with one false alarm in a thousand of them, a busy challenger that is fine
-    would soon have one. Of a change of the traffic both get their share, so it is no fault of a version. How often the champion misses what
-    the challenger has seen is not promised; that there is hardly an alarm without a change is, as for any alarm. What
-    labels say is compared by the rollout itself."""
+    Windows count only for the champion: one of them in a thousand is false, so a busy challenger that is fine would
+    soon have an alarm. Of a change of the traffic both get their share, so it is no fault of a version. How often the
+    champion misses what the challenger has seen is not promised; that there is hardly an alarm without a change is, as
+    for any alarm. What labels say is compared by the rollout itself."""
     standing = [alarm for alarm in _standing(challenger) if alarm.detector == "sequential"]
     if not standing or _standing(champion) or champion.promise is None:
         return None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import select
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from ..server.observe.readers import swept_folder
 from ..server.workers import importable
 from .options import MonitorOptions
 from .places import Places
@@ -30,6 +31,7 @@ STEADY_S = 10.0
 LONGEST_PAUSE_S = 30.0
 GRACE_S = 10.0
 """So long the process may take to save what it knows."""
+PREFIX = "shipworthy-monitor-"
 LONGEST_PATH = 100
 """Bytes of a socket's path, of which systems take 104 or 108."""
 _LOG = logging.getLogger("shipworthy.monitor")
@@ -79,7 +81,8 @@ class Keeper:
         """`module` is run as the process, with the word `monitor` and the number of the socket; the others are what
         `Start` says."""
         self.options = options
-        self.places = Places(_folder())
+        self._folder = ExitStack()
+        self.places = Places(self._folder.enter_context(swept_folder(_parent(), PREFIX)))
         self._module = module
         self._start = Start(str(self.places.folder), options, place, registered, registry, log_format)
         self._listening = socket.socket(socket.AF_UNIX)
@@ -101,7 +104,7 @@ class Keeper:
         self._thread.join()
         os.close(self._leaving)
         self._listening.close()
-        shutil.rmtree(self.places.folder, ignore_errors=True)
+        self._folder.close()
 
     def __enter__(self) -> Keeper:
         return self
@@ -177,10 +180,8 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """The process computes with small arrays, beside servers that need the cores."""
 
 
-def _folder() -> Path:
-    """A private one, whose path is short enough for that of a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="shipworthy-monitor-"))
-    if len(os.fsencode(folder / "socket")) > LONGEST_PATH:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="shipworthy-monitor-", dir="/tmp"))
-    return folder
+def _parent() -> Path:
+    """For temporary files; another one where its path is too long for that of a socket."""
+    usual = Path(tempfile.gettempdir())
+    longest = usual / f"{PREFIX}{'x' * 8}" / "socket"
+    return usual if len(os.fsencode(longest)) <= LONGEST_PATH else Path("/tmp")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
@@ -60,11 +61,12 @@ class Observed:
 
     def acknowledge(self, alarm: str, who: str, why: str) -> bool:
         """False where no alarm of this id stands, here or on another node."""
-        found = self._monitor.acknowledge(alarm, who, why)
+        at = time.time()  # one for all nodes: alarms of the quality are told apart by it
+        found = self._monitor.acknowledge(alarm, who, why, at)
         if not (found or self._memory.stands_elsewhere(alarm)):
             return False
         self._unsaved = True
-        self._memory.acknowledge(alarm, who, why)
+        self._memory.acknowledge(alarm, who, why, at)
         return True
 
     def keep(self) -> None:

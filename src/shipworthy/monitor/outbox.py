@@ -50,6 +50,7 @@ class FileMemory:
             return None
 
     def save(self, data: bytes) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(data)

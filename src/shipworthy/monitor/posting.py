@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -37,12 +37,14 @@ def post(url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> A
         given["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     connection = _connection(parts.scheme, parts.hostname or "", parts.port, seconds)
     until = time.monotonic() + seconds
-    watch = threading.Timer(seconds, _cut, (connection,))  # a time-out of the socket begins anew with every byte
+    opened: list[socket.socket] = []
+    watch = threading.Timer(seconds, _cut, (opened,))  # a time-out of the socket begins anew with every byte
     watch.daemon = True
     watch.start()
     try:
         connection.connect()
-        if time.monotonic() >= until:  # the watch found nothing to cut, while a name was looked up
+        opened.append(connection.sock)  # an answer that ends its connection takes it along
+        if time.monotonic() >= until:  # the watch may have found nothing to cut, while a name was looked up
             raise TimeoutError
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", target, body, given)
@@ -54,7 +56,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> A
     except ssl.SSLError as error:
         return Answer(False, f"no safe connection: {error.reason or type(error).__name__}")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        if not watch.is_alive():
+        if time.monotonic() >= until:
             return Answer(False, f"no answer within {seconds:g} s")
         return Answer(False, f"not reached: {getattr(error, 'strerror', None) or type(error).__name__}")
     finally:
@@ -68,10 +70,10 @@ def _connection(scheme: str, host: str, port: int | None, seconds: float) -> htt
     return http.client.HTTPConnection(host, port, timeout=seconds)
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
-    if isinstance(connection.sock, socket.socket):
+def _cut(opened: Sequence[socket.socket]) -> None:
+    for one in opened:
         try:
-            connection.sock.shutdown(socket.SHUT_RDWR)
+            one.shutdown(socket.SHUT_RDWR)
         except OSError:
             return  # it has ended by itself
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ..contract import Array
-from .alarms import alarm_id
+from .alarms import Acknowledgement, alarm_id, answered, united
 from .evidence.quality import ALARM, CELLS, CONFIDENCE, interval, logs_below, mean
 from .view import Alarm, Quality, Severity, View
 
@@ -49,14 +49,26 @@ class Below:
     """Of the span with which the drop began most likely."""
 
 
-def with_quality(view: View, losses: Losses | None, accepted: Accepted | None, now: float | None = None) -> View:
-    """A merged view with what labels say: quality, notes, and an alarm as its first one where there is a new one.
+def with_quality(
+    view: View,
+    losses: Losses | None,
+    accepted: Accepted | None,
+    now: float | None = None,
+    *,
+    elsewhere: Sequence[Alarm] = (),
+    said: Sequence[Acknowledgement] = (),
+) -> View:
+    """A view with what labels say: quality, notes, and an alarm as its first one where there is a new one.
 
-    `now` is in seconds since 1970. A later view of the same version has to have the alarms of this one."""
+    All nodes know the same labels, so an alarm of the quality that is known `elsewhere` is one of this node too: a new
+    node must not raise what was seen to long ago. `said`: what was acknowledged. `now` is in seconds since 1970. A
+    later view of the same version has to have the alarms of this one."""
     if losses is None:
         return view
+    others = [one for one in elsewhere if one.detector == "quality"]
+    view = replace(view, alarms=answered(united([*view.alarms, *others]), said))
     alarm = alarm_of(view, losses, accepted, time.time() if now is None else now)
-    alarms = view.alarms if alarm is None else (alarm, *view.alarms)
+    alarms = view.alarms if alarm is None else answered((alarm, *view.alarms), said)
     # What is proven has an alarm now, so it need not be computed again.
     quality = _told(losses, accepted, below=_standing(alarms))
     return replace(view, alarms=alarms, quality=quality, notes=(*view.notes, *notes_of(losses, accepted)))

@@ -10,6 +10,7 @@ import numpy as np
 from ..contract import Array
 from .latency import SIZE, counts_of
 from .scales import Scales
+from .sums import sums_of
 
 WINDOWS = 4
 """Full ones that are looked back at, beside the one that is being filled."""
@@ -55,10 +56,9 @@ class Recent:
         """Rows [n, signals] that do not go beyond the window that is being filled, and how long each took [n]."""
         if self.windows[-1].rows >= self._window:
             self.windows.append(self._empty())
-        known = ~np.isnan(values)
-        sums = np.where(known, values, 0.0).sum(0)
+        sums, present = sums_of(values)
         counts = self._scales.count(values)
-        self.windows[-1].add(Seen(counts, sums, known.sum(0), counts_of(seconds), len(values), sure))
+        self.windows[-1].add(Seen(counts, sums, present, counts_of(seconds), len(values), sure))
 
     def total(self) -> Seen:
         total = self._empty()

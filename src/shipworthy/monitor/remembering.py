@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import ShipworthyError
+from .alarms import Acknowledgement
 from .merging import merged
 from .monitor import Monitor
 from .quality import LossSource, with_quality
-from .store import Acknowledgement, States
+from .store import States
 from .view import View
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ class Memory:
         state, view, samples = monitor.state(), monitor.check(), monitor.samples_state()
         self._do("state", lambda: states.write(*names, state=state, view=view, samples=samples))
 
-    def acknowledge(self, alarm: str, who: str, why: str) -> None:
-        at, states = time.time(), self.remembering.states
+    def acknowledge(self, alarm: str, who: str, why: str, at: float) -> None:
+        states = self.remembering.states
         self._do(alarm, lambda: states.acknowledge(self.model, self.version, alarm, who, why, at))
 
     def acknowledgements(self) -> Sequence[Acknowledgement]:
@@ -126,8 +126,9 @@ class Memory:
         return merged([view, *self._others]) if self._others else view
 
     def with_quality(self, view: View) -> View:
-        """With what labels have said, as far as that is known by now."""
-        return with_quality(view, self._losses, self.accepted)
+        """With what labels have said, and what others have made of it, as far as that is known by now."""
+        elsewhere = [alarm for other in self._others for alarm in other.alarms]
+        return with_quality(view, self._losses, self.accepted, elsewhere=elsewhere, said=self._said)
 
     def _do(self, what: str, work: Callable[[], None]) -> None:
         self.remembering.do((self.model, self.version, what), work)

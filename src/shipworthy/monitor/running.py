@@ -170,7 +170,6 @@ def _webhooks(options: MonitorOptions, places: Places, place: str, node: str) ->
     if not options.webhooks:
         return None
     remembered = places.folder if "://" in place else Path(place)
-    remembered.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Webhooks(options.webhooks, options.webhook_secret, FileMemory(remembered / f".webhooks-{node}.json"))
 
 

@@ -73,9 +73,14 @@ def read_samples(data: bytes, where: str) -> Kept:
     values = arrays.get("values")
     if values is None or values.dtype != np.float64 or values.shape != (len(header.samples), len(header.signals)):
         raise MonitorError(where, "is damaged: its values do not fit its header", _REMEDY)
+    parts: dict[str, dict[str, Array]] = {}
+    for key, array in arrays.items():
+        place, _, rest = key.partition("/")
+        what, _, name = rest.partition("/")
+        parts.setdefault(f"{place}/{what}", {})[name] = array
     found = []
     for place, one in enumerate(header.samples):
-        feeds, outputs = (_under(arrays, f"{place}/{what}/") for what in ("feeds", "outputs"))
+        feeds, outputs = (parts.get(f"{place}/{what}", {}) for what in ("feeds", "outputs"))
         found.append(Sample(one.id, one.at, one.reason, feeds, outputs, values[place].copy(), one.priority))
     return Kept(found, header.signals, header.contract)
 
@@ -99,7 +104,3 @@ def tensors_of(data: bytes, key: str, where: str) -> tuple[str, dict[str, Array]
 
 class _Metadata(Strict, extra="ignore"):
     metadata: dict[str, str] = Field(alias="__metadata__")
-
-
-def _under(arrays: dict[str, Array], prefix: str) -> dict[str, Array]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -9,6 +9,7 @@ import numpy as np
 from ..contract import Array
 from ..signals.reference import Reference
 from ..signals.signal import Signal
+from .sums import sums_of
 
 BINS = 50
 """Each holds about a fiftieth of the reference, so that a KS distance that is read from them is right to .02."""
@@ -69,9 +70,8 @@ class Scales:
         each = tuple(Scale.of(signal, scores[:, place]) for place, signal in enumerate(reference.signals))
         ends = np.cumsum([scale.size for scale in each]).tolist()
         empty = cls(each, (0, *ends[:-1]), ends[-1] if ends else 0, np.empty(0), np.empty(0))
-        known = ~np.isnan(scores)
-        mean = np.where(known, scores, 0.0).sum(0) / np.maximum(known.sum(0), 1)
-        mean[~known.any(0)] = np.nan
+        sums, present = sums_of(scores)
+        mean = np.where(present > 0, sums / np.maximum(present, 1), np.nan)
         return cls(empty.each, empty.starts, empty.size, empty.count(scores), mean)
 
     def count(self, values: Array) -> Array:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from ..errors import MonitorError
+from .alarms import Acknowledgement, answered
 from .files import Files
 from .record import text_of, view_of_text
 from .samples import Sample
@@ -24,17 +24,6 @@ from .view import View
 
 STATE, VIEW, SAMPLES, ACKNOWLEDGED = "state", "view.json", "samples", "acknowledged"
 _LONGEST_NAME = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """Somebody has seen to an alarm."""
-
-    alarm: str
-    who: str
-    why: str
-    at: float
-    """Seconds since 1970."""
 
 
 def part_of(name: str) -> str:
@@ -104,9 +93,9 @@ class States:
         node that runs no more. Raises MonitorError where one is damaged."""
         found = []
         for each in self.versions(model) if version is None else [version]:
-            said = {one.alarm: one for one in self.acknowledgements(model, each)}
+            said = self.acknowledgements(model, each)
             views = [self.view(model, each, node) for node in self.nodes(model, each)]
-            found += [_acknowledged(view, said) for view in views if view is not None]
+            found += [replace(view, alarms=answered(view.alarms, said)) for view in views if view is not None]
         return found
 
     def sample_bytes(self, model: str, version: str, node: str) -> bytes | None:
@@ -161,16 +150,6 @@ def _path(*names: str) -> str:
 def _age(version: str) -> tuple[bool, int, str]:
     """Numbers of a registry in their order, behind the digests of files."""
     return (version.isdecimal(), int(version) if version.isdecimal() else 0, version)
-
-
-def _acknowledged(view: View, said: Mapping[str, Acknowledgement]) -> View:
-    alarms = tuple(
-        replace(alarm, acknowledged=said[alarm.id].at, who=said[alarm.id].who, why=said[alarm.id].why)
-        if alarm.acknowledged is None and alarm.id in said
-        else alarm
-        for alarm in view.alarms
-    )
-    return replace(view, alarms=alarms)
 
 
 def _acknowledgement(text: bytes, where: str) -> Acknowledgement:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contract import Array
+from .sums import sums_of
 from .view import Point
 
 MOST = 640
@@ -75,10 +76,8 @@ class Timeline:
 
     def add(self, at: float, values: Array, evidence: float, log_p: float | None = None) -> None:
         """Rows [n, signals] that were scored at this time, the largest evidence among them, and that of a window."""
-        missing = np.isnan(values)
         log = math.nan if log_p is None else log_p
-        sums = np.where(missing, 0.0, values).sum(0)
-        span = Span(float(math.floor(at)), len(values), sums, (~missing).sum(0), evidence, log)
+        span = Span(float(math.floor(at)), len(values), *sums_of(values), evidence, log)
         # The same second, or a clock that was set back.
         same = bool(self.spans) and span.at <= self.spans[-1].at
         if same or (self.steady and self.spans and self.spans[-1].scored < self._rows):

@@ -15,6 +15,7 @@ from .evidence.estimate import atc
 from .evidence.rules import class_share, largest_psi, mean_confidence
 from .latency import quantiles_ms
 from .options import MonitorOptions
+from .pace import pace_notes
 from .recent import Seen
 from .view import Estimate, Promise, Rule, SignalView, View
 
@@ -32,6 +33,10 @@ def view_of(monitor: Monitor, now: float) -> View:
     fewest = 1 if monitor.options.keep else FEWEST
     signals = () if compared is None or seen is None else signal_views(compared, seen, fewest)
     collecting = monitor.collecting
+    timeline = () if compared is None else monitor.timeline.points(now, fewest)
+    notes = notes_of(monitor.options, None if compared is None else compared.reference, monitor.unscored)
+    if monitor.clock == "time":
+        notes += tuple(pace_notes(timeline, monitor.options, now))
     return View(
         model=monitor.model,
         version=monitor.version,
@@ -49,8 +54,8 @@ def view_of(monitor: Monitor, now: float) -> View:
         rules=rules_of(signals),
         estimate=None if compared is None or seen is None else _estimate(compared, seen),
         latency_ms=latency_of(seen.latency if seen is not None else np.zeros(0, np.int64), monitor.target_ms),
-        timeline=() if compared is None else monitor.timeline.points(now, fewest),
-        notes=notes_of(monitor.options, None if compared is None else compared.reference, monitor.unscored),
+        timeline=timeline,
+        notes=notes,
         latency_counts=() if seen is None else tuple(seen.latency.tolist()),
         clock=monitor.clock,
     )

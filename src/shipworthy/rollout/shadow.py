@@ -27,6 +27,7 @@ from .load import WINDOW_S, Load
 from .observed import UNIQUE_BYTES, Copies
 
 if TYPE_CHECKING:
+    from ..contract import Arrays
     from ..predict import Predictor
     from ..server.lane import Lane
     from .spec import Spec
@@ -167,18 +168,27 @@ class Shadow:
             outputs = self._challenger.run(feeds)
             seconds = time.perf_counter() - started
             (row,) = self._challenger.rows(outputs)
-            if self._watch is not None and self._watch.ran(1) is not None:
-                self._watch.take(feeds, outputs, 0, seconds)
         # Whatever a challenger raises is evidence against it, and must not end its thread.
         except Exception as error:  # noqa: BLE001
             self._note_failure(copy, error)
             return False
+        self._show(feeds, outputs, seconds)
         with self._guard:
             self._seen.failed.append((copy.failed, isinstance(row, Problem)))
             if isinstance(row, Problem) or copy.predicted is None:
                 return False
             self._compare(copy, copy.predicted, row)
         return True
+
+    def _show(self, feeds: Arrays, outputs: Arrays, seconds: float) -> None:
+        """To who watches the challenger, as answers that are given are shown."""
+        try:
+            if self._watch is not None and self._watch.ran(1) is not None:
+                self._watch.take(feeds, outputs, 0, seconds)
+        # That nobody sees it is no fault of the challenger.
+        except Exception as error:  # noqa: BLE001
+            self._watch = None
+            _LOG.critical("a version is watched no more", exc_info=error)
 
     def _compare(self, copy: Copy, old: tuple[int, int], new: Mapping[str, Any]) -> None:
         (kind, ours), (other, theirs) = old, worded(new)

@@ -62,6 +62,16 @@ def _quantile(share: float, family: Family) -> Query:
     return Query(f"histogram_quantile({share}, {inside})", f"{{{{model}}}}:{{{{version}}}} p{share * 100:g}")
 
 
+def _highest(family: Family, by: str) -> str:
+    return f"max by (model, version, {by}) ({of(family)})"
+
+
+def _standing() -> str:
+    """By detector. An alarm of drift is that of one node; one of the quality is the same on all of them."""
+    by, alarms = "by (model, version, detector)", of(the.ALARMS).removesuffix("}")
+    return f'sum {by} ({alarms}, detector!="quality"}}) or max {by} ({alarms}, detector="quality"}})'
+
+
 _NAME = "{{model}}:{{version}}"
 _SIGNAL = f"{_NAME} {{{{signal}}}}"
 
@@ -72,7 +82,7 @@ HEADLINE = Row(
             "Alarms that stand",
             "stat",
             the.ALARMS.help,
-            (Query(f"sum by (model, version) ({of(the.ALARMS)})", _NAME),),
+            (Query(f"sum by (model, version) ({_standing()})", _NAME),),
             width=6,
             height=5,
             line=1,
@@ -92,8 +102,8 @@ HEADLINE = Row(
             "stat",
             f"{the.QUALITY.help} {the.QUALITY_LEVEL.help}",
             (
-                Query(of(the.QUALITY), f"{_NAME} {{{{metric}}}}"),
-                Query(of(the.QUALITY_LEVEL), f"{_NAME} accepted at"),
+                Query(_highest(the.QUALITY, "metric"), f"{_NAME} {{{{metric}}}}"),
+                Query(_highest(the.QUALITY_LEVEL, "metric"), f"{_NAME} accepted at"),
             ),
             width=6,
             height=5,
@@ -127,7 +137,7 @@ DRIFT = Row(
             "Evidence by signal",
             "timeseries",
             the.SIGNAL_EVIDENCE.help,
-            (Query(f"max by (model, version, signal) ({of(the.SIGNAL_EVIDENCE)})", _SIGNAL),),
+            (Query(_highest(the.SIGNAL_EVIDENCE, "signal"), _SIGNAL),),
             width=12,
             height=9,
             log=True,
@@ -137,7 +147,7 @@ DRIFT = Row(
             "Alarms that stand, by detector",
             "timeseries",
             the.ALARMS.help,
-            (Query(f"sum by (model, version, detector) ({of(the.ALARMS)})", f"{_NAME} {{{{detector}}}}"),),
+            (Query(_standing(), f"{_NAME} {{{{detector}}}}"),),
             low=0,
         ),
         Panel(
@@ -158,7 +168,7 @@ DRIFT = Row(
             "Distance from the reference",
             "bargauge",
             the.DISTANCE.help,
-            (Query(f"max by (model, version, signal) ({of(the.DISTANCE)})", _SIGNAL),),
+            (Query(_highest(the.DISTANCE, "signal"), _SIGNAL),),
             width=12,
             height=9,
             low=0,
@@ -168,7 +178,7 @@ DRIFT = Row(
             "Mean of signals, less that of the reference",
             "timeseries",
             f"{the.MEAN.help} {the.REFERENCE_MEAN.help}",
-            (Query(f"{of(the.MEAN)} - {of(the.REFERENCE_MEAN)}", _SIGNAL),),
+            (Query(f"avg by (model, version, signal) ({of(the.MEAN)} - {of(the.REFERENCE_MEAN)})", _SIGNAL),),
             width=12,
             height=9,
         ),
@@ -182,10 +192,10 @@ QUALITY = Row(
             "timeseries",
             f"{the.QUALITY.help} {the.QUALITY_LOWER.help} {the.QUALITY_UPPER.help}",
             (
-                Query(of(the.QUALITY), f"{_NAME} {{{{metric}}}}"),
-                Query(of(the.QUALITY_LOWER), f"{_NAME} lower"),
-                Query(of(the.QUALITY_UPPER), f"{_NAME} upper"),
-                Query(of(the.QUALITY_LEVEL), f"{_NAME} accepted at"),
+                Query(_highest(the.QUALITY, "metric"), f"{_NAME} {{{{metric}}}}"),
+                Query(_highest(the.QUALITY_LOWER, "metric"), f"{_NAME} lower"),
+                Query(_highest(the.QUALITY_UPPER, "metric"), f"{_NAME} upper"),
+                Query(_highest(the.QUALITY_LEVEL, "metric"), f"{_NAME} accepted at"),
             ),
             width=12,
             height=9,
@@ -230,7 +240,12 @@ RULES = Row(
             "Rules over their thresholds",
             "timeseries",
             the.RULE_VALUE.help,
-            (Query(f"{of(the.RULE_VALUE)} / {of(the.RULE_THRESHOLD)}", f"{_NAME} {{{{rule}}}}"),),
+            (
+                Query(
+                    f"max by (model, version, rule) ({of(the.RULE_VALUE)} / {of(the.RULE_THRESHOLD)})",
+                    f"{_NAME} {{{{rule}}}}",
+                ),
+            ),
             width=12,
             low=0,
         ),
@@ -238,7 +253,7 @@ RULES = Row(
             "PSI by signal",
             "timeseries",
             the.PSI.help,
-            (Query(f"max by (model, version, signal) ({of(the.PSI)})", _SIGNAL),),
+            (Query(_highest(the.PSI, "signal"), _SIGNAL),),
             width=12,
             low=0,
         ),

@@ -12,6 +12,8 @@ from .. import families as the
 
 _WHO = "{{ $labels.model }}:{{ $labels.version }}"
 _BY = "by (model, version)"
+_ON = "by (model, version, instance)"
+"""One node that sees nothing is not hidden by others that do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,10 @@ DRIFT = (
 MONITOR = (
     Rule(
         "ShipworthyMonitorSilent",
-        f"time() - max {_BY} ({the.UPDATED.name}) > 300 and sum {_BY} (rate({server.REQUESTS.name}[5m])) > 0",
-        "5m",
+        f"time() - max {_ON} ({the.UPDATED.name}) > 300 and sum {_ON} (rate({server.REQUESTS.name}[5m])) > 0",
+        "0m",
         "warning",
-        f"{_WHO}: requests come, and the monitor has not looked for five minutes",
+        f"{_WHO} on {{{{ $labels.instance }}}}: requests come, and the monitor has not looked for five minutes",
         "Drift would not be seen. Its process is started again when it dies; the log of the server says why it did.",
     ),
     Rule(
@@ -67,7 +69,7 @@ MONITOR = (
     ),
     Rule(
         "ShipworthyWebhooksFail",
-        f"min_over_time({the.WEBHOOKS_WAITING.name}[15m]) > 0",
+        f"{the.WEBHOOKS_WAITING.name} > 0",
         "15m",
         "warning",
         "Messages about alarms are not delivered",

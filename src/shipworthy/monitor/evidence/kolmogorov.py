@@ -19,7 +19,7 @@ from .order import Floats, Integers
 _FAR = 1e-20
 """Below this, an exact count would decide nothing."""
 _SIGNS: Floats = np.where(np.arange(1, 40) % 2, 1.0, -1.0)
-_POWERS: Floats = -2.0 * np.arange(1, 40) ** 2
+_POWERS: Floats = np.array([-2.0 * k * k for k in range(1, 40)])
 
 
 def lattice_distance(ranks: Integers, m: int) -> int:

@@ -55,8 +55,9 @@ def interval(counts: npt.ArrayLike, alpha: float = 1 - CONFIDENCE) -> tuple[floa
     numbers = np.asarray(counts, np.float64)
     if not numbers.sum():
         return 0.0, 1.0
-    bar = float(np.log(2 / alpha))
-    return _refuted(numbers, LOWER, bar), 1 - _refuted(numbers, 1 - UPPER, bar)
+    bar, seen = float(np.log(2 / alpha)), numbers > 0  # of right and wrong there are two cells
+    numbers = numbers[seen]
+    return _refuted(numbers, LOWER[seen], bar), 1 - _refuted(numbers, 1 - UPPER[seen], bar)
 
 
 def log_below(counts: npt.ArrayLike, level: float) -> float:

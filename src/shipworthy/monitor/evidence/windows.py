@@ -57,6 +57,11 @@ class WindowTest:
             else:
                 self._counts[place] = np.array([len(column) - count_ones(column), count_ones(column)])
 
+    @property
+    def random(self) -> np.random.Generator:
+        """Orders values that tie, and resamples: its state is part of what is restored."""
+        return self._random
+
     def test(self, values: Floats) -> WindowResult:
         """`values` is [window, signals], NaN where missing."""
         assert values.shape == (self.window, len(self.signals))

@@ -106,16 +106,22 @@ class Totals:
 
 @contextmanager
 def counters_folder() -> Iterator[Path]:
-    """A folder for the workers of one server, in memory where the system has such a place; removed at the end.
+    """A folder for the workers of one server, in memory where the system has such a place; removed at the end."""
+    with swept_folder(_memory_folder(), PREFIX) as folder:
+        yield folder
+
+
+@contextmanager
+def swept_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder in `parent` whose name has this prefix, for its user alone; removed at the end.
 
     One that an earlier server of this user has left, because it was killed, is removed at the start."""
-    parent = _memory_folder()
-    _sweep(parent)
+    _sweep(parent, prefix)
     # Not under its own name before it is locked, or another server that starts just now would sweep it away.
     fresh = Path(tempfile.mkdtemp(prefix="shipworthy-new-", dir=parent))
     descriptor = os.open(fresh / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    folder = fresh.rename(parent / (PREFIX + fresh.name.rsplit("-", 1)[1]))
+    folder = fresh.rename(parent / (prefix + fresh.name.rsplit("-", 1)[1]))
     try:
         yield folder
     finally:
@@ -128,8 +134,8 @@ def _memory_folder() -> Path:
     return shared if shared.is_dir() and os.access(shared, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 
 
-def _sweep(parent: Path) -> None:
-    for folder in parent.glob(PREFIX + "*"):
+def _sweep(parent: Path, prefix: str) -> None:
+    for folder in parent.glob(prefix + "*"):
         # It may vanish meanwhile: the server that it belongs to, or another that sweeps, removes it too.
         with suppress(OSError):
             if folder.lstat().st_uid == os.geteuid() and not folder.is_symlink() and not _held(folder / "lock"):
