@@ -22,6 +22,8 @@ RATE = 0.05
 """Of undrifted streams that alarm within CAP samples, where all detectors have the same."""
 NONE = "none"
 """The name of no shift."""
+UNDRIFTED = 5
+"""Times as many streams measure the rate of false alarms, which is small."""
 TOGETHER = 100
 """Streams of a task."""
 Thresholds = dict[str, dict[str, float]]
@@ -144,7 +146,8 @@ class Run:
         for cell in cells(data):
             wanted = {name: each for name, each in thresholds.items() if (cell, name) not in done}
             if wanted:
-                yield pool.submit(look, cell, range(self._seeds), wanted), cell
+                seeds = self._seeds * (UNDRIFTED if cell.shift == NONE else 1)
+                yield pool.submit(look, cell, range(seeds), wanted), cell
 
     def _file(self, data: str) -> Path:
         return self._folder / f"thresholds-{self._tuning}-{data}.json"

@@ -162,7 +162,7 @@ def _error(one: Result, other: Result) -> float:
 def text(found: Sequence[Result], environment: Mapping[str, Any]) -> str:
     equal = [each for each in found if each.setting == "equal"]
     own = [each for each in found if each.setting == "own"]
-    seeds = max(each.seeds for each in found)
+    seeds = max(each.seeds for each in found if each.shift != NONE)
     parts = [
         "# Drift",
         f"Made by `{environment['command']}` on {environment['date']}, in {environment['seconds']} s.",

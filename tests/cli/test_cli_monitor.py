@@ -96,6 +96,15 @@ def test_acknowledging_is_seen_at_once(place: Path) -> None:
     assert f"these stand: {DRIFTING.alarms[1].id}" in again
 
 
+def test_acknowledging_may_ask_for_a_new_baseline(place: Path) -> None:
+    words = "acknowledge", "digits", STANDS, "--place", place
+    assert "at least 32" in refused(run(*words, "--new-baseline", 31))
+    assert States(place).acknowledgements("digits", "3") == []
+    assert "the next 1,000 requests become the reference" in run(*words, "--new-baseline", 1000).output
+    (said,) = States(place).acknowledgements("digits", "3")
+    assert said.new_baseline == 1000
+
+
 def test_a_report_is_written(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     assert run("report", "house", "--out", out, "--place", place).output == f"{out}\n"
@@ -200,8 +209,8 @@ def test_a_server_is_asked(server: list[str | Path]) -> None:
     assert run("status", *server).output.splitlines()[1].startswith("digits")
     assert "'plain' is not watched" in refused(run("status", "plain", *server))
     assert "--token-file" in refused(run("status", *server[:2]))
-    run("acknowledge", "digits", STANDS, "--why", "seen", *server)
-    assert [(told["alarm"], told["why"]) for told in Answers.told] == [(STANDS, "seen")]
+    run("acknowledge", "digits", STANDS, "--why", "seen", "--new-baseline", 500, *server)
+    assert [(told["alarm"], told["why"], told["new_baseline"]) for told in Answers.told] == [(STANDS, "seen", 500)]
 
 
 def test_a_server_that_is_away_is_said(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from shipworthy.monitor.observed import Opening, Watcher
 from shipworthy.monitor.places import Places
 from shipworthy.monitor.process import Process
 from shipworthy.monitor.view import View
-from shipworthy.monitor.wire import Begin, End, Layout, Message, Part, Reader, Rows, packed
+from shipworthy.monitor.wire import Acknowledge, Begin, End, Layout, Message, Part, Reader, Rows, packed
 
 
 @dataclass
@@ -48,8 +48,8 @@ class Counted:
     def merged(self, view: View) -> View:
         return replace(view, notes=("merged",))
 
-    def acknowledge(self, alarm: str, who: str, why: str) -> bool:
-        return alarm in self.alarms
+    def acknowledge(self, said: Acknowledge) -> bool:
+        return said.alarm in self.alarms
 
     def keep(self) -> None:
         self.kept += 1

@@ -14,6 +14,9 @@ from monitor_cases import contract, draw, feed, monitor, reference
 from shipworthy.contract import Array
 from shipworthy.errors import MonitorError
 from shipworthy.monitor import Monitor, MonitorOptions, View
+from shipworthy.monitor.alarms import Acknowledgement
+from shipworthy.monitor.collecting import FITTED
+from shipworthy.signals import MOST
 
 SHIFT = 0.8
 START = 1e9
@@ -94,6 +97,62 @@ def test_a_new_baseline_takes_the_shift_as_right() -> None:
     assert feed(watched, 3000, np.random.default_rng(8), shift=SHIFT, at=START + 50) == []
     assert any("requests of" in note for note in watched.check().notes)
     assert feed(watched, 1000, np.random.default_rng(9), at=START + 90)
+
+
+def said(alarm: str, rows: int = 0, at: float = START) -> Acknowledgement:
+    return Acknowledgement(alarm, "ada", "", at, rows)
+
+
+def test_who_has_seen_to_an_alarm_may_ask_for_a_new_baseline_once() -> None:
+    watched = shifted()
+    first = watched.check().alarms[0].id
+    assert watched.acknowledge(first, "ada")
+    assert not watched.renew([said(first)]), "nobody has asked for one"
+    assert watched.renew([said("older", 500, START - 5), said(first, 400), said("another")])
+    assert watched.check().collecting == (0, 400)
+    assert not watched.alarms.drifted, "the other detector's alarm is of the old reference"
+    assert feed(watched, 2000, np.random.default_rng(8), shift=SHIFT, at=START + 50) == []
+    view = watched.check()
+    assert view.promise is not None and view.promise.reference == 400
+    again = monitor()
+    again.restore(watched.state())
+    for each in (watched, again):
+        assert not each.renew([said("older", 500, START - 5), said(first, 400)]), "it was done"
+        assert each.renew([said("newest", 100, START + 70)])
+
+
+def test_a_large_baseline_takes_no_more_memory_than_a_reference() -> None:
+    watched = monitor(baseline=6000)
+    random = np.random.default_rng(0)
+    points, logits, _ = draw(5000, random)
+    watched.update(points, logits, START)
+    collecting = watched.collecting
+    assert collecting is not None
+    assert (len(collecting.values), collecting.collected) == (MOST, 5000)
+    again = monitor(baseline=6000)
+    again.restore(watched.state())
+    assert again.check().collecting == (5000, 6000)
+    for each in (watched, again):
+        rest, answers, _ = draw(1500, np.random.default_rng(1))
+        each.update(rest, answers, START + 1)
+        view = each.check()
+        assert view.promise is not None and (view.promise.reference, view.scored) == (MOST, 500)
+        assert each.compared is not None
+        kept = each.compared.reference
+        column = kept.scores[:, [signal.name for signal in kept.signals].index("point.0")]
+        # Of the first rows and of the last ones two thirds are kept.
+        for some, share in ((points[:, 0], 2 / 3), (rest[:1000, 0], 2 / 3)):
+            assert np.isin(some.astype(np.float64), column).mean() == pytest.approx(share, abs=0.05)
+
+
+def test_a_baseline_without_constants_is_fitted_on_few_of_the_rows() -> None:
+    watched = Monitor((contract(), None), options=MonitorOptions(baseline=100))
+    points, logits, _ = draw(2000, np.random.default_rng(0))
+    with pytest.raises(MonitorError, match="at least 32"):
+        watched.set_baseline(points[:50], logits[:50])
+    assert watched.signals is None and watched.collecting is not None
+    watched.set_baseline(points, logits)
+    assert watched.compared is not None and watched.compared.reference.samples == 2000 - FITTED
 
 
 def test_bare_arrays_will_do_where_there_is_one_input_and_one_output() -> None:
@@ -205,6 +264,11 @@ def test_keeping_nothing_keeps_nothing_of_a_request() -> None:
     assert len(watched.samples) == 0 and watched.samples_state() == b""
     assert view.alarms and all(alarm.samples == () for alarm in view.alarms)
     assert any("nothing of what is asked is kept" in note for note in view.notes)
+    state = watched.state()
+    assert odd.tobytes() not in state and np.float64(odd).tobytes() not in state
+    # A window of one row has no sums.
+    watched.update(points[:2], logits[:2], START + 600)
+    assert watched.check(START + 700).scored == 501
     state = watched.state()
     assert odd.tobytes() not in state and np.float64(odd).tobytes() not in state
     # A mean of so few rows would be one of them.

@@ -85,6 +85,7 @@ def test_what_is_seen_is_shown_merged_and_told(places: Places) -> None:
         worker.rows(1.0, seen=3)
         wait_until(lambda: [one["requests"] for one in shown(places)] == [3])
         wait_until(lambda: [one["notes"] for one in shown(places, "other models")] == [["merged"]])
+        wait_until(places.exposition.exists)
         wait_until(lambda: b'shipworthy_monitor_requests_total{model="digits"' in places.exposition.read_bytes())
         wait_until(lambda: seen)
     assert {alarm.model for alarm in told} == {"digits"} and seen[-1].notes == ("merged",)
@@ -173,9 +174,9 @@ def points(tmp_path: Path) -> tuple[Begin, bytes]:
     return Begin(number=1, model="points", version="1", variant="v", contract=contract), file.read_bytes()
 
 
-def tell(worker: Worker, rows: int, random: np.random.Generator) -> None:
+def tell(worker: Worker, rows: int, random: np.random.Generator, *, shift: float = 0.0) -> None:
     """So many rows, of twice as many that were answered; another one was lost."""
-    asked, answered, _ = monitor_cases.draw(rows, random)
+    asked, answered, _ = monitor_cases.draw(rows, random, shift=shift)
     layouts = [
         Layout(name="point", output=False, dtype="<f4", shape=[2]),
         Layout(name="logits", output=True, dtype="<f4", shape=[3]),
@@ -222,18 +223,61 @@ def test_nodes_see_one_another_and_hear_what_was_acknowledged(
         for at in (places, elsewhere):
             wait_until(lambda: [one["scored"] for one in shown(at, "points")] == [500])  # noqa: B023
             assert b'scored_total{model="points",version="1"} 500' not in at.exposition.read_bytes()
-        asked, answered, _ = monitor_cases.draw(600, random, shift=5.0)
-        layouts = [
-            Layout(name="point", output=False, dtype="<f4", shape=[2]),
-            Layout(name="logits", output=True, dtype="<f4", shape=[3]),
-        ]
-        said = Rows(number=1, at=1e9, seen=600, lost=0, parts=[Part(rows=600, arrays=layouts)])
-        workers[0].say(said, np.zeros(600).tobytes() + asked.tobytes() + answered.tobytes())
+        tell(workers[0], 600, random, shift=5.0)
         wait_until(lambda: standing(elsewhere))
         for alarm in standing(elsewhere):
             workers[1].say(Acknowledge(model="points", alarm=alarm, who="ada", why="seen"))
             assert workers[1].hear() == Acknowledged(found=True)
         wait_until(lambda: not standing(places))
+
+
+def test_a_new_baseline_is_taken_on_every_node_once(
+    places: Places, tmp_path: Path, points: tuple[Begin, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEEP_S", 0.05)
+    random = np.random.default_rng(1)
+    with made_places() as elsewhere, ExitStack() as nodes:
+        workers = []
+        for at, node in ((places, "a"), (elsewhere, "b")):
+            remembering = Remembering(States(tmp_path / "states"))
+            nodes.callback(remembering.close)
+            nodes.enter_context(running(at, opening(MonitorOptions(), node, remembering, shared=True)))
+            workers.append(Worker(at))
+            workers[-1].say(*points)
+        tell(workers[0], 600, random, shift=5.0)
+        wait_until(lambda: standing(elsewhere))
+        alarm = standing(elsewhere)[0]
+        workers[1].say(Acknowledge(model="points", alarm=alarm, who="ada", why="new", new_baseline=100))
+        assert workers[1].hear() == Acknowledged(found=True)
+        # The other alarm of the first node is of the old reference too.
+        wait_until(lambda: not standing(places))
+        for worker in workers:
+            tell(worker, 300, random, shift=5.0)
+        for at in (places, elsewhere):
+            wait_until(lambda: [references(at)] == [[100]])  # noqa: B023
+            wait_until(lambda: not standing(at))  # noqa: B023
+        states = States(tmp_path / "states")
+        wait_until(lambda: sorted(view.scored for view in states.views("points")) == [200, 800])
+    # A node that knows nothing takes it as well; one that has taken it does not again.
+    for node, expected in (("a", [100]), ("c", [])):
+        with made_places() as again:
+            remembering = Remembering(States(tmp_path / "states"))
+            with running(again, opening(MonitorOptions(), node, remembering, shared=True)):
+                worker = Worker(again)
+                worker.say(*points)
+                wait_until(lambda: alone(tmp_path, node) == expected)  # noqa: B023
+            remembering.close()
+
+
+def references(places: Places) -> list[int]:
+    """Samples of the references of what is shown."""
+    promises: Any = [one["promise"] for one in shown(places, "points")]
+    return [promise["reference"] for promise in promises if promise is not None]
+
+
+def alone(place: Path, node: str) -> list[int] | None:
+    view = States(place / "states").view("points", "1", node)
+    return None if view is None else [view.promise.reference] if view.promise is not None else []
 
 
 def standing(places: Places) -> list[str]:

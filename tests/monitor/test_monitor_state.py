@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from monitor_cases import contract, draw, feed, monitor, reference
 from safetensors.numpy import load, save
 
-from shipworthy.contract import Array
+from shipworthy.contract import Array, Contract, InputSpec, OutputSpec, TaskSpec
 from shipworthy.errors import MonitorError
 from shipworthy.monitor import Monitor, MonitorOptions
-from shipworthy.monitor.samples_file import read_samples
+from shipworthy.monitor.samples import Sample
+from shipworthy.monitor.samples_file import read_samples, write_samples
 from shipworthy.monitor.state import MAGIC
+from shipworthy.signals import fit, make_reference
 
 HEAD = len(MAGIC) + 32
 
@@ -88,6 +90,50 @@ def test_a_baseline_survives() -> None:
     one.update(points, logits, 2e9)
     other.update(points, logits, 2e9)
     assert one.state() == other.state()
+
+
+def test_a_baseline_with_a_column_that_never_varies_survives() -> None:
+    """Its deviation is infinite."""
+    options = MonitorOptions(baseline=100)
+    one, other = (Monitor((contract(), None), options=options) for _ in range(2))
+    random = np.random.default_rng(0)
+    points, logits, _ = draw(800, random)
+    points[:, 0] = 1.0
+    for start in range(0, 800, 100):
+        one.update(points[start : start + 100], logits[start : start + 100], 1e9 + start)
+    assert one.constants and any(np.isinf(array).any() for array in one.constants.values())
+    other.restore(one.state())
+    assert other.state() == one.state()
+
+
+def test_numbers_near_the_largest_do_not_spoil_the_state() -> None:
+    of = Contract(
+        name="sums",
+        inputs={"x": InputSpec(dtype="float64", shape=("batch", 2))},
+        outputs={"y": OutputSpec(dtype="float64", shape=("batch", 1))},
+        task=TaskSpec(kind="regression"),
+    )
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, 2))
+    constants = fit(of, [({"x": x}, {"y": x[:, :1]})])
+    base = make_reference(of, constants, [({"x": x}, {"y": x[:, :1]}, None)])
+    one, other = (Monitor((of, base)) for _ in range(2))
+    x[3:9] = 1.7e308
+    one.update(x, x[:, :1], 1e9)
+    other.restore(one.state())
+    other.restore_samples(one.samples_state())
+    assert other.state() == one.state() and other.check(2e9).scored == 200
+
+
+def test_many_samples_are_read_in_one_pass() -> None:
+    data = write_samples([sample(place) for place in range(3000)], ["class"], contract())
+    arrays = read_samples(data, "it").samples
+    assert [float(one.feeds["a/b"][0]) for one in arrays] == list(range(3000))
+
+
+def sample(place: int) -> Sample:
+    feeds, outputs = {"a/b": np.full(1, float(place))}, {"logits": np.zeros(3, np.float32)}
+    return Sample(f"it-{place}", 1e9, "recent", feeds, outputs, np.zeros(1), float(place))
 
 
 def test_without_samples_the_state_has_no_row_and_the_evidence_goes_on() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from monitor_cases import feed, monitor
 
 from shipworthy.errors import MonitorError, ShipworthyError
 from shipworthy.monitor import States
+from shipworthy.monitor.alarms import Acknowledgement
 from shipworthy.monitor.beside import place_of
 from shipworthy.monitor.store import part_of
 
@@ -87,10 +90,11 @@ def test_empty_samples_remove_those_that_were_kept(states: States) -> None:
 
 
 def test_acknowledgements_reach_every_node(states: States) -> None:
-    states.acknowledge("points", "3", "first", "ada", "seen", 2.0)
-    states.acknowledge("points", "3", "../second", "bob", at=1.0)
-    found = states.acknowledgements("points", "3")
-    assert [(said.alarm, said.who, said.why) for said in found] == [("../second", "bob", ""), ("first", "ada", "seen")]
+    first = Acknowledgement("first", "ada", "seen", 2.0, new_baseline=1000)
+    second = Acknowledgement("../second", "bob", "", 1.0)
+    for said in (first, second):
+        states.acknowledge("points", "3", said)
+    assert states.acknowledgements("points", "3") == [second, first]
     assert states.nodes("points", "3") == []
 
 
@@ -99,7 +103,7 @@ def test_an_alarm_of_a_node_that_is_gone_is_acknowledged(states: States) -> None
     feed(watched, 600, np.random.default_rng(0), shift=1.0)
     states.write("points", "3", "a", view=watched.check(2e9))
     first, *others = states.views("points", "3")[0].alarms
-    states.acknowledge("points", "3", first.id, "ada", "seen", 5.0)
+    states.acknowledge("points", "3", Acknowledgement(first.id, "ada", "seen", 5.0))
     alarms = {alarm.id: alarm for alarm in states.views("points", "3")[0].alarms}
     assert (alarms[first.id].who, alarms[first.id].acknowledged) == ("ada", 5.0)
     assert all(alarms[other.id].acknowledged is None for other in others)
@@ -125,10 +129,24 @@ def test_damaged_files_are_refused(states: States, tmp_path: Path) -> None:
         states.views("points")
     with pytest.raises(MonitorError, match="is damaged"):
         states.kept("points")
-    states.acknowledge("points", "3", "z", "ada")
-    (folder / "acknowledged" / "z.json").write_text("[]")
-    with pytest.raises(MonitorError, match="no acknowledgement"):
-        states.acknowledgements("points", "3")
+    said = {"alarm": "z", "who": "ada", "why": "", "at": 1.0}
+    for wrong in ([], {}, {**said, "at": float("nan")}, {**said, "new_baseline": 3}, {**said, "new_baseline": 1e400}):
+        states.acknowledge("points", "3", Acknowledgement("z", "ada", "", 1.0))
+        (folder / "acknowledged" / "z.json").write_text(json.dumps(wrong))
+        with pytest.raises(MonitorError, match="no acknowledgement"):
+            states.acknowledgements("points", "3")
+
+
+def test_the_views_of_all_other_nodes(states: States) -> None:
+    watched = monitor()
+    feed(watched, 600, np.random.default_rng(0), shift=1.0)
+    for node in "ab":
+        states.write("points", "3", node, view=replace(watched.check(2e9), nodes=(node,)))
+    gone = watched.check(2e9).alarms[0].id
+    states.acknowledge("points", "3", Acknowledgement(gone, "ada", "", 5.0))
+    (other,) = states.views("points", "3", without="a")
+    assert other.nodes == ("b",)
+    assert [alarm.who for alarm in other.alarms if alarm.id == gone] == ["ada"]
 
 
 def test_only_its_user_looks_into_a_folder(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ class Seer:
         self.watches: dict[tuple[str, str], Seeing] = {}
         self.unwatched: set[str] = set()
         self.views: list[dict[str, object]] = []
-        self.acknowledged: list[tuple[str, str, str, str]] = []
+        self.acknowledged: list[tuple[str, str, str, str, int]] = []
         self.alarms: set[str] = set()
         self.fails: Exception | None = None
 
@@ -193,10 +193,10 @@ class Seer:
     def view(self, model: str) -> Sequence[Mapping[str, object]]:
         return self.views
 
-    def acknowledge(self, model: str, alarm: str, who: str, why: str) -> bool:
+    def acknowledge(self, model: str, alarm: str, who: str, why: str, new_baseline: int = 0) -> bool:
         if self.fails is not None:
             raise self.fails
-        self.acknowledged.append((model, alarm, who, why))
+        self.acknowledged.append((model, alarm, who, why, new_baseline))
         return alarm in self.alarms
 
 

@@ -51,7 +51,13 @@ async def test_an_alarm_is_acknowledged() -> None:
         response = await http.post("/models/prices/monitor/acknowledge", json=SEEN)
         assert (response.status_code, response.json()) == (200, {"alarm": "a1"})
         assert (await http.post("/models/prices/monitor/acknowledge", json={"alarm": "a1"})).status_code == 200
-        assert observer.acknowledged == [("prices", "a1", "ada", "a new camera"), ("prices", "a1", "", "")]
+        renewed = await http.post("/models/prices/monitor/acknowledge", json={**SEEN, "new_baseline": 1000})
+        assert renewed.status_code == 200
+        assert [told[1:] for told in observer.acknowledged] == [
+            ("a1", "ada", "a new camera", 0),
+            ("a1", "", "", 0),
+            ("a1", "ada", "a new camera", 1000),
+        ]
         gone = await http.post("/models/prices/monitor/acknowledge", json={"alarm": "a2"})
         assert "no alarm 'a2'" in assert_problem(gone, 404, "not-found")["detail"]
 
@@ -65,6 +71,9 @@ async def test_an_alarm_is_acknowledged() -> None:
         (b"{}", 422, "invalid-input"),
         (b'{"alarm": ""}', 422, "invalid-input"),
         (b'{"alarm": 1}', 422, "invalid-input"),
+        (b'{"alarm": "a", "new_baseline": 31}', 422, "invalid-input"),
+        (b'{"alarm": "a", "new_baseline": true}', 422, "invalid-input"),
+        (b'{"alarm": "a", "new_baseline": 1000001}', 422, "invalid-input"),
         (b'{"alarm": "a1", "when": "now"}', 422, "invalid-input"),
         (b'{"alarm": "a1", "why": "' + b"x" * 2001 + b'"}', 422, "invalid-input"),
         (b'{"alarm": "' + b"x" * 20_000 + b'"}', 413, "too-large"),
@@ -138,7 +147,7 @@ async def test_the_routes_are_documented() -> None:
         assert {*looked["get"]["responses"]} >= {"200", "403", "404"}
         assert {*told["post"]["responses"]} >= {"200", "400", "403", "404", "413", "422", "503"}
         schema = told["post"]["requestBody"]["content"]["application/json"]["schema"]
-        assert schema["required"] == ["alarm"] and {*schema["properties"]} == {"alarm", "who", "why"}
+        assert schema["required"] == ["alarm"] and {*schema["properties"]} == {"alarm", "who", "why", "new_baseline"}
 
 
 async def test_its_metrics_stand_behind_those_of_the_server() -> None:

@@ -110,18 +110,26 @@ def acknowledge(
     model: Model,
     alarm: Annotated[str, typer.Argument(help="Its id, as status shows it.")],
     why: Why = "",
+    new_baseline: Annotated[
+        int, typer.Option(help="Take so many of the requests that come next as the reference, better 1000 or more.")
+    ] = 0,
     server: source.Server = None,
     token_file: source.TokenFile = None,
     place: source.Place = None,
     registry: RegistryUrl = None,
 ) -> None:
-    """Say that an alarm was seen to: it stands no more, and its detector begins anew."""
+    """Say that an alarm was seen to: it stands no more, and its detector begins anew.
+
+    Where the data will stay as they are now, --new-baseline takes them as what is right: until so many requests have
+    come no alarm of drift is raised."""
     from ..registry.origin import who_am_i
     from .registry_show import say
 
     asked = source.opened(server, token_file, place, registry)
-    found = asked.acknowledge(model, alarm, who_am_i(), why)
+    found = asked.acknowledge(model, alarm, who_am_i(), why, new_baseline)
     say(Text(f"acknowledged: {found.summary}"))
+    if new_baseline:
+        say(Text(f"the next {new_baseline:,} requests become the reference"))
 
 
 @verbs.command("export")

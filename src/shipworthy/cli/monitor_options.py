@@ -67,7 +67,8 @@ def watched(
     hooks: tuple[Sequence[str] | None, Path | None],
     place: str | None,
 ) -> MonitorOptions:
-    """`promise`: nodes, run length and rate of false windows; `hooks`: addresses and the file with their secret. The other options are as usual. Raises MonitorError where
+    """`promise`: nodes, run length and rate of false windows; `hooks`: addresses, and the file with their secret. The
+    other options are as usual. Raises MonitorError where
     these cannot be meant together."""
     webhooks, secret_file = hooks
     if secret_file is not None and not webhooks:

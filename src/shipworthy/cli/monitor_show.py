@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
+from ..monitor.telling import moment, number
 from .registry_show import say
 from .tables import print_table, table
 
@@ -77,7 +78,7 @@ def _bar(evidence: float) -> Text:
     power = math.log10(evidence) if evidence > 0 else -math.inf
     full = round(BAR * min(1.0, max(0.0, 1 - power / _FLOOR)))
     colour = "red" if evidence >= 1 else "yellow" if evidence >= 0.1 else "green"
-    said = _short(evidence) if evidence < _MOST else f"> {_MOST:,.0f}"
+    said = number(evidence) if evidence < _MOST else f"> {_MOST:,.0f}"
     return Text.assemble(("━" * full, colour), ("─" * (BAR - full), "dim"), f" {said}")
 
 
@@ -94,8 +95,6 @@ def _estimate(view: View) -> Text:
 
 
 def _print_alarm(view: View, alarm: Alarm) -> None:
-    from ..monitor.telling import moment
-
     began, raised = moment(alarm.began, view.clock), moment(alarm.raised, view.clock)
     say(Text.assemble(("ALARM ", "bold red"), (f"({alarm.severity}) ", _SEVERITIES[alarm.severity]), alarm.summary))
     say(Text(f"  began about {began}, raised {raised}, after {alarm.scored:,} scored requests"))
@@ -112,7 +111,7 @@ def _print_signals(view: View, title: str) -> None:
     numbers = heads[3:]
     made = table(title, *heads, right=numbers, whole=("evidence of drift", "of"))
     for signal in sorted(view.signals, key=lambda one: (-one.evidence, -one.distance)):
-        p_value = "–" if signal.p_value is None else _short(signal.p_value)
+        p_value = "–" if signal.p_value is None else number(signal.p_value)
         cells = (p_value, f"{signal.distance:.3f}", *_means(signal))
         made.add_row(Text(signal.title), Text(signal.about), _bar_of(signal), *map(Text, cells))
     print_table(made)
@@ -126,7 +125,7 @@ def _bar_of(signal: SignalView) -> Text:
 def _means(signal: SignalView) -> tuple[str, str]:
     if signal.kind == "class":
         return "", ""
-    return _short(signal.reference_mean), _short(signal.live_mean)
+    return number(signal.reference_mean), number(signal.live_mean)
 
 
 def _print_quality(view: View) -> None:
@@ -138,16 +137,10 @@ def _print_quality(view: View) -> None:
         say(Text(words))
     for rule in view.rules:
         over = "above" if rule.fires else "below"
-        words = f"rule of thumb (uncalibrated): {rule.name} {_short(rule.value)}, {over} the usual {rule.threshold:g}"
+        words = f"rule of thumb (uncalibrated): {rule.name} {number(rule.value)}, {over} the usual {rule.threshold:g}"
         say(Text(words, style="dim"))
 
 
 def _counted() -> Text:
     words = "Evidence is full where an alarm is raised. Promises and delays count scored requests."
     return Text(words, style="dim")
-
-
-def _short(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"

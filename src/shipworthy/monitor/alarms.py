@@ -27,6 +27,8 @@ class Acknowledgement:
     why: str
     at: float
     """Seconds since 1970."""
+    new_baseline: int = 0
+    """So many of the rows that come next are the reference from then on, on each node; 0 keeps the one there is."""
 
 
 class Alarms:

@@ -7,7 +7,7 @@ import numpy as np
 from ..contract import Array, Contract
 from ..errors import ContractError
 from ..signals import Signals, fit, watch
-from ..signals.reference import FEWEST, Reference
+from ..signals.reference import FEWEST, MOST, Reference
 from .groups import Rows
 
 FITTED = 256
@@ -18,24 +18,26 @@ FITTED_BYTES = 4_000_000
 class Collecting:
     """Takes rows until there are enough."""
 
-    def __init__(self, contract: Contract, own: Reference | None, wanted: int) -> None:
-        """`own`: the package's reference, whose constants are used."""
+    def __init__(self, contract: Contract, own: Reference | None, wanted: int, seed: int = 0) -> None:
+        """`own`: the package's reference, whose constants are used. Of more rows than a reference has, the seed chooses
+        those that are kept."""
         self._contract = contract
+        self._seed = seed
+        self._random = np.random.default_rng([seed, 3])
         self.wanted = wanted
+        self.collected = 0
+        """Rows that were taken for the reference."""
+        self.values: Array = np.empty((0, 0))
+        """float64 [kept, signals] of them: all, or `MOST` that each row has the same chance to be among."""
         self.constants: dict[str, Array] | None = None if own is None else own.constants
         self._signals = None if own is None else watch(contract, own, "the package's reference")
         self._fitting: list[tuple[dict[str, Array], dict[str, Array]]] = []
         self._held = self._bytes = 0
-        self.values: list[Array] = []
 
     @property
     def signals(self) -> Signals | None:
         """None until the constants are fitted."""
         return self._signals
-
-    @property
-    def collected(self) -> int:
-        return sum(map(len, self.values))
 
     def take(self, rows: Rows) -> int:
         """How many of these rows were wanted, from the first on."""
@@ -44,7 +46,7 @@ class Collecting:
             return taken
         more = min(self.wanted - self.collected, len(rows) - taken)
         if more > 0:
-            self.values.append(rows.between(taken, taken + more).values(self._signals))
+            self._add(rows.between(taken, taken + more).values(self._signals))
         return taken + max(more, 0)
 
     def finish(self) -> tuple[Signals, dict[str, Array]]:
@@ -55,12 +57,25 @@ class Collecting:
             self._fitting = []
         return self._signals, self.constants
 
-    def resume(self, constants: dict[str, Array], values: Array) -> None:
+    def resume(self, constants: dict[str, Array], values: Array, collected: int) -> None:
         """Go on where a state was taken, which has been checked."""
         if self._signals is None:
             self.constants = constants
             self._signals = Signals(self._contract, constants)
-        self.values = [values] if len(values) else []
+        self.values, self.collected = values, collected
+        self._random = np.random.default_rng([self._seed, 3, collected])
+
+    def _add(self, values: Array) -> None:
+        """Keep the first `MOST` rows, and later the k-th with a chance of `MOST` in k, in place of any (Vitter 1985,
+        algorithm R)."""
+        fit_in = min(MOST - len(self.values), len(values))
+        if fit_in:
+            self.values = np.concatenate([*([self.values] if len(self.values) else []), values[:fit_in]])
+        later = np.arange(self.collected + fit_in, self.collected + len(values))
+        places = self._random.integers(0, later + 1)
+        for row in np.flatnonzero(places < MOST).tolist():
+            self.values[places[row]] = values[fit_in + row]
+        self.collected += len(values)
 
     def _fit(self, rows: Rows) -> int:
         taken = min(len(rows), FITTED - self._held)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 from pydantic import ValidationError
@@ -180,5 +181,8 @@ def _draft(contract: Contract, files: Sequence[str]) -> str:
 
 
 def _write(target: Path, arrays: dict[str, Array]) -> None:
-    with appearing(target.with_name(f".{target.name}.part"), target) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    # NumPy's own function takes arrays by keyword, so that none can be called `file`.
+    with appearing(target.with_name(f".{target.name}.part"), target) as file, ZipFile(file, "w", ZIP_DEFLATED) as whole:
+        for name, array in arrays.items():
+            with whole.open(f"{name}.npy", "w", force_zip64=True) as part:
+                np.lib.format.write_array(part, array, allow_pickle=False)

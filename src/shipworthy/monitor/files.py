@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingExtra, MonitorError, ShipworthyError
+from ..errors import MonitorError
+from ..registry.filesystems import FORMS, is_place, open_place, told
 from ..registry.folders import appearing
 
 LARGEST = 64_000_000
 """Bytes of a file that is read."""
-_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
 
 
 class Files:
@@ -23,12 +22,8 @@ class Files:
         """Nothing is opened before the first use. Raises MonitorError where no place can be called that."""
         self.place = place.rstrip("/")
         self.local = "://" not in self.place
-        if (
-            not self.place
-            or self.place.startswith(("http://", "https://", "file://", "local://"))
-            or (not self.local and "::" in self.place)
-        ):
-            raise MonitorError(self.place or "place", "is no place for states", "give a folder or s3://bucket/prefix")
+        if not is_place(self.place):
+            raise MonitorError(self.place or "place", "is no place for states", FORMS)
         self._opened: Any = None
         self._root = ""
         self._process = 0
@@ -96,7 +91,7 @@ class Files:
     def _fs(self) -> Any:
         if self._opened is None or self._process != os.getpid():
             # The threads and sockets of a store do not survive a fork.
-            self._opened, self._root = _open(self.place)
+            self._opened, self._root = open_place(self.place, "the place", MonitorError)
             self._process = os.getpid()
         return self._opened
 
@@ -106,16 +101,8 @@ class Files:
     def shown(self, path: str) -> str:
         return f"{self.place}/{path}"
 
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except ShipworthyError:
-            raise
-        except Exception as error:  # each kind of store raises what its own client library raises
-            reason = " ".join(str(error).split()) or type(error).__name__
-            remedy = "check the address, the credentials and the permissions"
-            raise MonitorError(self.shown(what), reason, remedy) from error
+    def _told(self, what: str) -> AbstractContextManager[None]:
+        return told(self.shown(what), MonitorError)
 
 
 def _private(root: Path, folder: Path) -> None:
@@ -125,26 +112,3 @@ def _private(root: Path, folder: Path) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     for each in [*reversed([parent for parent in folder.parents if parent.is_relative_to(root)]), folder]:
         each.mkdir(mode=0o700, exist_ok=True)
-
-
-def _open(place: str) -> tuple[Any, str]:
-    """A file system and the path in it."""
-    protocol = place.partition("://")[0]
-    if protocol == place:
-        from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
-
-        files = LocalFileSystem()
-        return files, str(files._strip_protocol(place))
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-
-    try:
-        # A listing that is remembered would hide what others have written or removed.
-        files, root = url_to_fs(place, use_listings_cache=False, skip_instance_cache=True)
-    except ImportError as error:
-        if protocol in _EXTRAS:
-            module, extra = _EXTRAS[protocol]
-            raise MissingExtra(f"the place {place}", module, extra) from None
-        raise MonitorError(place, str(error), "install what it names") from None
-    except ValueError as error:
-        raise MonitorError(place, str(error), "give a folder or s3://bucket/prefix") from None
-    return files, str(root).rstrip("/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -13,13 +13,13 @@ from ..errors import MonitorError
 from ..signals import Signals, watch
 from ..signals.reference import Reference
 from . import raising, state, viewing
-from .alarms import Alarms, alarm_id
-from .collecting import Collecting
+from .alarms import Acknowledgement, Alarms, alarm_id
+from .collecting import FITTED, Collecting
 from .compared import Compared, reference_from
 from .drift import Step
 from .groups import Group, Rows, group_of
 from .opened import Watched, opened
-from .options import MonitorOptions
+from .options import MonitorOptions, check_baseline
 from .samples import Samples
 from .samples_file import read_samples, write_samples
 from .timeline import Timeline
@@ -74,6 +74,8 @@ class Monitor:
         """Rows that were answered while it was watched; at least those that were scored."""
         self.unscored = 0
         """Rows that were chosen and lost."""
+        self.renewed: set[str] = set()
+        """Alarms whose acknowledgement a new baseline was taken for."""
         self.since: float | None = None
         self.updated = 0.0
         self.seed = int(alarm_id(self.model, self.version, self.node), 16)
@@ -140,22 +142,31 @@ class Monitor:
 
         Raises MonitorError below 32 rows, and where names or lengths do not fit."""
         rows = Rows([group_of(feeds, outputs, self.contract.inputs, self.contract.outputs)])
-        if self.signals is None:  # nothing is fitted yet: a part of the rows does that
+        signals, constants = self.signals, self.constants
+        if signals is None:  # nothing is fitted yet: a part of the rows does that
             collecting = Collecting(self.contract, None, len(rows))
-            half = collecting.take(rows.between(0, len(rows) // 2))
-            self.signals, self.constants = collecting.finish()
-            rows = rows.between(half, len(rows))
-        self._begin(rows.values(self.signals))
+            fitted = collecting.take(rows.between(0, min(len(rows) // 2, FITTED)))
+            signals, constants = collecting.finish()
+            rows = rows.between(fitted, len(rows))
+        self._compare_with(reference_from(rows.values(signals), signals.signals, constants, self.own, self.seed))
         self._settle("set_baseline", "a new baseline was taken")
 
     def collect_baseline(self, samples: int = 1000) -> None:
         """Take so many of the next rows as the reference; until then no alarm is raised. Raises MonitorError below
         32."""
-        if samples < 32:
-            raise MonitorError("the baseline", f"has {samples} rows", "give at least 32, better 1000")
-        self.collecting = Collecting(self.contract, self.own, samples)
+        check_baseline(samples)
+        self.collecting = Collecting(self.contract, self.own, samples, self.seed)
         self.compared = None
         self._settle("collect_baseline", "a new baseline is taken")
+
+    def renew(self, said: Iterable[Acknowledgement]) -> bool:
+        """Take a new baseline where somebody has asked for one who has seen to an alarm, here or on another node: once
+        for each alarm, and as large as was asked for last. Whether one is taken now."""
+        wanted = [one for one in said if one.new_baseline and one.alarm not in self.renewed]
+        if wanted:
+            self.collect_baseline(max(wanted, key=lambda one: one.at).new_baseline)
+            self.renewed |= {one.alarm for one in wanted}
+        return bool(wanted)
 
     def check(self, now: float | None = None) -> View:
         """All that there is to see. An alarm of the quality that labels raise is remembered."""
@@ -239,17 +250,13 @@ class Monitor:
             columns = [column for column, signal in enumerate(signals) if signal.name in names]
             self.towards = raising.towards(self, columns, self.options.window)
 
-    def _begin(self, values: Array) -> None:
-        """With these rows [m, signals] as the reference."""
-        assert self.signals is not None
-        self._compare_with(reference_from(values, self.signals.signals, self.constants, self.own, self.seed))
-
     def _collect(self, rows: Rows) -> int:
-        assert self.collecting is not None
-        taken = self.collecting.take(rows)
-        if self.collecting.collected >= self.collecting.wanted:
-            self.signals, self.constants = self.collecting.finish()
-            self._begin(np.concatenate(self.collecting.values))
+        collecting = self.collecting
+        assert collecting is not None
+        taken = collecting.take(rows)
+        if collecting.collected >= collecting.wanted:
+            signals, constants = collecting.finish()
+            self._compare_with(reference_from(collecting.values, signals.signals, constants, self.own, self.seed))
         return taken
 
     def _score(self, rows: Rows, start: int, values: Array, at: Array, seconds: Array) -> list[Alarm]:

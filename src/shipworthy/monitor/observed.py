@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from ..contract import Array, Arrays
+from .alarms import Acknowledgement
 from .groups import Group
 from .monitor import Monitor
 from .remembering import Memory
 from .view import View
-from .wire import Begin, Rows
+from .wire import Acknowledge, Begin, Rows
 
 _LOG = logging.getLogger("shipworthy.monitor")
 
@@ -59,23 +60,27 @@ class Observed:
         """With what other nodes have seen."""
         return self._memory.merged(view)
 
-    def acknowledge(self, alarm: str, who: str, why: str) -> bool:
+    def acknowledge(self, said: Acknowledge) -> bool:
         """False where no alarm of this id stands, here or on another node."""
         at = time.time()  # one for all nodes: alarms of the quality are told apart by it
-        found = self._monitor.acknowledge(alarm, who, why, at)
-        if not (found or self._memory.stands_elsewhere(alarm)):
+        found = self._monitor.acknowledge(said.alarm, said.who, said.why, at)
+        if not (found or self._memory.stands_elsewhere(said.alarm)):
             return False
+        told = Acknowledgement(said.alarm, said.who, said.why, at, said.new_baseline)
+        self._monitor.renew([told])
         self._unsaved = True
-        self._memory.acknowledge(alarm, who, why, at)
+        self._memory.acknowledge(told)
         return True
 
     def keep(self) -> None:
         """Have what has changed saved, and hear what other nodes and people have written meanwhile."""
         try:
-            for said in self._memory.acknowledgements():
+            heard = self._memory.acknowledgements()
+            for said in heard:
                 if said.alarm not in self._acknowledged:
                     self._acknowledged.add(said.alarm)
                     self._unsaved |= self._monitor.acknowledge(said.alarm, said.who, said.why, said.at)
+            self._unsaved |= self._monitor.renew(heard)
             if self._unsaved and not self._failed:
                 self._unsaved = False
                 self._memory.keep(self._monitor)
@@ -101,7 +106,7 @@ class Watcher(Protocol):
 
     def merged(self, view: View) -> View: ...
 
-    def acknowledge(self, alarm: str, who: str, why: str) -> bool: ...
+    def acknowledge(self, said: Acknowledge) -> bool: ...
 
     def keep(self) -> None: ...
 

@@ -9,6 +9,9 @@ from ..errors import MonitorError
 
 RATE = 500
 """Scored requests a second and model, at most."""
+FEWEST_BASELINE = 32
+MOST_BASELINE = 1_000_000
+"""Requests that may be taken as a reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class MonitorOptions:
             ("window", 100, 100_000),
             ("nodes", 1, 10_000),
             ("keep", 0, 100_000),
-            ("baseline", 0, 1_000_000),
+            ("baseline", 0, MOST_BASELINE),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
@@ -57,10 +60,17 @@ class MonitorOptions:
             raise MonitorError("monitor run_length", f"is {self.run_length!r}", "give a number from 100 to 1e12")
         if not 1e-6 <= self.window_rate <= 0.1:
             raise MonitorError("monitor window_rate", f"is {self.window_rate!r}", "give a rate from 1e-6 to 0.1")
-        if self.baseline and self.baseline < 32:
-            raise MonitorError("monitor baseline", f"is {self.baseline}", "give at least 32 requests, better 1000")
+        if self.baseline:
+            check_baseline(self.baseline)
         for url in self.webhooks:
             check_address(url)
+
+
+def check_baseline(samples: int) -> None:
+    """Raises MonitorError where so many requests cannot become a reference."""
+    if not FEWEST_BASELINE <= samples <= MOST_BASELINE:
+        remedy = f"give at least {FEWEST_BASELINE} and at most {MOST_BASELINE:,}, better 1000"
+        raise MonitorError("the baseline", f"has {samples} rows", remedy)
 
 
 def check_address(url: str) -> None:

@@ -258,7 +258,7 @@ class Process:
 
     def _acknowledge(self, said: Acknowledge) -> bool:
         several = [one for (model, _), one in self._observed.items() if model == said.model]
-        found = any(one.acknowledge(said.alarm, said.who, said.why) for one in several)
+        found = any(one.acknowledge(said) for one in several)
         if found:
             self.show()
         return found

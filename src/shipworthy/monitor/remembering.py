@@ -33,7 +33,7 @@ class Remembering:
         self._wanted: dict[tuple[str, ...], Callable[[], None]] = {}
         self._changed = threading.Condition()
         self._closed = False
-        self._failing = False
+        self._failing: set[tuple[str, ...]] = set()
         self._thread = threading.Thread(target=self._run, name="shipworthy-remembering", daemon=True)
         self._thread.start()
 
@@ -52,20 +52,26 @@ class Remembering:
             _LOG.error("not all was saved: %s does not answer", self.states.place)
 
     def _run(self) -> None:
-        while (work := self._next()) is not None:
+        while (found := self._next()) is not None:
+            key, work = found
             try:
                 work()
-                self._failing = False
-            except ShipworthyError as error:
-                if not self._failing:
-                    _LOG.error("what is watched is not remembered: %s", error)
-                self._failing = True
+                self._failing.discard(key)
+            # Whatever is wrong with it, all else is still to be remembered; what goes on failing is said once.
+            except Exception as error:  # noqa: BLE001
+                if key not in self._failing:
+                    known = isinstance(error, ShipworthyError)
+                    _LOG.error("what is watched is not remembered: %s", error, exc_info=None if known else error)
+                self._failing.add(key)
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> tuple[tuple[str, ...], Callable[[], None]] | None:
         with self._changed:
             while not self._wanted and not self._closed:
                 self._changed.wait()
-            return self._wanted.pop(next(iter(self._wanted))) if self._wanted else None
+            if not self._wanted:
+                return None
+            key = next(iter(self._wanted))
+            return key, self._wanted.pop(key)
 
 
 @dataclass(slots=True)
@@ -105,9 +111,9 @@ class Memory:
         state, view, samples = monitor.state(), monitor.check(), monitor.samples_state()
         self._do("state", lambda: states.write(*names, state=state, view=view, samples=samples))
 
-    def acknowledge(self, alarm: str, who: str, why: str, at: float) -> None:
+    def acknowledge(self, said: Acknowledgement) -> None:
         states = self.remembering.states
-        self._do(alarm, lambda: states.acknowledge(self.model, self.version, alarm, who, why, at))
+        self._do(said.alarm, lambda: states.acknowledge(self.model, self.version, said))
 
     def acknowledgements(self) -> Sequence[Acknowledgement]:
         """Those that are known by now. What has come since is looked for."""
@@ -140,6 +146,5 @@ class Memory:
     def _look(self) -> None:
         states = self.remembering.states
         self._said = states.acknowledgements(self.model, self.version)
-        nodes = [node for node in states.nodes(self.model, self.version) if node != self.node]
-        found = [states.view(self.model, self.version, node) for node in nodes]
-        self._others = [view for view in found if view is not None]
+        # An alarm of a node that runs no more is acknowledged by others alone.
+        self._others = states.views(self.model, self.version, without=self.node)

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from ..errors import MonitorError
+from .alarms import Acknowledgement
 from .merging import merged
+from .options import check_baseline
 from .record import view_of_record
 from .samples import Sample
 from .store import States
@@ -33,8 +35,9 @@ class Source(Protocol):
     def samples(self, model: str) -> Mapping[str, list[Sample]]:
         """What is kept, by version."""
 
-    def acknowledge(self, model: str, alarm: str, who: str, why: str) -> Alarm:
-        """The alarm that was. Raises MonitorError where none of that id stands."""
+    def acknowledge(self, model: str, alarm: str, who: str, why: str, new_baseline: int = 0) -> Alarm:
+        """The alarm that was; so many of the next rows are the reference from then on. Raises MonitorError where none
+        of that id stands."""
 
 
 class Remembered:
@@ -60,9 +63,12 @@ class Remembered:
             by_version.setdefault(version, []).extend(samples)
         return by_version
 
-    def acknowledge(self, model: str, alarm: str, who: str, why: str) -> Alarm:
+    def acknowledge(self, model: str, alarm: str, who: str, why: str, new_baseline: int = 0) -> Alarm:
         view, found = standing(self.views(model), model, alarm)
-        self._states.acknowledge(model, view.version, alarm, who, why)
+        if new_baseline:
+            check_baseline(new_baseline)
+        said = Acknowledgement(alarm, who, why, time.time(), new_baseline)
+        self._states.acknowledge(model, view.version, said)
         return found
 
 
@@ -93,9 +99,11 @@ class Served:
         """None: a server does not hand out what it was asked."""
         return {}
 
-    def acknowledge(self, model: str, alarm: str, who: str, why: str) -> Alarm:
+    def acknowledge(self, model: str, alarm: str, who: str, why: str, new_baseline: int = 0) -> Alarm:
         _, found = standing(self.views(model), model, alarm)
-        said = {"alarm": alarm, "who": who, "why": why}
+        if new_baseline:
+            check_baseline(new_baseline)
+        said = {"alarm": alarm, "who": who, "why": why, "new_baseline": new_baseline}
         self._ask(f"/models/{quote(model, safe='')}/monitor/acknowledge", json.dumps(said).encode())
         return found
 

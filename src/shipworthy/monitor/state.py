@@ -20,6 +20,7 @@ from ..signals.reference import FEWEST, MOST, Reference
 from ..signals.signal import Signal
 from .alarms import Alarms
 from .evidence.windows import WindowResult
+from .options import MOST_BASELINE
 from .record import Record, alarm_records, alarms_of
 from .samples_file import tensors_of
 from .state_parts import REMEDY, WHERE, Reader, damaged, recent_arrays, span_arrays, spans_of, windows_of
@@ -68,6 +69,10 @@ class _Header(Strict):
     filled: _Count = 0
     wanted: _Count = 0
     """Rows of a reference that is still collected."""
+    collected: _Count = 0
+    """Of those."""
+    renewed: tuple[Annotated[str, Field(max_length=200)], ...] = ()
+    """Alarms whose acknowledgement a new baseline was taken for."""
     random: tuple[_Random, _Random] | None = None
     taken: _Taken | None = None
     prefix: Annotated[str, Field(pattern="^[0-9a-z]{0,16}$")] = ""
@@ -81,10 +86,11 @@ def written(monitor: Monitor) -> bytes:
     parts: Record = {}
     compared, collecting = monitor.compared, monitor.collecting
     kept = monitor.options.keep > 0
+    fewest = 1 if kept else FEWEST
     if compared is not None:
         drift = compared.drift
         arrays |= {f"drift/{name}": array for name, array in drift.state(values=kept).items()}
-        arrays |= recent_arrays(list(compared.recent.windows))
+        arrays |= recent_arrays(list(compared.recent.windows), fewest)
         parts = {"random": drift.random, "filled": drift.filled if kept else 0, "prefix": monitor.samples.prefix}
         if drift.last is not None:
             arrays |= {f"window/{name}": getattr(drift.last, name) for name in _WINDOW}
@@ -94,10 +100,11 @@ def written(monitor: Monitor) -> bytes:
     if collecting is not None:
         parts["wanted"] = collecting.wanted
         if kept and collecting.constants is not None:
-            if collecting.values:
-                arrays["collected"] = np.concatenate(collecting.values)
+            if collecting.collected:
+                arrays["collected"] = collecting.values
+                parts["collected"] = collecting.collected
             arrays |= _constants(collecting.constants)
-    arrays |= span_arrays(monitor.timeline.spans, 1 if kept else FEWEST)
+    arrays |= span_arrays(monitor.timeline.spans, fewest)
     header = _Header(
         own=digest_of(monitor),
         seen=monitor.seen,
@@ -106,6 +113,7 @@ def written(monitor: Monitor) -> bytes:
         unscored=monitor.unscored,
         since=monitor.since,
         updated=monitor.updated,
+        renewed=tuple(sorted(monitor.renewed)),
         alarms=tuple(alarm_records(monitor.alarms.newest_first)),
         **parts,
     )
@@ -131,6 +139,7 @@ def restore(monitor: Monitor, data: bytes) -> None:
     else:
         raise damaged("it has neither a reference nor one to come")
     monitor.alarms = alarms
+    monitor.renewed = set(header.renewed)
     monitor.seen, monitor.scored = header.seen, header.scored
     monitor.requests, monitor.unscored = header.requests, header.unscored
     monitor.since, monitor.updated = header.since, header.updated
@@ -177,6 +186,8 @@ def _restore_compared(monitor: Monitor, header: _Header, reader: Reader) -> None
     arrays = {name: reader.take(f"drift/{name}", kind, shape) for name, (kind, shape) in wanted.items()}
     if any((array < 0).any() for name, array in arrays.items() if not name.endswith("cusum")):
         raise damaged("its evidence is below zero")
+    if (arrays["detector/counts"] < 1).any():
+        raise damaged("a bin is empty")
     if reader.has("drift/values"):
         arrays["values"] = reader.take("drift/values", "f", (None, signals), missing=True)
     last = None
@@ -198,13 +209,14 @@ def _restore_compared(monitor: Monitor, header: _Header, reader: Reader) -> None
 
 def _restore_collecting(monitor: Monitor, header: _Header, reader: Reader) -> None:
     constants = dict(reader.under("constants/"))
-    collected = np.empty((0, 0))
-    signals = _signals(monitor, constants) if constants else ()
-    if reader.has("collected"):
-        collected = reader.take("collected", "f", (None, len(signals)), missing=True)
-    monitor.collect_baseline(max(header.wanted, FEWEST))
+    values, signals = np.empty((0, 0)), _signals(monitor, constants) if constants else ()
+    if header.collected:
+        values = reader.take("collected", "f", (min(header.collected, MOST), len(signals)), missing=True)
+    if not (FEWEST <= header.wanted <= MOST_BASELINE and header.collected < header.wanted):
+        raise damaged("it has another number of rows for a reference than it needs")
+    monitor.collect_baseline(header.wanted)
     if constants and monitor.collecting is not None:
-        monitor.collecting.resume(constants, collected[: header.wanted - 1])
+        monitor.collecting.resume(constants, values, header.collected)
 
 
 def _taken_reference(monitor: Monitor, taken: _Taken, reader: Reader) -> Reference:

@@ -29,8 +29,9 @@ class Reader:
     def under(self, prefix: str) -> Iterator[tuple[str, Array]]:
         for name, array in self._arrays.items():
             if name.startswith(prefix):
-                if array.dtype.kind not in "fi" or not np.isfinite(array).all():
-                    raise damaged(f"{name} is no array of finite numbers")
+                # Infinite is the deviation of what never varies.
+                if array.dtype.kind not in "fi" or np.isnan(array).any():
+                    raise damaged(f"{name} is no array of numbers")
                 yield name.removeprefix(prefix), array
 
     def take(self, name: str, kind: str, shape: tuple[int | None, ...], *, missing: bool = False) -> Array:
@@ -46,10 +47,12 @@ class Reader:
         return array
 
 
-def recent_arrays(windows: list[Seen]) -> dict[str, Array]:
+def recent_arrays(windows: list[Seen], fewest: int) -> dict[str, Array]:
+    """Sums of fewer values than `fewest` are not told."""
     whole = {
         name: np.array([getattr(seen, name) for seen in windows]) for name in ("counts", "sums", "present", "latency")
     }
+    whole["sums"], whole["present"] = _told(whole["sums"], whole["present"], fewest)
     rows = np.array([(seen.rows, seen.sure) for seen in windows], np.int64)
     return {f"recent/{name}": array for name, array in {**whole, "rows": rows}.items()}
 
@@ -76,9 +79,13 @@ def span_arrays(spans: list[Span], fewest: int) -> dict[str, Array]:
         return {}
     kinds = {"scored": np.int64, "present": np.int64}
     arrays = {name: np.array([getattr(span, name) for span in spans], kinds.get(name, np.float64)) for name in _SPANS}
-    few = arrays["present"] < fewest
-    arrays["sums"], arrays["present"] = np.where(few, 0.0, arrays["sums"]), np.where(few, 0, arrays["present"])
+    arrays["sums"], arrays["present"] = _told(arrays["sums"], arrays["present"], fewest)
     return {f"timeline/{name}": array for name, array in arrays.items()}
+
+
+def _told(sums: Array, present: Array, fewest: int) -> tuple[Array, Array]:
+    few = present < fewest
+    return np.where(few, 0.0, sums), np.where(few, 0, present)
 
 
 def spans_of(reader: Reader, signals: int) -> Iterator[Span]:

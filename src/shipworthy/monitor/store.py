@@ -9,7 +9,7 @@ Each file is whole or not there. A folder can be looked into by its user alone: 
 from __future__ import annotations
 
 import json
-import time
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 from ..errors import MonitorError
 from .alarms import Acknowledgement, answered
 from .files import Files
+from .options import check_baseline
 from .record import text_of, view_of_text
 from .samples import Sample
 from .samples_file import Kept, read_samples
@@ -88,13 +89,13 @@ class States:
         text = self._files.get(path)
         return None if text is None else view_of_text(text, self._files.shown(path))
 
-    def views(self, model: str, version: str | None = None) -> list[View]:
-        """Of all nodes, of one version or of all, with what was acknowledged since they were written, perhaps of a
-        node that runs no more. Raises MonitorError where one is damaged."""
+    def views(self, model: str, version: str | None = None, *, without: str | None = None) -> list[View]:
+        """Of all nodes, or all `without` one, of one version or of all, with what was acknowledged since they were
+        written, perhaps of a node that runs no more. Raises MonitorError where one is damaged."""
         found = []
         for each in self.versions(model) if version is None else [version]:
             said = self.acknowledgements(model, each)
-            views = [self.view(model, each, node) for node in self.nodes(model, each)]
+            views = [self.view(model, each, node) for node in self.nodes(model, each) if node != without]
             found += [replace(view, alarms=answered(view.alarms, said)) for view in views if view is not None]
         return found
 
@@ -118,14 +119,10 @@ class States:
         """The same without what the files say beside."""
         return [(each, kept.samples) for each, kept in self.kept(model, version)]
 
-    def acknowledge(
-        self, model: str, version: str, alarm: str, who: str, why: str = "", at: float | None = None
-    ) -> None:
+    def acknowledge(self, model: str, version: str, said: Acknowledgement) -> None:
         """Every node learns of it when it looks next."""
-        said = Acknowledgement(alarm, who, why, time.time() if at is None else at)
-        self._files.put(
-            f"{_path(model, version)}/{ACKNOWLEDGED}/{part_of(alarm)}.json", json.dumps(asdict(said)).encode()
-        )
+        path = f"{_path(model, version)}/{ACKNOWLEDGED}/{part_of(said.alarm)}.json"
+        self._files.put(path, json.dumps(asdict(said)).encode())
 
     def acknowledgements(self, model: str, version: str) -> list[Acknowledgement]:
         """Raises MonitorError where one is damaged."""
@@ -155,6 +152,12 @@ def _age(version: str) -> tuple[bool, int, str]:
 def _acknowledgement(text: bytes, where: str) -> Acknowledgement:
     try:
         record = json.loads(text)
-        return Acknowledgement(str(record["alarm"]), str(record["who"]), str(record["why"]), float(record["at"]))
-    except (ValueError, TypeError, KeyError, RecursionError):
+        new_baseline = int(record.get("new_baseline", 0))
+        if new_baseline:
+            check_baseline(new_baseline)
+        who, why, at = str(record["who"]), str(record["why"]), float(record["at"])
+        if not math.isfinite(at):
+            raise ValueError("it was at no time")
+        return Acknowledgement(str(record["alarm"]), who, why, at, new_baseline)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, MonitorError):
         raise MonitorError(where, "is no acknowledgement", "remove it, and acknowledge the alarm again") from None

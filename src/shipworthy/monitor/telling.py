@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from .view import Alarm, SignalView, View
@@ -36,6 +37,13 @@ def told(view: View) -> str:
 def moment(at: float, clock: str) -> str:
     """A time as a person reads it."""
     return f"row {at:,.0f}" if clock == "rows" else time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+def number(value: float) -> str:
+    """Three digits, whatever its size: 0.0012, 3.42, 12,400, 1e+09."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def _alarm(alarm: Alarm, clock: str) -> list[str]:

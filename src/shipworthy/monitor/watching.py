@@ -89,17 +89,18 @@ class Watching:
             return []
         return views
 
-    def acknowledge(self, model: str, alarm: str, who: str, why: str) -> bool:
+    def acknowledge(self, model: str, alarm: str, who: str, why: str, new_baseline: int = 0) -> bool:
         """Raises MonitorError where the monitor process does not answer."""
         try:
             with socket.socket(socket.AF_UNIX) as wire:
                 wire.settimeout(ANSWER_S)
                 wire.connect(str(self._places.socket))
-                _send(wire, packed(Acknowledge(model=model, alarm=alarm, who=who, why=why)))
-                said = _answer(wire)
+                said = Acknowledge(model=model, alarm=alarm, who=who, why=why, new_baseline=new_baseline)
+                _send(wire, packed(said))
+                answer = _answer(wire)
         except OSError as error:
             raise MonitorError("the monitor process", f"does not answer: {error}", "try again later") from None
-        return isinstance(said, Acknowledged) and said.found
+        return isinstance(answer, Acknowledged) and answer.found
 
     def close(self) -> None:
         """Send what is left, and end; whatever is not sent in time is lost."""

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..contract import Array, Arrays
 from ..errors import MonitorError
+from .options import FEWEST_BASELINE, MOST_BASELINE
 
 MAGIC = b"swm\x01"
 MOST_HEADER = 4 * 2**20
@@ -101,6 +102,8 @@ class Acknowledge(_Said):
     alarm: str
     who: str
     why: str
+    new_baseline: Literal[0] | Annotated[int, Field(ge=FEWEST_BASELINE, le=MOST_BASELINE)] = 0
+    """So many of the rows that come next are the reference from then on; 0 keeps the one there is."""
 
 
 class Acknowledged(_Said):

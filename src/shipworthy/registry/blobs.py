@@ -11,15 +11,16 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ..errors import MissingExtra, RegistryError, ShipworthyError, TamperedPackage
+from ..errors import RegistryError, TamperedPackage
 from .claims import OWNER, owner_of, sign_bucket
+from .filesystems import FORMS, is_place, open_place, told
 from .folders import appearing, sync_folder
 
 CHUNK = 1 << 20
@@ -31,7 +32,6 @@ REMOVAL_S = 20.0
 """How long a bucket may take to remove files."""
 CLAIM_S = 60.0
 """After how long it is read again whose place it is: another may have written over a claim."""
-_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,8 @@ class Blobs:
         """Nothing is opened before the first use. Raises RegistryError where no place can be called that."""
         self.url = url
         self.local = "://" not in url
-        if (
-            not url
-            or (not self.local and "::" in url)
-            or url.startswith(("http://", "https://", "file://", "local://"))
-        ):
-            raise RegistryError(url or "artifacts", "is no place for packages", "give a folder or s3://bucket/prefix")
+        if not is_place(url):
+            raise RegistryError(url or "artifacts", "is no place for packages", FORMS)
         self._opened: Any = None
         self._process = 0
         self._root = ""
@@ -232,7 +228,7 @@ class Blobs:
     def _files(self) -> Any:
         if self._opened is None or self._process != os.getpid():
             # The threads and sockets of a store do not survive a fork.
-            self._opened, self._root = _open(self.url)
+            self._opened, self._root = open_place(self.url, "the store", RegistryError)
             self._process = os.getpid()
         return self._opened
 
@@ -240,39 +236,8 @@ class Blobs:
         assert self._files is not None
         return self._root
 
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except ShipworthyError:
-            raise
-        except Exception as error:  # each kind of store raises what its own client library raises
-            reason = " ".join(str(error).split()) or type(error).__name__
-            where = self.url if what == self.url else f"{self.url}: {what}"
-            raise RegistryError(where, reason, "check the address, the credentials and the permissions") from error
-
-
-def _open(url: str) -> tuple[Any, str]:
-    """A file system and the path in it."""
-    protocol = url.partition("://")[0]
-    if protocol == url:
-        from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
-
-        files = LocalFileSystem()
-        return files, files._strip_protocol(url)  # as it writes the paths that it lists
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-
-    try:
-        # A listing that is remembered would hide what others have written or removed.
-        files, root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
-    except ImportError as error:
-        if protocol in _EXTRAS:
-            module, extra = _EXTRAS[protocol]
-            raise MissingExtra(f"the store {url}", module, extra) from None
-        raise RegistryError(url, str(error), "install what it names") from None
-    except ValueError as error:
-        raise RegistryError(url, str(error), "give a folder or s3://bucket/prefix") from None
-    return files, str(root).rstrip("/")
+    def _told(self, what: str) -> AbstractContextManager[None]:
+        return told(self.url if what == self.url else f"{self.url}: {what}", RegistryError)
 
 
 def _copy(source: Path, file: Any, sha256: str) -> None:

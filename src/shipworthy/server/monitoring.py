@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -42,6 +42,8 @@ class Seen(BaseModel):
     """Its id."""
     who: str = Field(default="", max_length=200)
     why: str = Field(default="", max_length=2000)
+    new_baseline: Literal[0] | Annotated[int, Field(ge=32, le=1_000_000)] = 0
+    """So many of the requests that come next are the reference from then on; 0 keeps the one there is."""
 
 
 class Acknowledged(BaseModel):
@@ -85,14 +87,15 @@ def monitor_routes(catalog: Catalog) -> APIRouter:
         response_model=Acknowledged,
     )
     async def acknowledge(model: str, request: Request) -> Response:
-        """Say that somebody has seen to an alarm: its detector begins anew."""
+        """Say that somebody has seen to an alarm: its detector begins anew, or a new reference is taken."""
         observer = _observer(catalog, model)
         try:
             seen = _seen(await read_body(request.receive, LONGEST))
         except ClientGone as gone:
             raise ClientDisconnect from gone
         try:
-            found = await asking.ask(lambda: observer.acknowledge(model, seen.alarm, seen.who, seen.why))
+            told = model, seen.alarm, seen.who, seen.why, seen.new_baseline
+            found = await asking.ask(lambda: observer.acknowledge(*told))
         except MonitorError as error:
             _LOG.error("an alarm of model %r was not acknowledged: %s", model, error)
             raise ProblemError(UNREACHABLE, "the monitor does not answer; try again", headers=RETRY_AFTER) from error

@@ -155,8 +155,9 @@ class Observer(Protocol):
     def view(self, model: str) -> Sequence[Mapping[str, object]]:
         """What there is to see of each version of a model, as JSON. From any thread."""
 
-    def acknowledge(self, model: str, alarm: str, who: str, why: str) -> bool:
-        """False where there is no such alarm. From any thread. Raises MonitorError where that cannot be told."""
+    def acknowledge(self, model: str, alarm: str, who: str, why: str, new_baseline: int = 0) -> bool:
+        """False where there is no such alarm; so many of the next rows are the reference from then on, where that is
+        not 0. From any thread. Raises MonitorError where that cannot be told."""
 
 
 class Parts(Protocol):

@@ -7,7 +7,8 @@ from typing import Any
 
 from ...server.observe import families as server
 from .. import families as the
-from .panels import ROWS, Panel, Query, Row
+from .panels import ROWS
+from .queries import Panel, Query, Row
 
 SCHEMA = 39
 UID = "shipworthy-models"

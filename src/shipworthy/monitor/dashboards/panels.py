@@ -2,78 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
-
 from ...server.observe import families as server
-from ...server.observe.families import Family
 from .. import families as the
-
-Kind: TypeAlias = Literal["stat", "timeseries", "bargauge", "table"]
-OF = '{model=~"$model", version=~"$version"}'
-"""Every query is about what is chosen above the panels."""
-RATE = "$__rate_interval"
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """PromQL, and how its series are called."""
-
-    expression: str
-    legend: str
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    title: str
-    kind: Kind
-    says: str
-    queries: tuple[Query, ...]
-    width: int = 8
-    """Of 24."""
-    height: int = 8
-    unit: str = "short"
-    log: bool = False
-    line: float | None = None
-    """A threshold that is drawn: red from here on."""
-    low: float | None = None
-    high: float | None = None
-    """Of the axis."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    title: str
-    panels: tuple[Panel, ...]
-
-
-def of(family: Family) -> str:
-    """The metric, of what is chosen; metrics that are of no model are taken whole."""
-    return family.name + (OF if "version" in family.labels else '{model=~"$model"}' if "model" in family.labels else "")
-
-
-def rate(family: Family, suffix: str = "", by: str = "model, version") -> str:
-    whole = of(family).replace(family.name, family.name + suffix, 1)
-    return f"sum by ({by}) (rate({whole}[{RATE}]))"
-
-
-def _quantile(share: float, family: Family) -> Query:
-    inside = rate(family, "_bucket", "le, model, version")
-    return Query(f"histogram_quantile({share}, {inside})", f"{{{{model}}}}:{{{{version}}}} p{share * 100:g}")
-
-
-def _highest(family: Family, by: str) -> str:
-    return f"max by (model, version, {by}) ({of(family)})"
-
-
-def _standing() -> str:
-    """By detector. An alarm of drift is that of one node; one of the quality is the same on all of them."""
-    by, alarms = "by (model, version, detector)", of(the.ALARMS).removesuffix("}")
-    return f'sum {by} ({alarms}, detector!="quality"}}) or max {by} ({alarms}, detector="quality"}})'
-
-
-_NAME = "{{model}}:{{version}}"
-_SIGNAL = f"{_NAME} {{{{signal}}}}"
+from .queries import NAME, RATE, SIGNAL, Panel, Query, Row, highest, of, rate, standing
+from .serving import SERVING
 
 HEADLINE = Row(
     "At a glance",
@@ -82,7 +14,7 @@ HEADLINE = Row(
             "Alarms that stand",
             "stat",
             the.ALARMS.help,
-            (Query(f"sum by (model, version) ({_standing()})", _NAME),),
+            (Query(f"sum by (model, version) ({standing()})", NAME),),
             width=6,
             height=5,
             line=1,
@@ -91,7 +23,7 @@ HEADLINE = Row(
             "Evidence of drift over its threshold",
             "stat",
             the.EVIDENCE.help,
-            (Query(f"max by (model, version) ({of(the.EVIDENCE)})", _NAME),),
+            (Query(f"max by (model, version) ({of(the.EVIDENCE)})", NAME),),
             width=6,
             height=5,
             unit="percentunit",
@@ -102,8 +34,8 @@ HEADLINE = Row(
             "stat",
             f"{the.QUALITY.help} {the.QUALITY_LEVEL.help}",
             (
-                Query(_highest(the.QUALITY, "metric"), f"{_NAME} {{{{metric}}}}"),
-                Query(_highest(the.QUALITY_LEVEL, "metric"), f"{_NAME} accepted at"),
+                Query(highest(the.QUALITY, "metric"), f"{NAME} {{{{metric}}}}"),
+                Query(highest(the.QUALITY_LEVEL, "metric"), f"{NAME} accepted at"),
             ),
             width=6,
             height=5,
@@ -113,7 +45,7 @@ HEADLINE = Row(
             "Requests",
             "stat",
             server.REQUESTS.help,
-            (Query(rate(server.REQUESTS), _NAME),),
+            (Query(rate(server.REQUESTS), NAME),),
             width=6,
             height=5,
             unit="reqps",
@@ -127,7 +59,7 @@ DRIFT = Row(
             "Evidence of drift",
             "timeseries",
             the.EVIDENCE.help + " The promise counts scored requests, if they are exchangeable with the reference.",
-            (Query(f"max by (model, version) ({of(the.EVIDENCE)})", _NAME),),
+            (Query(f"max by (model, version) ({of(the.EVIDENCE)})", NAME),),
             width=12,
             height=9,
             log=True,
@@ -137,7 +69,7 @@ DRIFT = Row(
             "Evidence by signal",
             "timeseries",
             the.SIGNAL_EVIDENCE.help,
-            (Query(_highest(the.SIGNAL_EVIDENCE, "signal"), _SIGNAL),),
+            (Query(highest(the.SIGNAL_EVIDENCE, "signal"), SIGNAL),),
             width=12,
             height=9,
             log=True,
@@ -147,28 +79,28 @@ DRIFT = Row(
             "Alarms that stand, by detector",
             "timeseries",
             the.ALARMS.help,
-            (Query(_standing(), f"{_NAME} {{{{detector}}}}"),),
+            (Query(standing(), f"{NAME} {{{{detector}}}}"),),
             low=0,
         ),
         Panel(
             "The change is estimated to have begun",
             "stat",
             the.BEGAN.help,
-            (Query(f"min by (model, version) ({of(the.BEGAN)}) * 1000", _NAME),),
+            (Query(f"min by (model, version) ({of(the.BEGAN)}) * 1000", NAME),),
             unit="dateTimeAsIso",
         ),
         Panel(
             "p-values of the last window",
             "timeseries",
             the.P_VALUE.help,
-            (Query(f"min by (model, version, signal) ({of(the.P_VALUE)})", _SIGNAL),),
+            (Query(f"min by (model, version, signal) ({of(the.P_VALUE)})", SIGNAL),),
             log=True,
         ),
         Panel(
             "Distance from the reference",
             "bargauge",
             the.DISTANCE.help,
-            (Query(_highest(the.DISTANCE, "signal"), _SIGNAL),),
+            (Query(highest(the.DISTANCE, "signal"), SIGNAL),),
             width=12,
             height=9,
             low=0,
@@ -178,7 +110,7 @@ DRIFT = Row(
             "Mean of signals, less that of the reference",
             "timeseries",
             f"{the.MEAN.help} {the.REFERENCE_MEAN.help}",
-            (Query(f"avg by (model, version, signal) ({of(the.MEAN)} - {of(the.REFERENCE_MEAN)})", _SIGNAL),),
+            (Query(f"avg by (model, version, signal) ({of(the.MEAN)} - {of(the.REFERENCE_MEAN)})", SIGNAL),),
             width=12,
             height=9,
         ),
@@ -192,10 +124,10 @@ QUALITY = Row(
             "timeseries",
             f"{the.QUALITY.help} {the.QUALITY_LOWER.help} {the.QUALITY_UPPER.help}",
             (
-                Query(_highest(the.QUALITY, "metric"), f"{_NAME} {{{{metric}}}}"),
-                Query(_highest(the.QUALITY_LOWER, "metric"), f"{_NAME} lower"),
-                Query(_highest(the.QUALITY_UPPER, "metric"), f"{_NAME} upper"),
-                Query(_highest(the.QUALITY_LEVEL, "metric"), f"{_NAME} accepted at"),
+                Query(highest(the.QUALITY, "metric"), f"{NAME} {{{{metric}}}}"),
+                Query(highest(the.QUALITY_LOWER, "metric"), f"{NAME} lower"),
+                Query(highest(the.QUALITY_UPPER, "metric"), f"{NAME} upper"),
+                Query(highest(the.QUALITY_LEVEL, "metric"), f"{NAME} accepted at"),
             ),
             width=12,
             height=9,
@@ -207,8 +139,8 @@ QUALITY = Row(
             "timeseries",
             the.ESTIMATE.help,
             (
-                Query(f"avg by (model, version) ({of(the.ESTIMATE)})", f"{_NAME} estimate"),
-                Query(f"avg by (model, version) ({of(the.ESTIMATE_REFERENCE)})", f"{_NAME} on the reference"),
+                Query(f"avg by (model, version) ({of(the.ESTIMATE)})", f"{NAME} estimate"),
+                Query(f"avg by (model, version) ({of(the.ESTIMATE_REFERENCE)})", f"{NAME} on the reference"),
             ),
             width=12,
             height=9,
@@ -219,7 +151,7 @@ QUALITY = Row(
             "Labels",
             "timeseries",
             f"{the.LABELS.help} All nodes know all of them.",
-            (Query(f"max by (model, version) (rate({of(the.LABELS)}[{RATE}]))", _NAME),),
+            (Query(f"max by (model, version) (rate({of(the.LABELS)}[{RATE}]))", NAME),),
             width=12,
             low=0,
         ),
@@ -243,7 +175,7 @@ RULES = Row(
             (
                 Query(
                     f"max by (model, version, rule) ({of(the.RULE_VALUE)} / {of(the.RULE_THRESHOLD)})",
-                    f"{_NAME} {{{{rule}}}}",
+                    f"{NAME} {{{{rule}}}}",
                 ),
             ),
             width=12,
@@ -253,83 +185,8 @@ RULES = Row(
             "PSI by signal",
             "timeseries",
             the.PSI.help,
-            (Query(_highest(the.PSI, "signal"), _SIGNAL),),
+            (Query(highest(the.PSI, "signal"), SIGNAL),),
             width=12,
-            low=0,
-        ),
-    ),
-)
-SERVING = Row(
-    "Serving, and versions beside each other",
-    (
-        Panel(
-            "Requests by version",
-            "timeseries",
-            server.REQUESTS.help,
-            (Query(rate(server.REQUESTS), _NAME),),
-            unit="reqps",
-            low=0,
-        ),
-        Panel(
-            "Latency",
-            "timeseries",
-            server.REQUEST_SECONDS.help,
-            (_quantile(0.5, server.REQUEST_SECONDS), _quantile(0.99, server.REQUEST_SECONDS)),
-            unit="s",
-            log=True,
-        ),
-        Panel(
-            "Requests that failed or were refused",
-            "timeseries",
-            f"{server.FAILED.help} {server.SHED.help}",
-            (
-                Query(rate(server.FAILED, by="model, version, fault"), f"{_NAME} fault of {{{{fault}}}}"),
-                Query(rate(server.SHED, by="model, version, reason"), f"{_NAME} shed: {{{{reason}}}}"),
-            ),
-            unit="reqps",
-            low=0,
-        ),
-        Panel(
-            "Queue and engine, p99",
-            "timeseries",
-            f"{server.QUEUE_SECONDS.help} {server.COMPUTE_SECONDS.help}",
-            (
-                _quantile(0.99, server.QUEUE_SECONDS),
-                _quantile(0.99, server.COMPUTE_SECONDS),
-            ),
-            unit="s",
-            log=True,
-        ),
-        Panel(
-            "Rows in a batch, on average",
-            "timeseries",
-            server.BATCH_ROWS.help,
-            (Query(f"{rate(server.BATCH_ROWS, '_sum')} / {rate(server.BATCH_ROWS, '_count')}", _NAME),),
-            low=0,
-        ),
-        Panel(
-            "In flight and waiting",
-            "timeseries",
-            f"{server.IN_FLIGHT.help} {server.WAITING.help}",
-            (
-                Query(f"sum by (model, version) ({of(server.IN_FLIGHT)})", f"{_NAME} in flight"),
-                Query(f"sum by (model, version) ({of(server.WAITING)})", f"{_NAME} waiting"),
-            ),
-            low=0,
-        ),
-        Panel(
-            "Processor",
-            "timeseries",
-            server.CPU.help,
-            (Query(f"rate({server.CPU.name}[{RATE}])", "{{instance}}"),),
-            low=0,
-        ),
-        Panel("Memory", "timeseries", server.RSS.help, (Query(server.RSS.name, "{{instance}}"),), unit="bytes", low=0),
-        Panel(
-            "Workers, and whether all are ready",
-            "timeseries",
-            f"{server.WORKERS.help} {server.READY.help}",
-            (Query(server.WORKERS.name, "{{instance}} workers"), Query(server.READY.name, "{{instance}} ready")),
             low=0,
         ),
     ),
@@ -341,7 +198,7 @@ MONITOR = Row(
             "Scored requests",
             "timeseries",
             f"{the.SCORED.help} {the.UNSCORED.help}",
-            (Query(rate(the.SCORED), f"{_NAME} scored"), Query(rate(the.UNSCORED), f"{_NAME} lost")),
+            (Query(rate(the.SCORED), f"{NAME} scored"), Query(rate(the.UNSCORED), f"{NAME} lost")),
             unit="reqps",
             low=0,
         ),
@@ -361,12 +218,11 @@ MONITOR = Row(
             "timeseries",
             f"{the.UPDATED.help} {the.WEBHOOKS_WAITING.help}",
             (
-                Query(f"time() - max by (model, version) ({of(the.UPDATED)})", f"{_NAME} seconds"),
+                Query(f"time() - max by (model, version) ({of(the.UPDATED)})", f"{NAME} seconds"),
                 Query(the.WEBHOOKS_WAITING.name, "{{instance}} messages that wait"),
             ),
             low=0,
         ),
     ),
 )
-
 ROWS = (HEADLINE, DRIFT, QUALITY, RULES, SERVING, MONITOR)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...pages import altair, drawn, layered
 from ..view import Alarm, Quality, SignalView, View
+from .axes import at_of, ends, kind, powers, when, x_of
 from .histograms import bars
 from .sequence import by_hour
 from .words import alarms_that_stand
@@ -24,8 +25,6 @@ _CEILING = 1e6
 """More is drawn as this: from the alarm on it says nothing new."""
 _MARGIN = 52
 """Left of the pictures that stand below one another, so that their times do too."""
-_DAY_S = 86_400.0
-_SHORT_S = 900.0
 _HOURS = "%-d %b %H:%M"
 _SIDES = ("reference", "live")
 
@@ -33,22 +32,22 @@ _SIDES = ("reference", "live")
 def evidence(view: View) -> alt.LayerChart | None:
     """The evidence over its threshold, with the alarms and the estimated beginning of what they are about."""
     values = [
-        {"at": _at(view, point.at), "evidence": max(_FLOOR, point.evidence), "scored": point.scored}
+        {"at": at_of(view, point.at), "evidence": max(_FLOOR, point.evidence), "scored": point.scored}
         for point in view.timeline
     ]
     if not values:
         return None
-    values.append({**values[-1], "at": _ends(view)[1], "scored": 0})  # the last span reaches until now
+    values.append({**values[-1], "at": ends(view)[1], "scored": 0})  # the last span reaches until now
     alt = altair()
     top = min(_CEILING, max(10.0, 10.0 ** math.ceil(math.log10(max(value["evidence"] for value in values)))))
     y = alt.Y(
         "evidence:Q",
         title="evidence over its threshold",
         scale=alt.Scale(type="log", domain=[_FLOOR, top], nice=False, clamp=True),
-        axis=alt.Axis(values=_powers(top), format="~g", minExtent=_MARGIN),
+        axis=alt.Axis(values=powers(top), format="~g", minExtent=_MARGIN),
     )
-    tip = [_when(view, "at"), alt.Tooltip("evidence:Q", format=".3g"), alt.Tooltip("scored:Q", format=",")]
-    base = drawn(values).encode(x=_x(view, "at"))
+    tip = [when(view, "at"), alt.Tooltip("evidence:Q", format=".3g"), alt.Tooltip("scored:Q", format=",")]
+    base = drawn(values).encode(x=x_of(view, "at"))
     line = base.mark_line(color=LIVE, strokeWidth=1.8, interpolate="step-after").encode(y=y, tooltip=tip)
     area = base.mark_area(color=LIVE, opacity=0.12, interpolate="step-after").encode(y=y, y2=alt.datum(_FLOOR))
     threshold = [{"y": 1.0, "text": "an alarm is raised here"}]
@@ -56,7 +55,7 @@ def evidence(view: View) -> alt.LayerChart | None:
     words = (
         drawn([{"at": values[0]["at"], **threshold[0]}])
         .mark_text(align="left", baseline="bottom", dy=-4, dx=2, fontSize=11, color=ALARM)
-        .encode(x=_x(view, "at"), y="y:Q", text="text:N")
+        .encode(x=x_of(view, "at"), y="y:Q", text="text:N")
     )
     marks = _marks(view, values[0]["at"], values[-1]["at"])
     return layered(*marks, area, line, rule, words, description="Evidence of drift over time", height=260)
@@ -64,7 +63,7 @@ def evidence(view: View) -> alt.LayerChart | None:
 
 def windows(view: View) -> alt.LayerChart | None:
     """The smallest corrected p-value of each window, as -log10."""
-    values = [{"at": _at(view, point.at), "log_p": point.log_p} for point in view.timeline if point.log_p is not None]
+    values = [{"at": at_of(view, point.at), "log_p": point.log_p} for point in view.timeline if point.log_p is not None]
     if not values or view.promise is None:
         return None
     alt = altair()
@@ -73,11 +72,11 @@ def windows(view: View) -> alt.LayerChart | None:
     y = alt.Y(
         "log_p:Q", title="−log₁₀ p", scale=alt.Scale(domain=[0, top]), axis=alt.Axis(tickCount=4, minExtent=_MARGIN)
     )
-    tip = [_when(view, "at"), alt.Tooltip("log_p:Q", title="-log10 p", format=".2f")]
+    tip = [when(view, "at"), alt.Tooltip("log_p:Q", title="-log10 p", format=".2f")]
     colour = alt.condition(alt.datum.log_p > bound, alt.value(ALARM), alt.value(LIVE))
-    dots = drawn(values).mark_circle(size=34, opacity=0.85).encode(x=_x(view, "at"), y=y, color=colour, tooltip=tip)
+    dots = drawn(values).mark_circle(size=34, opacity=0.85).encode(x=x_of(view, "at"), y=y, color=colour, tooltip=tip)
     rule = drawn([{"y": bound}]).mark_rule(color=ALARM, strokeDash=[5, 4], strokeWidth=1.2).encode(y="y:Q")
-    first, last = (_at(view, view.timeline[place].at) for place in (0, -1))
+    first, last = (at_of(view, view.timeline[place].at) for place in (0, -1))
     marks = _marks(view, first, last, named=False)
     return layered(*marks, rule, dots, description="p-values of windows over time", height=120)
 
@@ -139,7 +138,7 @@ def means(view: View, place: int) -> alt.LayerChart | None:
     """The mean of one signal over time, beside that of the reference."""
     signal = view.signals[place]
     values = [
-        {"at": _at(view, point.at), "mean": point.means[place]}
+        {"at": at_of(view, point.at), "mean": point.means[place]}
         for point in view.timeline
         if place < len(point.means) and math.isfinite(point.means[place])
     ]
@@ -147,8 +146,8 @@ def means(view: View, place: int) -> alt.LayerChart | None:
         return None
     alt = altair()
     y = alt.Y("mean:Q", title="mean", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4))
-    tip = [_when(view, "at"), alt.Tooltip("mean:Q", format=".4g")]
-    line = drawn(values).mark_line(color=LIVE, strokeWidth=1.6).encode(x=_x(view, "at"), y=y, tooltip=tip)
+    tip = [when(view, "at"), alt.Tooltip("mean:Q", format=".4g")]
+    line = drawn(values).mark_line(color=LIVE, strokeWidth=1.6).encode(x=x_of(view, "at"), y=y, tooltip=tip)
     layers = [*_marks(view, values[0]["at"], values[-1]["at"], named=False), line]
     if math.isfinite(signal.reference_mean):
         rule = drawn([{"mean": signal.reference_mean}]).mark_rule(color=REFERENCE, strokeDash=[4, 3], strokeWidth=1.4)
@@ -192,12 +191,12 @@ def _marks(view: View, first: float, last: float, *, named: bool = True) -> list
     alt = altair()
     found: list[Any] = []
     for place, alarm in enumerate(_drawn_alarms(view)):
-        began, raised = max(first, _at(view, alarm.began)), min(last, _at(view, alarm.raised))
+        began, raised = max(first, at_of(view, alarm.began)), min(last, at_of(view, alarm.raised))
         if raised < first or began > last:
             continue
-        x = _x(view, "from")
+        x = x_of(view, "from")
         band = drawn([{"from": began, "to": raised}]).mark_rect(color=ALARM, opacity=0.1)
-        found.append(band.encode(x=x, x2="to:" + _kind(view)))
+        found.append(band.encode(x=x, x2="to:" + kind(view)))
         for at, dash in ((began, [2, 3]), (raised, [1, 0])):
             line = drawn([{"from": at}]).mark_rule(color=ALARM, strokeDash=dash, strokeWidth=1.3)
             found.append(line.encode(x=x))
@@ -219,43 +218,6 @@ def _drawn_alarms(view: View) -> Sequence[Alarm]:
     for alarm in sorted(alarms_that_stand(view), key=lambda one: one.raised):
         by_detector.setdefault(alarm.detector, alarm)
     return list(by_detector.values())[:1]
-
-
-def _powers(top: float) -> list[float]:
-    return [10.0**power for power in range(-3, round(math.log10(top)) + 1)]
-
-
-def _at(view: View, at: float) -> float:
-    """Vega counts milliseconds."""
-    return at if view.clock == "rows" else at * 1000
-
-
-def _ends(view: View) -> list[float]:
-    """The first and the last moment of the timeline: one axis for all its pictures."""
-    return [_at(view, view.timeline[0].at), _at(view, max(view.timeline[-1].at, view.updated))]
-
-
-def _kind(view: View) -> str:
-    return "Q" if view.clock == "rows" else "T"
-
-
-def _x(view: View, field: str) -> Any:
-    alt = altair()
-    if view.clock == "rows":
-        scale = alt.Scale(nice=False, zero=False, domain=_ends(view))
-        return alt.X(f"{field}:Q", title="row", scale=scale, axis=alt.Axis(grid=False))
-    moments = [point.at for point in view.timeline] or [0.0]
-    lasting = moments[-1] - moments[0]
-    form = "%-d %b" if lasting > 2 * _DAY_S else "%H:%M" if lasting > _SHORT_S else "%H:%M:%S"
-    axis = alt.Axis(grid=False, labelOverlap=True, tickCount=8, format=form)
-    return alt.X(f"{field}:T", title=None, scale=alt.Scale(type="utc", domain=_ends(view), nice=False), axis=axis)
-
-
-def _when(view: View, field: str) -> Any:
-    alt = altair()
-    if view.clock == "rows":
-        return alt.Tooltip(f"{field}:Q", title="row", format=",")
-    return alt.Tooltip(f"utcyearmonthdatehoursminutes({field}):T", title="UTC")
 
 
 def _side() -> Any:

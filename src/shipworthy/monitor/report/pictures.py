@@ -12,8 +12,9 @@ import numpy as np
 
 from ...contract import Array
 from ..samples import Sample
+from ..telling import number
 from ..view import View
-from .words import moment, number
+from .words import moment
 
 MOST = 12
 _SHOWN = 8

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+from ..telling import number
 from ..view import Alarm, View
 
 Tone = Literal["bad", "wary", "well"]
@@ -79,13 +80,6 @@ def span(view: View, first: float, last: float) -> str:
 
 def score(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def number(value: float) -> str:
-    """Three digits, whatever its size: 0.0012, 3.42, 12,400, 1e+09."""
-    if math.isnan(value):
-        return "–"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def evidence(value: float) -> str:
