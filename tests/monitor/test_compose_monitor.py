@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_live_quality import SINCE, drifted, view
-from watching_cases import places, priced
+from watching_cases import places, priced, wait_until
 
 from rollout_world import MODEL, make_registry
 from shipworthy import compose
@@ -101,6 +101,23 @@ def test_what_labels_say_is_in_the_view(tmp_path: Path) -> None:
     assert asked == [(MODEL, "3")]
     assert seen.quality is not None and seen.quality.value == 0.7 and seen.quality.below
     assert [alarm.detector for alarm in seen.alarms] == ["quality"]
+
+
+def test_what_cannot_be_remembered_is_said_once_and_hinders_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("a fault")
+
+    done: list[int] = []
+    remembering = Remembering(States(tmp_path))
+    for turn in range(5):
+        remembering.do(("labels",), fail)
+        remembering.do(("state",), lambda: done.append(turn))  # noqa: B023
+        wait_until(lambda: done[-1:] == [turn])  # noqa: B023
+    remembering.close()
+    assert [record.message for record in caplog.records] == ["what is watched is not remembered: a fault"]
+    assert caplog.records[0].exc_info
 
 
 def test_options_of_a_server_name_the_folder_of_its_monitor(tmp_path: Path) -> None:

@@ -115,6 +115,18 @@ def test_samples_of_several_shapes_are_several_data_sets(tmp_path: Path) -> None
     assert "samples-2.npz" in (tmp_path / "out" / "shipworthy.toml").read_text()
 
 
+def test_an_input_may_have_any_name(tmp_path: Path) -> None:
+    """NumPy's own function for archives has arguments of these names."""
+    names = ("file", "allow_pickle", "args")
+    inputs = {name: InputSpec(dtype="float32", shape=("batch", 1)) for name in names}
+    of = Contract(name="names", inputs=inputs, outputs={"y": OutputSpec(dtype="float32", shape=("batch", 1))})
+    states = States(tmp_path / "place")
+    kept(states, of, [{name: np.full(1, place, np.float32) for place, name in enumerate(names)}])
+    export(states, "names", tmp_path / "out")
+    with np.load(tmp_path / "out" / "samples.npz") as file:
+        assert [file[name].tolist() for name in names] == [[[0.0]], [[1.0]], [[2.0]]]
+
+
 def test_samples_with_other_inputs_are_left_out_and_counted(states: States, tmp_path: Path) -> None:
     found = States(tmp_path / "place")
     for version in ("2", "10"):

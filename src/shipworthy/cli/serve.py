@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -108,8 +109,7 @@ def command(
     from ..server.plan import Logs
 
     named = packages or []
-    if not named and repository is None:
-        raise ServeError("server", "has no model", "name at least one package, or a --repository")
+    _check_named(named, repository)
     promise = monitor_nodes, monitor_run_length, monitor_window_rate
     hooks = monitor_webhook, monitor_webhook_secret_file
     chosen = watched(monitor_rate, monitor_one_in, promise, hooks, monitor_place)
@@ -131,6 +131,11 @@ def command(
         on_ready=_tell,
         monitor=None if no_monitor else replace(chosen, baseline=monitor_baseline, keep=monitor_keep),
     )
+
+
+def _check_named(named: Sequence[str], repository: Path | None) -> None:
+    if not named and repository is None:
+        raise ServeError("server", "has no model", "name at least one package, or a --repository")
 
 
 def _tls(cert: Path | None, key: Path | None) -> Tls | None:

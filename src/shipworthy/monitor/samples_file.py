@@ -75,9 +75,9 @@ def read_samples(data: bytes, where: str) -> Kept:
         raise MonitorError(where, "is damaged: its values do not fit its header", _REMEDY)
     parts: dict[str, dict[str, Array]] = {}
     for key, array in arrays.items():
-        place, _, rest = key.partition("/")
+        row, _, rest = key.partition("/")
         what, _, name = rest.partition("/")
-        parts.setdefault(f"{place}/{what}", {})[name] = array
+        parts.setdefault(f"{row}/{what}", {})[name] = array
     found = []
     for place, one in enumerate(header.samples):
         feeds, outputs = (parts.get(f"{place}/{what}", {}) for what in ("feeds", "outputs"))
