@@ -18,7 +18,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from shipworthy.monitor.evidence.bins import Bins
 from shipworthy.monitor.evidence.detector import Detector
-from shipworthy.monitor.evidence.windows import WindowTest
+from shipworthy.monitor.evidence.windows import WindowTests
 
 from . import ours, windows
 from .adwin import APPS, python
@@ -80,10 +80,11 @@ def _ours(table: Table, scene: Scene) -> Measured:
     random = np.random.default_rng(1)
     blocks = stream.reshape(-1, BLOCK, stream.shape[1])
     bets = _timed(lambda block: detector.update(bins.place(block, random)), blocks, BLOCK)
-    test = WindowTest(reference, table.signals, window=ours.WINDOW, rate=ours.WINDOW_RATE)
-    whole = stream.reshape(-1, ours.WINDOW, stream.shape[1])
-    tests = _timed(test.test, whole, ours.WINDOW)
-    held = [_kilobytes((bins, detector)), _kilobytes((test, whole[0].copy()))]
+    windows = WindowTests(reference, table.signals, window=ours.WINDOW, rate=ours.WINDOW_RATE)
+    ends = range(ours.WINDOW, windows.span + 1, ours.WINDOW)
+    whole = stream[: len(stream) // windows.span * windows.span].reshape(-1, windows.span, stream.shape[1])
+    tests = _timed(lambda rows: [windows.test(rows[:end]) for end in ends], whole, windows.span)
+    held = [_kilobytes((bins, detector)), _kilobytes((windows, whole[0].copy()))]
     return {
         "Shipworthy, sequential": (bets, held[0]),
         f"Shipworthy, windows of {ours.WINDOW}": (tests, held[1]),

@@ -1,4 +1,4 @@
-"""Shipworthy's detectors: bets on each sample, and the test of a window of 500."""
+"""Shipworthy's detectors: bets on each sample, and the tests of windows of 500 and 2,000."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from shipworthy.monitor.evidence.bins import Bins
 from shipworthy.monitor.evidence.detector import Detector
-from shipworthy.monitor.evidence.windows import WindowTest
+from shipworthy.monitor.evidence.windows import WindowTests
 
 from .paths import Paths, each_sample, each_window
 from .streams import CAP, Scene
@@ -70,9 +70,12 @@ def _windowed(scene: Scene) -> Array:
     found = np.zeros((len(scene), CAP // WINDOW))
     for stream, (reference, drawn) in enumerate(zip(scene.references, scene.streams, strict=True)):
         seed = int(scene.seeds[stream])
-        test = WindowTest(scores[reference], signals, window=WINDOW, rate=WINDOW_RATE, seed=seed)
-        for place, window in enumerate(scores[drawn].reshape(-1, WINDOW, len(signals))):
-            found[stream, place] = -np.log10(max(float(test.test(window).corrected.min()), LEAST))
+        tests = WindowTests(scores[reference], signals, window=WINDOW, rate=WINDOW_RATE, seed=seed)
+        values = scores[drawn]
+        for place in range(len(values) // WINDOW):
+            begun, end = place * WINDOW // tests.span * tests.span, (place + 1) * WINDOW
+            smallest = min(float(each.corrected.min()) for each in tests.test(values[begun:end]))
+            found[stream, place] = -np.log10(max(smallest, LEAST))
             if found[stream, place] >= _ENOUGH:
                 break
     return found

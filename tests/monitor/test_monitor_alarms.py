@@ -264,6 +264,7 @@ def test_keeping_nothing_keeps_nothing_of_a_request() -> None:
     assert len(watched.samples) == 0 and watched.samples_state() == b""
     assert view.alarms and all(alarm.samples == () for alarm in view.alarms)
     assert any("nothing of what is asked is kept" in note for note in view.notes)
+    assert all("123" not in moved.words for alarm in view.alarms if alarm.scored < 30 for moved in alarm.moved)
     state = watched.state()
     assert odd.tobytes() not in state and np.float64(odd).tobytes() not in state
     # A window of one row has no sums.
@@ -273,6 +274,24 @@ def test_keeping_nothing_keeps_nothing_of_a_request() -> None:
     assert odd.tobytes() not in state and np.float64(odd).tobytes() not in state
     # A mean of so few rows would be one of them.
     assert all(np.isnan(point.means).all() for point in view.timeline if point.scored < 32)
+
+
+def test_keeping_nothing_an_alarm_after_a_restart_tells_no_number_of_one_request() -> None:
+    watched, again = monitor(keep=0), monitor(keep=0)
+    random = np.random.default_rng(0)
+    points, logits, _ = draw(100, random)
+    points[:, 0] = 123.4375
+    row = 0
+    while max(signal.evidence for signal in watched.check().signals) < 0.02:
+        watched.update(points[row : row + 1], logits[row : row + 1], START)
+        row += 1
+    assert not watched.alarms.drifted
+    again.restore(watched.state())
+    points[:, 0] = 321.0625
+    (alarm,) = again.update(points[90:95], logits[90:95], START + 1)
+    leading = alarm.moved[0]
+    assert leading.words.endswith("has moved") and 0.2 < leading.distance <= 1 and alarm.severity == "large"
+    assert "321" not in repr(alarm) and "drifts: " in alarm.summary and alarm.classes == ()
 
 
 def test_rules_of_thumb_say_that_they_are_uncalibrated() -> None:

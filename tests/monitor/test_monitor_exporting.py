@@ -127,6 +127,27 @@ def test_an_input_may_have_any_name(tmp_path: Path) -> None:
         assert [file[name].tolist() for name in names] == [[[0.0]], [[1.0]], [[2.0]]]
 
 
+def test_a_class_for_each_pixel_is_no_class_of_the_sample(tmp_path: Path) -> None:
+    of = Contract(
+        name="masks",
+        inputs={"x": InputSpec(dtype="float32", shape=("batch", 2))},
+        outputs={"mask": OutputSpec(dtype="float32", shape=("batch", 3, 2), kind="logits")},
+        task=TaskSpec(kind="classification"),
+    )
+    samples = [
+        Sample(f"s-{place}", 1.0, "drift", {"x": np.full(2, place, np.float32)}, {"mask": np.zeros((3, 2))}, NONE, 1.0)
+        for place in range(2)
+    ]
+    states = States(tmp_path / "place")
+    states.write("masks", "1", "a", samples=write_samples(samples, [], of))
+    export(states, "masks", tmp_path / "out")
+    with np.load(tmp_path / "out" / "samples.npz") as file:
+        assert file["predicted_class"].tolist() == [-1, -1]
+
+
+NONE = np.zeros(0)
+
+
 def test_samples_with_other_inputs_are_left_out_and_counted(states: States, tmp_path: Path) -> None:
     found = States(tmp_path / "place")
     for version in ("2", "10"):

@@ -137,6 +137,29 @@ def test_damaged_files_are_refused(states: States, tmp_path: Path) -> None:
             states.acknowledgements("points", "3")
 
 
+def test_what_has_not_changed_is_not_read_again(states: States, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes that have gone stay in the place, and a monitor looks every ten seconds."""
+    view, said = monitor().check(2e9), Acknowledgement("first", "ada", "", 1.0)
+    states.write("points", "3", "a", view=view)
+    states.acknowledge("points", "3", said)
+    first = (states.views("points", "3"), states.acknowledgements("points", "3"))
+    read = states._files.get
+    monkeypatch.setattr(states._files, "get", lambda path: pytest.fail(f"{path} is read again"))
+    assert (states.views("points", "3"), states.acknowledgements("points", "3")) == first
+    monkeypatch.setattr(states._files, "get", read)
+    States(states.place).write("points", "3", "a", view=replace(view, requests=7))
+    States(states.place).acknowledge("points", "3", replace(said, alarm="second"))
+    assert [one.requests for one in states.views("points", "3")] == [7]
+    assert [one.alarm for one in states.acknowledgements("points", "3")] == ["first", "second"]
+    states.forget("points", "3")
+    assert states.views("points", "3") == [] and states.acknowledgements("points", "3") == []
+    monkeypatch.setattr(states._files, "stamp", lambda path: "")
+    states.write("points", "3", "a", view=view)
+    states.views("points", "3")
+    States(states.place).write("points", "3", "a", view=replace(view, requests=9))
+    assert [one.requests for one in states.views("points", "3")] == [9]
+
+
 def test_the_views_of_all_other_nodes(states: States) -> None:
     watched = monitor()
     feed(watched, 600, np.random.default_rng(0), shift=1.0)

@@ -11,6 +11,7 @@ from ..contract import Array, Contract
 from ..errors import DataError
 from ..predict import Predictor, load
 from ..registry import Losses
+from ..signals import classified
 from ..signals.probabilities import predicted_classes
 from .evidence import quality
 from .groups import Group
@@ -61,15 +62,14 @@ def _answer(monitor: Monitor, predictor: Predictor, block: Block) -> Array | Non
     contract = predictor.contract
     batched = [name for name, spec in contract.outputs.items() if spec.batched]
     groups, classes = [], np.zeros(sum(len(places) for places, _ in block.groups), np.int64)
-    name = contract.scored
-    classified = contract.task.kind == "classification" and name is not None
+    name = classified(contract)
     for places, feeds in block.groups:
         outputs = predictor.run(feeds)
         groups.append(Group(feeds, {each: outputs[each] for each in batched}, places))
-        if classified and name is not None:
+        if name is not None:
             classes[places] = predicted_classes(outputs[name], contract.outputs[name].kind)
     monitor.update_groups(groups, np.arange(len(classes), dtype=np.float64) + monitor.seen)
-    if block.labels is None or not classified:
+    if block.labels is None or name is None:
         return None
     return quality.count(classes != _classes(block.labels, contract))
 
@@ -111,5 +111,5 @@ def _quality(counts: Array, monitor: Monitor) -> Quality | None:
 def _notes(monitor: Monitor) -> list[str]:
     if monitor.compared is None:
         return ["all rows were taken as the reference: there is nothing to compare with it"]
-    left = monitor.compared.drift.filled
+    left = monitor.compared.drift.filled % monitor.compared.drift.window
     return [f"the last {left} rows are no whole window: only the sequential detector looked at them"] if left else []

@@ -10,13 +10,13 @@ import numpy as np
 from ..contract import Array
 from ..signals.reference import Reference
 from .evidence import Bins, Detector
-from .evidence.windows import WindowResult, WindowTest
+from .evidence.windows import WindowResult, WindowTests
 from .options import MonitorOptions
 
 BLOCK = 250
 """Rows that are worked out at once."""
 AT_HAND = 1000
-"""Rows whose values are kept, or as many as a window has, to say what has moved and by how much."""
+"""Rows whose values are kept, or as many as four windows have, to say what has moved and by how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,14 @@ class Step:
     """The largest of the sequential detector over its threshold."""
     crossed: int | None
     """The row of the block after which it was 1 or more, the first one; None where there is none."""
-    window: WindowResult | None
-    """Of the window that is full with this block."""
+    windows: Sequence[WindowResult]
+    """Of the window that is full with this block, and of those that are tested together with it."""
 
     @property
     def log_p(self) -> float | None:
         """-log10 of the smallest corrected p-value of that window."""
-        if self.window is None or not len(self.window.corrected):
-            return None
-        return float(-np.log10(max(self.window.corrected.min(), 1e-300)))
+        smallest = [each.corrected.min() for each in self.windows if len(each.corrected)]
+        return float(-np.log10(max(min(smallest), 1e-300))) if smallest else None
 
 
 class Drift:
@@ -45,22 +44,22 @@ class Drift:
         """Raises MonitorError where the reference is too small. `seed` must differ between nodes: it decides ties."""
         self._bins = Bins.of(reference.scores, reference.signals)
         self._detector = Detector(self._bins.counts, options.run_length, options.nodes)
-        self._test = WindowTest(
+        self._tests = WindowTests(
             reference.scores, reference.signals, options.window, options.window_rate, seed=int(seed % 2**63)
         )
         self._random = np.random.default_rng([seed, 1])
-        self.window = options.window
-        self._values = np.full((max(AT_HAND, options.window), len(reference.signals)), np.nan)
+        self.window, self.span = options.window, self._tests.span
+        self._values = np.full((max(AT_HAND, self.span), len(reference.signals)), np.nan)
         self._known = self._next = 0
         self.filled = 0
-        """Rows of the window that is not full yet."""
+        """Rows since those windows began that are tested together."""
         self.last: WindowResult | None = None
-        """Of the last full window."""
+        """Of the last full window by itself."""
 
     @property
     def room(self) -> int:
         """Rows that `feed` takes."""
-        return min(BLOCK, self.window - self.filled)
+        return min(BLOCK, self.window - self.filled % self.window)
 
     def feed(self, values: Array) -> Step:
         """Rows [n, signals], at most `room`."""
@@ -68,11 +67,12 @@ class Drift:
         over = np.flatnonzero(evidence >= 1)
         self._remember(values)
         self.filled += len(values)
-        window = None
-        if self.filled == self.window:
-            self.filled = 0
-            window = self.last = self._test.test(self.latest(self.window))
-        return Step(float(evidence.max()), int(over[0]) if len(over) else None, window)
+        windows: list[WindowResult] = []
+        if not self.filled % self.window:
+            windows = self._tests.test(self.latest(self.filled))
+            self.last = windows[0]
+            self.filled %= self.span
+        return Step(float(evidence.max()), int(over[0]) if len(over) else None, windows)
 
     def _remember(self, values: Array) -> None:
         size = len(self._values)
@@ -141,5 +141,5 @@ class Drift:
         return [generator.bit_generator.state for generator in self._generators]
 
     @property
-    def _generators(self) -> tuple[np.random.Generator, np.random.Generator]:
-        return self._random, self._test.random
+    def _generators(self) -> tuple[np.random.Generator, ...]:
+        return self._random, *self._tests.randoms

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ..contract import FILE_NAME, Array, Contract, KeyPath, TextEncode, contract_toml
 from ..errors import MonitorError
 from ..registry.folders import appearing
+from ..signals import classified
 from ..signals.probabilities import class_probabilities, predicted_classes
 from .samples import Sample
 from .store import States
@@ -158,8 +159,8 @@ def _arrays(samples: Sequence[tuple[str, Sample]], contract: Contract) -> dict[s
 
 def _answers(samples: Sequence[Sample], contract: Contract) -> tuple[Array, Array]:
     """Predicted classes and confidences [n]: -1 and NaN where the model gives none."""
-    name, none = contract.scored, (np.full(len(samples), -1), np.full(len(samples), np.nan))
-    if contract.task.kind != "classification" or name is None or any(name not in one.outputs for one in samples):
+    name, none = classified(contract), (np.full(len(samples), -1), np.full(len(samples), np.nan))
+    if name is None or any(name not in one.outputs for one in samples):
         return none
     scores = np.stack([sample.outputs[name] for sample in samples])
     kind = contract.outputs[name].kind

@@ -13,6 +13,8 @@ from ..registry.folders import appearing
 
 LARGEST = 64_000_000
 """Bytes of a file that is read."""
+_STAMPS = ("ETag", "etag", "LastModified", "mtime", "ino", "created")
+"""What file systems say of a file that was written anew."""
 
 
 class Files:
@@ -54,6 +56,18 @@ class Files:
             except FileNotFoundError:
                 return None
             return content
+
+    def stamp(self, path: str) -> str | None:
+        """Another one where the content is another one; empty where the store does not say, None where there is no
+        file."""
+        with self._told(path):
+            files = self._fs
+            try:
+                info = files.info(self._full(path))
+            except FileNotFoundError:
+                return None
+        known = [str(info[key]) for key in _STAMPS if info.get(key) is not None]
+        return " ".join([*known, str(info.get("size"))]) if known else ""
 
     def remove(self, path: str) -> None:
         with self._told(path):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from .alarms import united
-from .evidence.effects import ks_of_counts, total_variation
+from .evidence.effects import distance_of
 from .latency import quantiles_ms
 from .timeline import together
 from .view import Estimate, Promise, Quality, SignalView, View
@@ -78,12 +78,11 @@ def _signal(each: Sequence[SignalView]) -> SignalView:
     weight = float(present[known].sum())
     p_values = [signal.p_value for signal in each if signal.p_value is not None]
     numbers = first.kind == "number"
-    distance = (ks_of_counts if numbers else total_variation)(reference, live) if live.sum() else 0.0
     return replace(
         first,
         live=tuple(live.tolist()),
         live_mean=float((means[known] * present[known]).sum() / weight) if weight else float("nan"),
-        distance=distance,
+        distance=distance_of(first.kind, reference, live),
         psi=psi_of(reference, live, numbers=numbers),
         evidence=max(signal.evidence for signal in each),
         p_value=min(p_values) if p_values else None,

@@ -194,7 +194,8 @@ class Monitor:
         return found is not None
 
     def state(self) -> bytes:
-        """All but the samples, for `restore`. With `keep=0` nothing of a single request is in it."""
+        """All but the samples, for `restore`. With `keep=0` no value of a request is in it, but those of a reference
+        that was taken from requests: sorted, each signal by itself."""
         return state.written(self)
 
     def restore(self, data: bytes) -> None:
@@ -277,8 +278,9 @@ class Monitor:
         found: list[Alarm | None] = []
         if step.crossed is not None and self.alarms.standing("sequential") is None:
             found.append(raising.of_bets(self, step.evidence, at, step.crossed))
-        if step.window is not None and step.window.rejected.any() and self.alarms.standing("window") is None:
-            found.append(raising.of_window(self, step.window, float(at[-1])))
+        telling = [window for window in step.windows if window.rejected.any()]
+        if telling and self.alarms.standing("window") is None:
+            found.append(raising.of_window(self, telling[0], float(at[-1])))
         return found
 
     def _settle(self, who: str, why: str) -> None:

@@ -11,12 +11,24 @@ from ..contract import Array
 from ..signals.signal import Signal
 from .alarms import alarm_id
 from .drift import Drift
-from .evidence.effects import Effect, class_names, class_number, classes_moved, count_classes, effect, total_variation
+from .evidence.effects import (
+    NUMBERS,
+    Effect,
+    class_names,
+    class_number,
+    classes_moved,
+    count_classes,
+    distance_of,
+    effect,
+    severity,
+    total_variation,
+)
 from .evidence.windows import WindowResult
 from .unusual import BOTH
 from .view import Alarm, Detector, Moved, Severity
 
 if TYPE_CHECKING:
+    from .compared import Compared
     from .monitor import Monitor
 
 MOST_MOVED = 8
@@ -51,9 +63,8 @@ def of_window(monitor: Monitor, window: WindowResult, at: float) -> Alarm:
     """The alarm of a window that ended at this time."""
     order = np.argsort(window.corrected, kind="stable")
     columns = [int(column) for column in order if window.rejected[column]]
-    rows = monitor.options.window
-    began = monitor.timeline.time_of(rows, at)
-    return _alarm(monitor, "window", at, began, monitor.scored, columns[:MOST_MOVED], window.corrected, rows)
+    began = monitor.timeline.time_of(window.rows, at)
+    return _alarm(monitor, "window", at, began, monitor.scored, columns[:MOST_MOVED], window.corrected, window.rows)
 
 
 def towards(monitor: Monitor, columns: Sequence[int], rows: int) -> Array:
@@ -89,7 +100,12 @@ def _alarm(
     assert compared is not None
     signals, scores = compared.reference.signals, compared.reference.scores
     live = compared.drift.latest(rows)
-    effects = {column: effect(signals[column], scores[:, column], live[:, column]) for column in columns}
+    # Where nothing is kept, a number of few requests is not told either: it may be that of one.
+    told = bool(monitor.options.keep) or len(live) >= FEWEST_ROWS
+    effects = {
+        column: effect(signals[column], scores[:, column], live[:, column]) if told else _untold(compared, column)
+        for column in columns
+    }
     moved = tuple(
         Moved(signals[column].name, signals[column].title, found.words, found.distance, float(evidence[column]))
         for column, found in effects.items()
@@ -107,22 +123,30 @@ def _alarm(
         began=began,
         scored=scored,
         severity=_worst(effects.values()),
-        summary=_summary(monitor, detector, moved, scored),
+        summary=_summary(monitor, detector, moved, scored, rows),
         moved=moved,
-        classes=_classes(monitor, live),
+        classes=_classes(monitor, live) if told else (),
         samples=samples,
     )
+
+
+def _untold(compared: Compared, column: int) -> Effect:
+    """By the counts of the last windows."""
+    signal, scales = compared.reference.signals[column], compared.scales
+    before, now = (scales.part(counts, column) for counts in (scales.reference, compared.recent.total().counts))
+    distance = distance_of(signal.kind, before, now)
+    return Effect(distance, severity(distance, NUMBERS), f"{signal.title} has moved")
 
 
 def _worst(effects: Iterable[Effect]) -> Severity:
     return max((each.severity for each in effects), key=get_args(Severity).index, default="slight")
 
 
-def _summary(monitor: Monitor, detector: Detector, moved: tuple[Moved, ...], scored: int) -> str:
+def _summary(monitor: Monitor, detector: Detector, moved: tuple[Moved, ...], scored: int, rows: int) -> str:
     scored_ones = {signal.name for signal in _signals(monitor) if signal.scored}
     # What is bet on says more to a person than what follows from it, such as the probability of one class.
     first = next((one for one in moved if one.signal in scored_ones), moved[0])
-    by = "bets on each scored request" if detector == "sequential" else f"a window of {monitor.options.window}"
+    by = "bets on each scored request" if detector == "sequential" else f"a window of {rows:,}"
     name = f"{monitor.model}:{monitor.version}" if monitor.version else monitor.model
     more = f" and {len(moved) - 1} more {'signal' if len(moved) == 2 else 'signals'}" if len(moved) > 1 else ""
     return f"{name} drifts: {first.words}{more}; seen by {by}, after {scored:,} scored requests"

@@ -73,7 +73,7 @@ class _Header(Strict):
     """Of those."""
     renewed: tuple[Annotated[str, Field(max_length=200)], ...] = ()
     """Alarms whose acknowledgement a new baseline was taken for."""
-    random: tuple[_Random, _Random] | None = None
+    random: tuple[_Random, _Random, _Random] | None = None
     taken: _Taken | None = None
     prefix: Annotated[str, Field(pattern="^[0-9a-z]{0,16}$")] = ""
     """Of the ids of samples."""
@@ -195,13 +195,13 @@ def _restore_compared(monitor: Monitor, header: _Header, reader: Reader) -> None
         p, corrected, rejected, distance = (
             reader.take(f"window/{name}", "b" if name == "rejected" else "f", (signals,)) for name in _WINDOW
         )
-        last = WindowResult(p, corrected, rejected, distance)
+        last = WindowResult(p, corrected, rejected, distance, drift.window)
     windows = list(windows_of(reader, compared.scales.size, signals))
     spans = list(spans_of(reader, signals))
     monitor.follow(reference, compared)
     monitor.samples.prefix = header.prefix
     random = [each.model_dump() for each in header.random]
-    drift.restore(arrays, random, min(header.filled, drift.window - 1), last)
+    drift.restore(arrays, random, min(header.filled, drift.span - 1), last)
     compared.recent.windows.clear()
     compared.recent.windows.extend(windows)
     monitor.timeline.spans = spans

@@ -46,6 +46,9 @@ class States:
         """Nothing is opened before the first use. Raises MonitorError where no place can be called that."""
         self._files = Files(str(place))
         self.place = self._files.place
+        # Nodes that have gone stay, and what they have said is not read again and again.
+        self._views: dict[str, tuple[str, View]] = {}
+        self._said: dict[str, Acknowledgement] = {}
 
     def models(self) -> list[str]:
         return [unquote(name) for name in self._files.folders("")]
@@ -86,8 +89,16 @@ class States:
     def view(self, model: str, version: str, node: str) -> View | None:
         """None where there is none. Raises MonitorError where it is damaged."""
         path = f"{_path(model, version, node)}/{VIEW}"
-        text = self._files.get(path)
-        return None if text is None else view_of_text(text, self._files.shown(path))
+        stamp = self._files.stamp(path)
+        if stamp and path in self._views and self._views[path][0] == stamp:
+            return self._views[path][1]
+        self._views.pop(path, None)
+        text = None if stamp is None else self._files.get(path)
+        if text is None:
+            return None
+        view = view_of_text(text, self._files.shown(path))
+        self._views[path] = stamp or "", view
+        return view
 
     def views(self, model: str, version: str | None = None, *, without: str | None = None) -> list[View]:
         """Of all nodes, or all `without` one, of one version or of all, with what was acknowledged since they were
@@ -127,11 +138,12 @@ class States:
     def acknowledgements(self, model: str, version: str) -> list[Acknowledgement]:
         """Raises MonitorError where one is damaged."""
         folder = f"{_path(model, version)}/{ACKNOWLEDGED}"
-        found = []
-        for path in self._files.files(folder):
-            text = self._files.get(path)
-            if text is not None:
-                found.append(_acknowledgement(text, self._files.shown(path)))
+        paths = self._files.files(folder)
+        for path in paths:
+            # Each is written once; that which came first counts.
+            if path not in self._said and (text := self._files.get(path)) is not None:
+                self._said[path] = _acknowledgement(text, self._files.shown(path))
+        found = [self._said[path] for path in paths if path in self._said]
         return sorted(found, key=lambda said: (said.at, said.alarm))
 
     def forget(self, model: str, version: str, node: str | None = None) -> None:

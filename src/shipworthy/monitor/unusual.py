@@ -30,13 +30,17 @@ class Unusual:
                 counts = np.bincount(np.clip(known, 0, None).astype(np.int64)) + 1.0
                 self._rarity[place] = -np.log(counts / (len(known) + 1))
             else:
-                low, self._middle[place], high = np.quantile(known, (0.1587, 0.5, 0.8413))
-                self._spread[place] = max((high - low) / 2, known.std() / 4, abs(self._middle[place]) * 1e-6, 1e-12)
+                # Numbers near the largest float have no deviation, and lie in the middle.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    low, self._middle[place], high = np.quantile(known, (0.1587, 0.5, 0.8413))
+                    spread = max(high / 2 - low / 2, known.std() / 4, abs(self._middle[place]) * 1e-6, 1e-12)
+                self._spread[place] = np.nan_to_num(spread, nan=np.inf, posinf=np.inf)
 
     def deviations(self, values: Array) -> Array:
         """[n, signals] of values [n, signals], with their sign; the rarity of a class, and of a missing value, instead
         of a distance."""
-        found = np.clip((values - self._middle) / self._spread, -_MOST, _MOST)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = np.clip(np.nan_to_num((values - self._middle) / self._spread), -_MOST, _MOST)
         for place, rarity in self._rarity.items():
             classes = np.nan_to_num(values[:, place], nan=-1.0)
             inside = (classes >= 0) & (classes < len(rarity))

@@ -10,7 +10,7 @@ from ..contract import Array
 from ..signals.reference import ENOUGH, FEWEST, Reference
 from ..signals.signal import Signal
 from .compared import Compared
-from .evidence.effects import ks_of_counts, psi, total_variation
+from .evidence.effects import distance_of, psi
 from .evidence.estimate import atc
 from .evidence.rules import class_share, largest_psi, mean_confidence
 from .latency import quantiles_ms
@@ -90,13 +90,6 @@ def signal_views(compared: Compared, seen: Seen, fewest: int) -> tuple[SignalVie
             )
         )
     return tuple(found)
-
-
-def distance_of(kind: str, reference: Array, live: Array) -> float:
-    """KS distance of numbers, total variation of others, of counts [bins]; 0 where nothing has come."""
-    if not live.sum():
-        return 0.0
-    return ks_of_counts(reference, live) if kind == "number" else total_variation(reference, live)
 
 
 def psi_of(reference: Array, live: Array, *, numbers: bool) -> float:

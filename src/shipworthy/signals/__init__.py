@@ -2,6 +2,7 @@
 
 Computed at build time and beside a server by the same code, in plain numpy."""
 
+from .answers import classified
 from .computing import Signals, fit, fits_outputs
 from .file import read_reference, save_reference
 from .reference import ENOUGH, FEWEST, MOST, Accepted, Reference, make_reference, watch
@@ -16,6 +17,7 @@ __all__ = [
     "Reference",
     "Signal",
     "Signals",
+    "classified",
     "fit",
     "fits_outputs",
     "make_reference",

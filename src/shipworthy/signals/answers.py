@@ -46,6 +46,15 @@ def answer_parts(contract: Contract, constants: Constants) -> Iterator[Part]:
             yield Unanswered(name, classes=own and kind == "classification")
 
 
+def classified(contract: Contract) -> str | None:
+    """The output that says one class for each sample; None where there is none, as with a class for each pixel."""
+    name = contract.scored
+    if contract.task.kind != "classification" or name is None:
+        return None
+    spec = contract.outputs[name]
+    return name if spec.batched and _is_scores(spec) else None
+
+
 def is_embedded(contract: Contract, name: str) -> bool:
     """Whether an output is watched as an embedding, for which its mean is fitted on calibration data."""
     spec, own = contract.outputs[name], name == contract.scored

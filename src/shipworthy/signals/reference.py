@@ -10,6 +10,7 @@ import numpy as np
 
 from ..contract import Array, Arrays, Contract
 from ..errors import MonitorError, PackageError
+from .answers import classified
 from .computing import Signals
 from .probabilities import predicted_classes
 from .signal import Signal
@@ -140,18 +141,13 @@ class _Kept:
 
 def _right(contract: Contract, outputs: Arrays, targets: Array | None) -> Array | None:
     """Whether each class is right, [n]; None where there are no classes, or none are known."""
-    name = contract.scored
-    if contract.task.kind != "classification" or name is None or targets is None:
+    name = classified(contract)
+    if name is None or targets is None:
         return None
-    spec = contract.outputs[name]
-    if (
-        not spec.batched
-        or len(spec.shape) > 2
-        or targets.size != len(targets)
-        or not np.issubdtype(targets.dtype, np.integer)
-    ):
+    if targets.size != len(targets) or not np.issubdtype(targets.dtype, np.integer):
         return None
-    right: Array = (predicted_classes(outputs[name], spec.kind) == targets.reshape(-1)).astype(np.float64)
+    predicted = predicted_classes(outputs[name], contract.outputs[name].kind)
+    right: Array = (predicted == targets.reshape(-1)).astype(np.float64)
     return right
 
 

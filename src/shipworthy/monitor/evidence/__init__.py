@@ -14,7 +14,7 @@ from . import effects, estimate, quality, rules
 from .bins import Bins
 from .detector import Detector
 from .effects import Effect, effect
-from .windows import WindowResult, WindowTest
+from .windows import WindowResult, WindowTest, WindowTests
 
 __all__ = [
     "Bins",
@@ -22,6 +22,7 @@ __all__ = [
     "Effect",
     "WindowResult",
     "WindowTest",
+    "WindowTests",
     "effect",
     "effects",
     "estimate",

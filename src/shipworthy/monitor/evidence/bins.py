@@ -1,10 +1,12 @@
 """Bins between quantiles of the reference: what the sequential detector sees of a value.
 
-Of m reference values in order, those at the places k_i = round(i (m + 1)/32) are the edges. A new value that is
-exchangeable with the reference has each of the m + 1 ranks with the same probability, so it falls into bin b with
-probability exactly (k_{b+1} - k_b)/(m + 1), whatever the distribution is. After some more values the probability is
-N_b/N, with N_b the gap of the bin plus the values that have come into it: a Pólya urn (the shares of the gaps between
-order statistics have a Dirichlet distribution, and counts update it)."""
+Of m reference values in order, those at the places k_i = round(f_i (m + 1)) are the edges, where m suffices. The f_i
+leave a thirty-second at each end, divided at .004, .008 and .016, and 24 equal bins between: a few rows of many that
+are unlike the usual lie far out, and would be lost in a wider bin. A new value that is exchangeable with the reference
+has each of the m + 1 ranks with the same probability, so it falls into bin b with probability exactly
+(k_{b+1} - k_b)/(m + 1), whatever the distribution is. After some more values the probability is N_b/N, with N_b the gap
+of the bin plus the values that have come into it: a Pólya urn (the shares of the gaps between order statistics have a
+Dirichlet distribution, and counts update it)."""
 
 from __future__ import annotations
 
@@ -18,6 +20,17 @@ from ...signals.signal import Signal
 from .order import Floats, Integers, Order
 
 BINS = 32
+_ENDS = (0.0, 0.004, 0.008, 0.016)
+FRACTIONS: Floats = np.concatenate([_ENDS, np.linspace(1 / 32, 31 / 32, 25), 1 - np.array(_ENDS[::-1])])
+"""f_i, of the edges, 0 and 1 included."""
+
+
+def cuts_of(samples: int) -> Integers:
+    """k_i of so many samples, at least 32: [33], rising, so that no bin is empty."""
+    place = np.arange(BINS + 1)
+    beyond = np.clip(np.round(FRACTIONS * (samples + 1)).astype(np.int64) - place, 0, samples + 1 - BINS)
+    cuts: Integers = np.maximum.accumulate(beyond) + place
+    return cuts
 
 
 class Bins:
@@ -29,7 +42,7 @@ class Bins:
     """Reference counts in gaps, [S, 32]: m + 1 in all, for each signal."""
 
     def __init__(self, columns: Integers, orders: Sequence[Order], samples: int) -> None:
-        cuts = np.round(np.arange(BINS + 1) * (samples + 1) / BINS).astype(np.int64)
+        cuts = cuts_of(samples)
         self.columns = columns
         self.counts = np.tile(np.diff(cuts), (len(columns), 1))
         self._orders = orders

@@ -5,11 +5,15 @@ that it came into, if it is exchangeable with all before it. A bet is a factor e
 
 - six tilts: e = 1 + t (mid - 1/2), with mid = (N below + N_b/2)/N and t of ±.3, ±.9, ±1.8. Since the mean of mid is
   1/2, they are fair; they win where values grow or shrink.
-- two histograms: e = (50 q + r_b)/(50 + sum of r)/q, with r the recent counts, which fade with a half-life of 100 and
-  of 400. Both are shares that add to 1; they win where values gather anywhere.
+- three histograms: e = (p q + r_b)/(p + sum of r)/q, with r the recent counts, which fade with half-lives of 100, 400
+  and 2,000; p is 50, 50 and 200, and the slowest one looks at pairs of bins. Both parts are shares that add to 1; they
+  win where values gather anywhere.
+- twelve tails: e = (1 - s) + s [b among the outermost n]/(share of those), at either side, with n of 1, 3 and 5 and s
+  of .03 and .1. They win where a share s of the requests comes from outside of what is usual.
 
 After each request, M = (M + 1) e for each bet, as if a new bet of 1 began with every request (Shiryaev and Roberts).
-R, the statistic of a signal, is half the mean M of the tilts and half that of the histograms. R_t - t is a martingale,
+R, the statistic of a signal, is .2 of the mean M of the tilts, .3 of that of the histograms and .5 of that of the
+tails. R_t - t is a martingale,
 so P(R >= S c at any time up to N) <= N/(S c) by Doob's inequality, and over S signals at most N/c: the bound of each
 adds to those of the others, however they depend. Stopping at the alarm gives a mean time of at least c. (Shin, Ramdas
 and Rinaldo, "E-detectors", arXiv 2203.03532; Vovk, Nouretdinov and Gammerman on conformal test martingales.)
@@ -28,14 +32,16 @@ from .bins import BINS
 from .order import Floats, Integers
 
 TILTS: Floats = np.array([-1.8, -0.9, -0.3, 0.3, 0.9, 1.8])
-HALF_LIVES = (100.0, 400.0)
-PRIOR = 50.0
-"""Samples that the reference counts for beside the recent ones."""
+HISTOGRAMS = ((100.0, 50.0, 1), (400.0, 50.0, 1), (2000.0, 200.0, 2))
+"""Half-life, samples that the reference counts for beside the recent ones, and bins that are counted together."""
+TAILS = (1, 3, 5)
+"""Outermost bins, of either side."""
+SHARES = (0.03, 0.1)
 MOST = 1e200
 """Of a bet's M; far above any threshold, far below the largest float."""
-BETS = len(TILTS) + len(HALF_LIVES)
-WEIGHTS: Floats = np.repeat([0.5 / len(TILTS), 0.5 / len(HALF_LIVES)], [len(TILTS), len(HALF_LIVES)])
-_FADE: Floats = 0.5 ** (1 / np.array(HALF_LIVES))
+_KINDS = (len(TILTS), len(HISTOGRAMS), 2 * len(TAILS) * len(SHARES))
+BETS = sum(_KINDS)
+WEIGHTS: Floats = np.repeat(np.array([0.2, 0.3, 0.5]) / _KINDS, _KINDS)
 _BLOCK = 1 << 14
 """Bins of a block, which is worked out at once: what it needs fits into a cache."""
 
@@ -57,7 +63,7 @@ class Detector:
         """Begin anew, as after an alarm that somebody has seen to."""
         counts = self._first.reshape(-1, BINS)
         self._counts = counts.copy()
-        self._recent = np.zeros((len(counts), len(HALF_LIVES), BINS))
+        self._recent = np.zeros((len(counts), len(HISTOGRAMS), BINS))
         self._wealth = np.zeros((len(counts), BETS))
         self._cusum = np.zeros((len(counts), BETS))
         self._age = np.zeros((len(counts), BETS), np.int64)
@@ -94,12 +100,13 @@ class Detector:
         length = bins.shape[1]
         place = bins.astype(np.intp)
         total = self._counts.sum(axis=1)[:, None] + np.arange(length)
-        below, inside = self._before(bins, place)
+        below, inside, paired = self._before(bins, place)
         factors = np.empty((length, len(bins), BETS))
         factors[..., : len(TILTS)] = 1 + TILTS * ((below + inside / 2) / total - 0.5).T[..., None]
-        for number, fade in enumerate(_FADE):
-            share = self._histogram(place, number, fade, inside / total)
-            factors[..., len(TILTS) + number] = share.T
+        for number, (_, _, width) in enumerate(HISTOGRAMS):
+            q = (inside if width == 1 else paired) / total
+            factors[..., len(TILTS) + number] = self._histogram(place // width, number, q).T
+        self._tails(place, total, factors[..., -_KINDS[2] :])
         self._follow(factors)
         wealth, begun = self._wealth, np.empty_like(self._wealth)
         for row in factors:
@@ -112,35 +119,54 @@ class Detector:
         statistic: Floats = factors @ WEIGHTS
         return statistic
 
-    def _before(self, bins: npt.NDArray[np.integer], place: Integers) -> tuple[Floats, Floats]:
-        """Counts below the bin of each sample and in it, before the sample: [streams x S, n] both."""
+    def _before(self, bins: npt.NDArray[np.integer], place: Integers) -> tuple[Floats, Floats, Floats]:
+        """Counts below the bin of each sample, in it, and in its pair, before the sample: [streams x S, n] each."""
         levels = np.arange(BINS + 1, dtype=np.int8)
         lower = (bins.T.astype(np.int8)[..., None] < levels).astype(np.int16)
         for earlier, own in itertools.pairwise(lower):
             np.add(earlier, own, out=own)
         first = np.concatenate([np.zeros((len(bins), 1), np.int64), np.cumsum(self._counts, axis=1)], axis=1)
-        below = np.take_along_axis(first, place, axis=1)
-        inside = np.take_along_axis(first, place + 1, axis=1) - below
-        cells = np.arange(place.size).reshape(place.T.shape).T * (BINS + 1) + place
-        came_below = lower.ravel().take(cells)
-        came_here = lower.ravel().take(cells + 1) - came_below - 1
-        return (below + came_below).astype(np.float64), (inside + came_here).astype(np.float64)
+        rows = np.arange(place.size).reshape(place.T.shape).T * (BINS + 1)
 
-    def _histogram(self, place: Integers, number: int, fade: float, q: Floats) -> Floats:
-        """The factor of a histogram at each sample, [streams x S, n]. A count at step s of the block has faded to
-        fade^(t - 1 - s) before step t, so with weights fade^-(s + 1) all of them are sums, scaled by fade^t."""
-        length = place.shape[1]
+        def under(level: Integers) -> Floats:
+            """In bins below this one; the sample itself is among them where its bin is."""
+            found: Floats = np.take_along_axis(first, level, axis=1) + lower.ravel().take(rows + level).astype(np.float64)
+            return found
+
+        below: Floats = under(place)
+        pair: Integers = place // 2 * 2
+        return below, under(place + 1) - 1 - below, under(pair + 2) - 1 - under(pair)
+
+    def _histogram(self, cell: Integers, number: int, q: Floats) -> Floats:
+        """The factor of a histogram at each sample, of the cells that they came into: [streams x S, n]. A count at step
+        s of the block has faded to fade^(t - 1 - s) before step t, so with weights fade^-(s + 1) all of them are sums,
+        scaled by fade^t."""
+        half_life, prior, _ = HISTOGRAMS[number]
+        fade, length = 0.5 ** (1 / half_life), cell.shape[1]
         scale: Floats = fade ** np.arange(length, dtype=np.float64)
         weight: Floats = 1 / (fade * scale)
         recent = self._recent[:, number]
-        came = _sums_before(place, weight)
-        here = scale * (np.take_along_axis(recent, place, axis=1) + came)
+        came = _sums_before(cell, weight)
+        here = scale * (np.take_along_axis(recent, cell, axis=1) + came)
         everywhere = scale * (recent.sum(axis=1)[:, None] + np.cumsum(weight) - weight)
-        rows = np.arange(len(place))[:, None]
-        added = np.bincount((rows * BINS + place).ravel(), np.tile(weight, len(place)), len(place) * BINS)
+        rows = np.arange(len(cell))[:, None]
+        added = np.bincount((rows * BINS + cell).ravel(), np.tile(weight, len(cell)), len(cell) * BINS)
         self._recent[:, number] = fade**length * (recent + added.reshape(-1, BINS))
-        factor: Floats = (PRIOR * q + here) / ((PRIOR + everywhere) * q)
+        factor: Floats = (prior * q + here) / ((prior + everywhere) * q)
         return factor
+
+    def _tails(self, place: Integers, total: Integers, factors: Floats) -> None:
+        """Their factors at each sample, into [n, streams x S, tails]."""
+        number = 0
+        for outermost in TAILS:
+            sides = place < outermost, place >= BINS - outermost
+            counts = self._counts[:, :outermost], self._counts[:, BINS - outermost :]
+            for inside, first in zip(sides, counts, strict=True):
+                came: Integers = np.cumsum(inside, axis=1) - inside
+                gain = inside * total / (first.sum(axis=1)[:, None] + came)
+                for share in SHARES:
+                    factors[..., number] = (1 - share + share * gain).T
+                    number += 1
 
     def _follow(self, factors: Floats) -> None:
         """The CUSUM C = max(C, 1) e of each bet, in logarithms, and how long ago it began."""
@@ -154,7 +180,7 @@ class Detector:
         self._cusum = walk[-1] - np.minimum(since, low)
 
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
-        """All that `restore` needs, some 6.5 kB for six signals."""
+        """All that `restore` needs, some 10 kB for six signals."""
         return {
             "counts": self._counts.copy(),
             "recent": self._recent.copy(),

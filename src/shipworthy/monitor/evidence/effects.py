@@ -12,7 +12,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from ...signals.signal import Signal
+from ...signals.signal import Kind, Signal
 from ..view import Severity
 from . import wording
 from .order import Floats, Integers
@@ -76,6 +76,14 @@ def ks_of_counts(reference: npt.ArrayLike, live: npt.ArrayLike) -> float:
     at most what one bin holds."""
     before, now = _shares(reference), _shares(live)
     return float(np.abs(np.cumsum(before - now)).max())
+
+
+def distance_of(kind: Kind, reference: Integers, live: Integers) -> float:
+    """KS distance of numbers, total variation of others, of counts [bins] each; 0 where nothing has come."""
+    if not live.sum():
+        return 0.0
+    distance = ks_of_counts(reference, live) if kind == "number" else total_variation(reference, live)
+    return min(distance, 1.0)  # a sum may be rounded up
 
 
 def total_variation(reference: npt.ArrayLike, live: npt.ArrayLike) -> float:

@@ -8,7 +8,7 @@ Holm's correction (1979) keeps the rate of a window over all signals, however th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from ...signals.signal import Signal
 from . import kolmogorov, tables
 from .effects import class_number, count_classes, count_ones, total_variation
 from .order import Floats, Integers, Order
+
+TOGETHER = 4
+"""Windows that are tested as one, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class WindowResult:
     """Where any is, the window raises an alarm."""
     distance: Floats
     """In [0, 1]: KS distance of numbers, total variation of classes, difference of shares."""
+    rows: int
+    """Of the window."""
 
 
 class WindowTest:
@@ -68,7 +73,7 @@ class WindowTest:
         pairs = [self._one(place, signal, values[:, place]) for place, signal in enumerate(self.signals)]
         p = np.array([pair[0] for pair in pairs])
         corrected = holm(p)
-        return WindowResult(p, corrected, corrected <= self.rate, np.array([pair[1] for pair in pairs]))
+        return WindowResult(p, corrected, corrected <= self.rate, np.array([pair[1] for pair in pairs]), self.window)
 
     def _one(self, place: int, signal: Signal, values: Floats) -> tuple[float, float]:
         """p and distance."""
@@ -83,6 +88,34 @@ class WindowTest:
             return p, total_variation(before, now)
         ones = count_ones(values)
         return tables.hypergeometric((int(before[1]), m), (ones, n)), abs(ones / n - int(before[1]) / m)
+
+
+class WindowTests:
+    """Each window by itself, and every fourth time all four of them together: what 500 rows are too few for, 2,000 may
+    show. Each of the two has half of the rate, so that together they keep it for every window."""
+
+    def __init__(
+        self, scores: Floats, signals: Sequence[Signal], window: int = 500, rate: float = 0.001, seed: int = 0
+    ) -> None:
+        """As `WindowTest`."""
+        self.window = window
+        self.span = TOGETHER * window
+        self._rate = rate
+        self._one = WindowTest(scores, signals, window, rate / 2, seed)
+        self._all = WindowTest(scores, signals, self.span, rate / 2, seed ^ 1)
+
+    def test(self, values: Floats) -> list[WindowResult]:
+        """`values` are all rows since the four windows began, [1 to 4 windows, signals]: of the last window, and of all
+        four where they are full. Corrected p-values are corrected for both."""
+        found = [self._one.test(values[-self.window :])]
+        if len(values) == self.span:
+            found.append(self._all.test(values))
+        return [replace(each, corrected=np.minimum(2 * each.corrected, 1.0)) for each in found]
+
+    @property
+    def randoms(self) -> tuple[np.random.Generator, np.random.Generator]:
+        """Order values that tie, and resample: their states are part of what is restored."""
+        return self._one.random, self._all.random
 
 
 def holm(p: Floats) -> Floats:
