@@ -106,6 +106,21 @@ def test_a_baseline_with_a_column_that_never_varies_survives() -> None:
     assert other.state() == one.state()
 
 
+def test_what_was_before_a_new_baseline_survives_while_that_is_collected() -> None:
+    one, other = monitor(), monitor()
+    random = np.random.default_rng(0)
+    feed(one, 500, random)
+    one.collect_baseline(200)
+    feed(one, 100, random, at=2e9)
+    other.restore(one.state())
+    other.restore_samples(one.samples_state())
+    assert other.state() == one.state() and len(other.samples) == len(one.samples) > 0
+    feed(other, 200, random, at=3e9)
+    view = other.check(3e9 + 5)
+    assert view.promise is not None and view.promise.reference == 200
+    assert [point.scored for point in view.timeline] == [500, 100]
+
+
 def test_numbers_near_the_largest_do_not_spoil_the_state() -> None:
     of = Contract(
         name="sums",

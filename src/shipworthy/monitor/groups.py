@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from ..contract import Array, Arrays, TensorSpec
 from ..errors import MonitorError
 from ..signals import Signals
+
+Times: TypeAlias = float | Sequence[float] | Array | None
+"""One for all rows, or one for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +112,11 @@ def _check(name: str, array: Array, spec: TensorSpec) -> None:
     misfit = spec.misfit(array[0].astype(spec.numpy), instance=True) if len(array) else None
     if misfit is not None:
         raise MonitorError(name, misfit, "give what the model takes, and what it gave")
+
+
+def per_row(times: float | Sequence[float] | Array, rows: int, what: str) -> Array:
+    """float64 [rows]. Raises MonitorError for another number of times."""
+    given = np.asarray(times, np.float64)
+    if given.shape not in ((), (rows,)):
+        raise MonitorError(what, f"has the shape {given.shape}", f"give one number, or {rows}")
+    return np.broadcast_to(given, (rows,))

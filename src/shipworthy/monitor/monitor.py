@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 
@@ -12,20 +12,18 @@ from ..contract import Array, Arrays
 from ..errors import MonitorError
 from ..signals import Signals, watch
 from ..signals.reference import Reference
-from . import raising, state, viewing
+from . import baselines, raising, state, viewing
 from .alarms import Acknowledgement, Alarms, alarm_id
-from .collecting import FITTED, Collecting
-from .compared import Compared, reference_from
+from .collecting import Collecting
+from .compared import Compared
 from .drift import Step
-from .groups import Group, Rows, group_of
+from .groups import Group, Rows, Times, group_of, per_row
 from .opened import Watched, opened
-from .options import MonitorOptions, check_baseline
+from .options import MonitorOptions
 from .samples import Samples
 from .samples_file import read_samples, write_samples
 from .timeline import Timeline
 from .view import Alarm, View
-
-Times: TypeAlias = float | Sequence[float] | Array | None
 
 
 class Monitor:
@@ -86,14 +84,13 @@ class Monitor:
         self.samples = Samples(0, "", confidence=None)
         self.towards = np.zeros(0, np.int64)
         """In which direction the signals of an alarm that stands have moved, [signals]."""
-        self.target_ms = self.contract.limits.p99_ms
         if self.options.baseline:
             self.collect_baseline(self.options.baseline)
         elif self.own is None:
             remedy = "build it again, or take the first requests as the reference: MonitorOptions(baseline=1000)"
             raise MonitorError(self.model, "has no reference to compare with", remedy)
         else:
-            self._compare_with(self.own)
+            self.follow(self.own, self.compared_with(self.own))
 
     def update(
         self, feeds: Arrays | Array, outputs: Arrays | Array, at: Times = None, latency_s: Times = None
@@ -111,14 +108,14 @@ class Monitor:
         rows = Rows(groups)
         if not len(rows):
             return []
-        times = _spread(time.time() if at is None else at, len(rows), "at")
+        times = per_row(time.time() if at is None else at, len(rows), "at")
         if not np.isfinite(times).all():
             raise MonitorError("at", "is not finite", "give seconds since 1970")
-        seconds = _spread(np.nan if latency_s is None else latency_s, len(rows), "latency_s")
+        seconds = per_row(np.nan if latency_s is None else latency_s, len(rows), "latency_s")
         self.seen += len(rows)
         self.since = float(times[0]) if self.since is None else self.since
         self.updated = float(times[-1])
-        done = self._collect(rows) if self.collecting is not None else 0
+        done = baselines.collected(self, rows) if self.collecting is not None else 0
         found: list[Alarm] = []
         if done == len(rows) or self.signals is None:
             return found
@@ -141,36 +138,21 @@ class Monitor:
         """What is right is from now on what these rows are. Alarms of drift that stand are acknowledged by it.
 
         Raises MonitorError below 32 rows, and where names or lengths do not fit."""
-        rows = Rows([group_of(feeds, outputs, self.contract.inputs, self.contract.outputs)])
-        signals, constants = self.signals, self.constants
-        if signals is None:  # nothing is fitted yet: a part of the rows does that
-            collecting = Collecting(self.contract, None, len(rows))
-            fitted = collecting.take(rows.between(0, min(len(rows) // 2, FITTED)))
-            signals, constants = collecting.finish()
-            rows = rows.between(fitted, len(rows))
-        self._compare_with(reference_from(rows.values(signals), signals.signals, constants, self.own, self.seed))
-        self._settle("set_baseline", "a new baseline was taken")
+        baselines.take(self, Rows([group_of(feeds, outputs, self.contract.inputs, self.contract.outputs)]))
 
     def collect_baseline(self, samples: int = 1000) -> None:
         """Take so many of the next rows as the reference; until then no alarm is raised. Raises MonitorError below
         32."""
-        check_baseline(samples)
-        self.collecting = Collecting(self.contract, self.own, samples, self.seed)
-        self.compared = None
-        self._settle("collect_baseline", "a new baseline is taken")
+        baselines.collect(self, samples)
 
     def renew(self, said: Iterable[Acknowledgement]) -> bool:
         """Take a new baseline where somebody has asked for one who has seen to an alarm, here or on another node: once
         for each alarm, and as large as was asked for last. Whether one is taken now."""
-        wanted = [one for one in said if one.new_baseline and one.alarm not in self.renewed]
-        if wanted:
-            self.collect_baseline(max(wanted, key=lambda one: one.at).new_baseline)
-            self.renewed |= {one.alarm for one in wanted}
-        return bool(wanted)
+        return baselines.renew(self, said)
 
     def check(self, now: float | None = None) -> View:
         """All that there is to see. An alarm of the quality that labels raise is remembered."""
-        view = viewing.view_of(self, self._now(now))
+        view = viewing.view_of(self, self.now(now))
         if self.quality is None:
             return view
         view = self.quality(view)
@@ -186,7 +168,7 @@ class Monitor:
 
     def acknowledge(self, alarm: str, who: str, why: str = "", at: float | None = None) -> bool:
         """Somebody has seen to an alarm: its detector begins anew. False where no alarm of this id stands."""
-        found = self.alarms.acknowledge(alarm, self._now(at), who, why)
+        found = self.alarms.acknowledge(alarm, self.now(at), who, why)
         if found is not None and self.compared is not None and found.detector != "quality":
             self.compared.drift.reset(window=found.detector == "window")
             if not self.alarms.drifted:
@@ -207,20 +189,19 @@ class Monitor:
 
     def samples_state(self) -> bytes:
         """The samples that are kept, for `restore_samples` and for `export`; empty where there are none."""
-        names = [] if self.signals is None else [signal.name for signal in self.signals.signals]
-        return write_samples(list(self.samples), names, self.contract) if len(self.samples) else b""
+        return write_samples(list(self.samples), self._names, self.contract) if len(self.samples) else b""
 
     def restore_samples(self, data: bytes) -> None:
         """Keep those of `samples_state` too, after `restore`. Raises MonitorError where the bytes are damaged."""
         found = read_samples(data, "the samples")
-        names = [] if self.signals is None else [signal.name for signal in self.signals.signals]
-        if list(found.signals) != names:
+        if list(found.signals) != self._names:
             raise MonitorError("the samples", "have other signals than are computed", "remove them")
         for sample in found.samples:
             self.samples.put_back(sample)
 
-    def _compare_with(self, reference: Reference) -> None:
-        self.follow(reference, self.compared_with(reference))
+    @property
+    def _names(self) -> list[str]:
+        return [] if self.signals is None else [signal.name for signal in self.signals.signals]
 
     def compared_with(self, reference: Reference) -> Compared:
         """What is computed against a reference, at its beginning. Raises MonitorError where it is too small."""
@@ -243,23 +224,6 @@ class Monitor:
             if len(sample.values) == signals:
                 self.samples.put_back(sample)
 
-    def aim(self) -> None:
-        """Find the direction again in which the signals of an alarm that stands have moved."""
-        names = {moved.signal for alarm in self.alarms.drifted for moved in alarm.moved}
-        if self.compared is not None and self.options.keep:
-            signals = self.compared.reference.signals
-            columns = [column for column, signal in enumerate(signals) if signal.name in names]
-            self.towards = raising.towards(self, columns, self.options.window)
-
-    def _collect(self, rows: Rows) -> int:
-        collecting = self.collecting
-        assert collecting is not None
-        taken = collecting.take(rows)
-        if collecting.collected >= collecting.wanted:
-            signals, constants = collecting.finish()
-            self._compare_with(reference_from(collecting.values, signals.signals, constants, self.own, self.seed))
-        return taken
-
     def _score(self, rows: Rows, start: int, values: Array, at: Array, seconds: Array) -> list[Alarm]:
         """Rows from `start` on: their values [n, signals], times and durations [n]."""
         compared = self.compared
@@ -269,13 +233,13 @@ class Monitor:
         compared.recent.add(values, seconds, compared.sure(values))
         self.timeline.add(float(at[0]), values, step.evidence, step.log_p)
         self.samples.add(rows, start, values, at, self.scored, compared.unusual, self.towards)
-        found = [alarm for alarm in self._raised(step, at) if alarm is not None]
+        found = self._raised(step, at)
         for alarm in found:
             self.alarms.add(alarm)
         return found
 
-    def _raised(self, step: Step, at: Array) -> list[Alarm | None]:
-        found: list[Alarm | None] = []
+    def _raised(self, step: Step, at: Array) -> list[Alarm]:
+        found = []
         if step.crossed is not None and self.alarms.standing("sequential") is None:
             found.append(raising.of_bets(self, step.evidence, at, step.crossed))
         telling = [window for window in step.windows if window.rejected.any()]
@@ -283,19 +247,7 @@ class Monitor:
             found.append(raising.of_window(self, telling[0], float(at[-1])))
         return found
 
-    def _settle(self, who: str, why: str) -> None:
-        for alarm in self.alarms.drifted:
-            self.alarms.acknowledge(alarm.id, self._now(None), who, why)
-
-    def _now(self, now: float | None) -> float:
-        if now is not None:
-            return now
-        return self.updated if self.clock == "rows" else time.time()
-
-
-def _spread(times: float | Sequence[float] | Array, rows: int, what: str) -> Array:
-    """float64 [rows]."""
-    given = np.asarray(times, np.float64)
-    if given.shape not in ((), (rows,)):
-        raise MonitorError(what, f"has the shape {given.shape}", f"give one number, or {rows}")
-    return np.broadcast_to(given, (rows,))
+    def now(self, given: float | None = None) -> float:
+        """By the monitor's own clock, where nobody says it."""
+        own = self.updated if self.clock == "rows" else time.time()
+        return own if given is None else given

@@ -85,6 +85,15 @@ def towards(monitor: Monitor, columns: Sequence[int], rows: int) -> Array:
     return found
 
 
+def aim(monitor: Monitor) -> None:
+    """Find the direction again in which the signals of an alarm that stands have moved."""
+    names = {moved.signal for alarm in monitor.alarms.drifted for moved in alarm.moved}
+    if monitor.compared is not None and monitor.options.keep:
+        signals = monitor.compared.reference.signals
+        columns = [column for column, signal in enumerate(signals) if signal.name in names]
+        monitor.towards = towards(monitor, columns, monitor.options.window)
+
+
 def _alarm(
     monitor: Monitor,
     detector: Detector,

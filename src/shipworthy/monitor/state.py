@@ -14,11 +14,11 @@ from pydantic import Field, ValidationError
 from safetensors.numpy import save
 
 from ..contract import Array, Strict
-from ..errors import MonitorError, PackageError
-from ..signals import Signals, watch
-from ..signals.reference import FEWEST, MOST, Reference
-from ..signals.signal import Signal
+from ..errors import MonitorError
+from ..signals.reference import FEWEST, MOST
+from . import raising
 from .alarms import Alarms
+from .baselines import constant_arrays, reference_of, signals_of
 from .evidence.windows import WindowResult
 from .options import MOST_BASELINE
 from .record import Record, alarm_records, alarms_of
@@ -95,7 +95,7 @@ def written(monitor: Monitor) -> bytes:
         if drift.last is not None:
             arrays |= {f"window/{name}": getattr(drift.last, name) for name in _WINDOW}
         if compared.reference is not monitor.own:
-            arrays |= {"reference/scores": compared.reference.scores, **_constants(monitor.constants)}
+            arrays |= {"reference/scores": compared.reference.scores, **constant_arrays(monitor.constants)}
             parts["taken"] = {"created": compared.reference.created}
     if collecting is not None:
         parts["wanted"] = collecting.wanted
@@ -103,7 +103,7 @@ def written(monitor: Monitor) -> bytes:
             if collecting.collected:
                 arrays["collected"] = collecting.values
                 parts["collected"] = collecting.collected
-            arrays |= _constants(collecting.constants)
+            arrays |= constant_arrays(collecting.constants)
     arrays |= span_arrays(monitor.timeline.spans, fewest)
     header = _Header(
         own=digest_of(monitor),
@@ -143,7 +143,7 @@ def restore(monitor: Monitor, data: bytes) -> None:
     monitor.seen, monitor.scored = header.seen, header.scored
     monitor.requests, monitor.unscored = header.requests, header.unscored
     monitor.since, monitor.updated = header.since, header.updated
-    monitor.aim()
+    raising.aim(monitor)
 
 
 def digest_of(monitor: Monitor) -> str:
@@ -176,7 +176,7 @@ def _opened(data: bytes) -> tuple[_Header, dict[str, Array]]:
 def _restore_compared(monitor: Monitor, header: _Header, reader: Reader) -> None:
     reference = monitor.own
     if header.taken is not None:
-        reference = _taken_reference(monitor, header.taken, reader)
+        reference = reference_of(monitor, header.taken.created, reader)
     if reference is None:
         raise damaged("it has no reference")
     assert header.random is not None
@@ -209,44 +209,14 @@ def _restore_compared(monitor: Monitor, header: _Header, reader: Reader) -> None
 
 def _restore_collecting(monitor: Monitor, header: _Header, reader: Reader) -> None:
     constants = dict(reader.under("constants/"))
-    values, signals = np.empty((0, 0)), _signals(monitor, constants) if constants else ()
+    values, signals = np.empty((0, 0)), signals_of(monitor, constants) if constants else ()
     if header.collected:
         values = reader.take("collected", "f", (min(header.collected, MOST), len(signals)), missing=True)
     if not (FEWEST <= header.wanted <= MOST_BASELINE and header.collected < header.wanted):
         raise damaged("it has another number of rows for a reference than it needs")
+    spans = list(spans_of(reader, reader.columns("timeline/sums")))
     monitor.collect_baseline(header.wanted)
     if constants and monitor.collecting is not None:
         monitor.collecting.resume(constants, values, header.collected)
-
-
-def _taken_reference(monitor: Monitor, taken: _Taken, reader: Reader) -> Reference:
-    constants = dict(reader.under("constants/"))
-    signals = _signals(monitor, constants)
-    scores = reader.take("reference/scores", "f", (None, len(signals)), missing=True)
-    if not FEWEST <= len(scores) <= MOST:
-        raise damaged(f"its reference has {len(scores)} samples")
-    own = monitor.own
-    return Reference(
-        signals=signals,
-        scores=np.sort(scores, axis=0),
-        constants=constants,
-        accepted=None if own is None else own.accepted,
-        sure=None if own is None else own.sure,
-        origin="production",
-        created=taken.created,
-    )
-
-
-def _signals(monitor: Monitor, constants: dict[str, Array]) -> tuple[Signal, ...]:
-    """What is computed with these constants, which have the sizes that the contract's tensors have."""
-    own = monitor.own
-    try:
-        signals = Signals(monitor.contract, constants).signals if own is None else own.signals
-        watch(monitor.contract, Reference(signals, np.empty((0, len(signals))), constants), WHERE)
-    except (PackageError, ValueError, IndexError, TypeError, KeyError):
-        raise damaged("its constants do not fit the contract") from None
-    return signals
-
-
-def _constants(constants: dict[str, Array]) -> dict[str, Array]:
-    return {f"constants/{name}": array for name, array in constants.items()}
+    # Of another baseline, before this one; let go of where it has other signals than this one will have.
+    monitor.timeline.spans = spans

@@ -34,6 +34,11 @@ class Reader:
                     raise damaged(f"{name} is no array of numbers")
                 yield name.removeprefix(prefix), array
 
+    def columns(self, name: str) -> int:
+        """Of a table; 0 where there is none."""
+        array = self._arrays.get(name)
+        return 0 if array is None or array.ndim != 2 else array.shape[1]
+
     def take(self, name: str, kind: str, shape: tuple[int | None, ...], *, missing: bool = False) -> Array:
         """An array of 8 bytes a number, or of truth values. `missing`: NaN may be among them."""
         array = self._arrays.get(name)

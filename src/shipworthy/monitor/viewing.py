@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +54,7 @@ def view_of(monitor: Monitor, now: float) -> View:
         alarms=monitor.alarms.newest_first,
         rules=rules_of(signals),
         estimate=None if compared is None or seen is None else _estimate(compared, seen),
-        latency_ms=latency_of(seen.latency if seen is not None else np.zeros(0, np.int64), monitor.target_ms),
+        latency_ms=latency_of(() if seen is None else seen.latency.tolist(), monitor.contract.limits.p99_ms),
         timeline=timeline,
         notes=notes,
         latency_counts=() if seen is None else tuple(seen.latency.tolist()),
@@ -142,9 +143,8 @@ def promise_words(run_length: float, window: int, window_rate: float, nodes: int
     )
 
 
-def latency_of(counts: Array, target_ms: float | None) -> dict[str, float]:
-    found = quantiles_ms(counts.tolist())
-    return found | ({} if target_ms is None else {"target": target_ms})
+def latency_of(counts: Sequence[int], target_ms: float | None) -> dict[str, float]:
+    return quantiles_ms(counts) | ({} if target_ms is None else {"target": target_ms})
 
 
 def notes_of(options: MonitorOptions, reference: Reference | None, unscored: int) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 from ..contract import Array, Arrays
 from ..data import Dataset
 
-_ASIDE = ("cli", "server", "demo", "pages", "select/report")
+_ASIDE = ("cli", "server", "demo", "monitor", "rollout", "pages", "select/report")
 """Rooms whose code decides nothing of a result."""
 
 _DIGITS = 3

@@ -130,7 +130,9 @@ class Detector:
 
         def under(level: Integers) -> Floats:
             """In bins below this one; the sample itself is among them where its bin is."""
-            found: Floats = np.take_along_axis(first, level, axis=1) + lower.ravel().take(rows + level).astype(np.float64)
+            found: Floats = np.take_along_axis(first, level, axis=1) + lower.ravel().take(rows + level).astype(
+                np.float64
+            )
             return found
 
         below: Floats = under(place)
