@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction
 from itertools import combinations
 from math import lcm
@@ -98,6 +99,22 @@ def test_chi_square_is_as_small_as_it_must_be() -> None:
     p = tables.chi_square(np.array([500, 500]), np.array([450, 50]), np.random.default_rng(0), 1e-4)
     assert 0 < p <= 1e-4 / 4
     assert tables.chi_square(np.array([100, 0]), np.array([50, 0]), np.random.default_rng(0), 1e-4) == 1
+
+
+def test_many_resamples_take_little_memory() -> None:
+    """As many as a rate of one false window in 25,000 asks for, in pieces; what is drawn is the same."""
+    together, largest = np.full(10, 300), 0
+    one, other = np.random.default_rng(3), np.random.default_rng(3)
+    whole = tables._distance(one.multivariate_hypergeometric(together, 900, 60_000, method="marginals"), together)
+    tracemalloc.start()
+    try:
+        found = tables._resampled(together, 900, 60_000, other)
+        largest = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found, whole)
+    assert one.bit_generator.state == other.bit_generator.state
+    assert largest < 60_000 * 8 + 6 * tables._PIECE * 8
 
 
 def test_holm_by_hand() -> None:

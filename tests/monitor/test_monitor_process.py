@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from shipworthy.errors import MonitorError
 from shipworthy.monitor import keeping
 from shipworthy.monitor import process as module
 from shipworthy.monitor.keeping import Keeper, Start
+from shipworthy.monitor.observed import Watcher
 from shipworthy.monitor.options import MonitorOptions
 from shipworthy.monitor.places import Places
 from shipworthy.monitor.remembering import Remembering
@@ -107,6 +109,25 @@ def test_what_is_refused_is_said_and_ends_nothing(places: Places, caplog: pytest
         wait_until(lambda: opened.all["digits", "1"].requests == 1)
         assert opened.all["digits", "1"].watchers == 1
     assert ["bad" in record.message or "cannot be read" in record.message for record in caplog.records] == [True, True]
+
+
+def test_a_version_that_breaks_its_watch_ends_no_other(places: Places, caplog: pytest.LogCaptureFixture) -> None:
+    opened = Opened()
+
+    def opening(said: Begin, reference: bytes) -> Watcher:
+        if said.version == "2":
+            raise OSError("there is no room")
+        return opened(said, reference)
+
+    with running(places, opening):
+        worker = Worker(places)
+        worker.begin(version="2", number=2)
+        worker.rows(1.0, number=2)
+        worker.begin()
+        worker.rows(1.0)
+        wait_until(lambda: [one["version"] for one in shown(places)] == ["1"])
+    (record,) = caplog.records
+    assert "version 2 is not watched: there is no room" in record.message and record.exc_info is not None
 
 
 def test_a_version_that_cannot_be_shown_hides_no_other(places: Places) -> None:
@@ -292,6 +313,18 @@ def test_two_servers_of_a_machine_have_names_of_their_own(tmp_path: Path) -> Non
         assert again == one
 
 
+def test_a_name_that_is_no_file_is_left_to_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with node_name("here") as host:
+        (lock,) = tmp_path.iterdir()
+    lock.unlink()
+    lock.symlink_to(tmp_path / "elsewhere")
+    lock.with_name(lock.name.replace("-0.lock", "-1.lock")).mkdir()
+    with node_name("here") as name:
+        assert name == f"{host}-3"
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_machine_has_so_many_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shipworthy.monitor.running.NODES", 1)
     with node_name(str(tmp_path)), pytest.raises(MonitorError, match="is used by 1 servers"), node_name(str(tmp_path)):
@@ -340,6 +373,36 @@ def test_what_a_server_that_was_killed_has_left_is_removed_by_the_next(
 def test_what_the_parent_says_keeps_its_secrets() -> None:
     start = Start("/tmp/x", MonitorOptions(webhook_secret="hush"), registry="postgresql://me:hush@host/db")
     assert "hush" not in repr(start)
+
+
+TALKATIVE = """
+import socket, sys
+print("x" * 200_000, flush=True)
+wire, _ = socket.socket(fileno=int(sys.argv[2])).accept()
+wire.sendall(b"!")
+while sys.stdin.buffer.read(1 << 16): pass
+"""
+
+
+def test_a_process_that_prints_goes_on_however_many_files_are_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "talkative.py").write_text(TALKATIVE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = 2048 if hard == resource.RLIM_INFINITY else min(2048, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, many), hard))
+    try:
+        with ExitStack() as opened:
+            for _ in range(1100):
+                opened.enter_context(open(os.devnull))
+            with Keeper(MonitorOptions(), module="talkative") as keeper:
+                worker = Worker(keeper.places)
+                assert worker.wire.recv(1) == b"!"
+                worker.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not caplog.records
 
 
 @pytest.mark.full

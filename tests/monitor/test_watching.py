@@ -117,7 +117,7 @@ def test_what_rows_hold_has_no_part_in_the_choice(reference: Path) -> None:
 def test_rows_that_find_no_room_are_counted_whatever_their_size(
     reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "MOST_BYTES", 100)
+    monkeypatch.setattr(copying, "MOST_BYTES", 8 * (12 + 3 * copying.OBJECT_BYTES) + 4)
     with places() as at, watching(at, tell_s=0.3) as observer:
         listener = Listener(at)
         watched = observer.watch("prices", priced(reference))
@@ -127,7 +127,7 @@ def test_rows_that_find_no_room_are_counted_whatever_their_size(
             show(watched, *row(number))
         wait_until(lambda: listener.seen == 30)
         kept = len(listener.rows[0][0]["row"])
-        assert kept == 9 and listener.lost == 21, "12 bytes each, and the ninth goes over the brim"
+        assert kept == 9 and listener.lost == 21, "12 bytes and three objects each, and the ninth goes over the brim"
         listener.close()
 
 

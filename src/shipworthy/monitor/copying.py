@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 32 * 2**20
 """Of rows that are chosen in a second, and of those that wait to be sent. To copy so many takes some milliseconds."""
+OBJECT_BYTES = 64
+"""Of an array beside its bytes, and of a row beside its arrays: small rows are mostly that."""
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 Row: TypeAlias = tuple[Any, ...]
 """Seconds, the shapes of the arrays or None where they are always the same, and the bytes of each array."""
@@ -63,7 +65,7 @@ class Watched:
             if self._bytes >= MOST_BYTES:
                 self._lost += 1
             else:
-                self._bytes += size
+                self._bytes += size + OBJECT_BYTES * (1 + len(copies))
                 self._rows.append((seconds, shapes, *copies))
 
     def _layout_of(self, feeds: Arrays, outputs: Arrays, row: int) -> tuple[list[np.dtype[Any]], Shapes]:

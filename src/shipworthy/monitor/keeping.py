@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import select
+import selectors
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,18 +133,17 @@ class Keeper:
 
     def _comes(self, wire: socket.socket | int) -> bool:
         """Wait until there is something to read; False where the server ends before."""
-        ready, _, _ = select.select([wire, self._leaving], [], [])
-        return self._leaving not in ready
+        return self._leaving not in _ready([wire, self._leaving])
 
     def _ends_within(self, seconds: float) -> bool:
-        return bool(select.select([self._leaving], [], [], seconds)[0])
+        return bool(_ready([self._leaving], seconds))
 
     def _started(self) -> subprocess.Popen[bytes]:
         number = self._listening.fileno()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", self._module, "monitor", str(number)],
             stdin=subprocess.PIPE,
-            # Nothing is said there: it closes when the process ends, however that may be.
+            # It closes when the process ends, however that may be. What a library prints is read, and goes nowhere.
             stdout=subprocess.PIPE,
             pass_fds=(number,),
             env={**os.environ, "PYTHONPATH": importable(), **dict.fromkeys(_THREADS, "1")},
@@ -164,7 +164,9 @@ class Keeper:
         """Wait for the end of the process; False where it was the server that wanted it."""
         assert process.stdin is not None and process.stdout is not None
         with process.stdout:
-            died = self._comes(process.stdout.fileno())
+            number = process.stdout.fileno()
+            while (died := self._comes(number)) and os.read(number, 1 << 16):
+                pass
             process.stdin.close()
             try:
                 process.wait(GRACE_S)
@@ -178,6 +180,14 @@ class Keeper:
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """The process computes with small arrays, beside servers that need the cores."""
+
+
+def _ready(wires: Iterable[socket.socket | int], seconds: float | None = None) -> set[socket.socket | int]:
+    """Those of which there is something to read. `select` would refuse numbers above 1023, which a busy server has."""
+    with selectors.DefaultSelector() as selector:
+        for wire in wires:
+            selector.register(wire, selectors.EVENT_READ, wire)
+        return {key.data for key, _ in selector.select(seconds)}
 
 
 def _parent() -> Path:

@@ -247,9 +247,10 @@ class Process:
         if observed is None:
             try:
                 observed = self._observed[key] = self._opening(said, bytes(reference))
-            except ShipworthyError as error:
-                # It is served all the same, and what comes of it finds nobody.
-                _LOG.error("model %r: version %s is not watched: %s", *key, error)
+            # It is served all the same, and what comes of it finds nobody. Other versions are still to be watched.
+            except Exception as error:  # noqa: BLE001
+                known = isinstance(error, ShipworthyError)
+                _LOG.error("model %r: version %s is not watched: %s", *key, error, exc_info=None if known else error)
                 return
         connection.watched[said.number] = observed
         observed.watchers += 1

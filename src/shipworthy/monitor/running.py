@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -155,9 +156,11 @@ def _locked(path: Path) -> int | None:
     """The open file, whose lock ends with it; None where another process has it."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except PermissionError:
-        # Somebody else's, under a name that is ours.
-        return None
+    except OSError as error:
+        # Somebody else's, or no file, under a name that is ours.
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR):
+            return None
+        raise
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -14,8 +14,10 @@ EXPECTED = 5.0
 """Fewest that a class should have in a window; rarer ones count together."""
 _ENOUGH = 20
 """Exceedances after which resampling stops."""
-_STEPS = (200, 2_000, 20_000)
-"""Resamples at which it looks; a p-value below 1/20000 of each is not told apart from it."""
+_STEPS = (200, 2_000, 20_000, 200_000, 2_000_000)
+"""Resamples at which it looks."""
+_PIECE = 1 << 18
+"""Counts that are drawn at once, which bounds the memory."""
 
 
 def grouped(reference: Integers, window: Integers) -> tuple[Integers, Integers]:
@@ -57,12 +59,21 @@ def chi_square(reference: Integers, window: Integers, random: np.random.Generato
     limit = int(np.ceil(2 / smallest))
     drawn = exceeded = 0
     for step in (*(step for step in _STEPS if step < limit), limit):
-        draws = random.multivariate_hypergeometric(together, int(now.sum()), step - drawn, method="marginals")
-        further = np.flatnonzero(_distance(draws, together) >= observed)
+        further = np.flatnonzero(_resampled(together, int(now.sum()), step - drawn, random) >= observed)
         if exceeded + len(further) >= _ENOUGH:
             return float(_ENOUGH / (drawn + further[_ENOUGH - exceeded - 1] + 1))
         drawn, exceeded = step, exceeded + len(further)
     return (exceeded + 1) / (drawn + 1)
+
+
+def _resampled(together: Integers, draws: int, number: int, random: np.random.Generator) -> Floats:
+    """The distances of so many resamples, [number]."""
+    distances = np.empty(number)
+    piece = max(1, _PIECE // len(together))
+    for at in range(0, number, piece):
+        part = distances[at : at + piece]
+        part[:] = _distance(random.multivariate_hypergeometric(together, draws, len(part), method="marginals"), together)
+    return distances
 
 
 def _distance(counts: Integers, together: Integers) -> Floats:
