@@ -130,7 +130,8 @@ def _observer(plan: Plan) -> Watching | None:
 
     said = plan.monitoring
     workers = 1 if plan.share is None else plan.share.workers
-    rate = max(1, said.rate // workers)
+    # Of a rate that is no whole row for each of them, each has its part of one.
+    rate = said.rate // workers or said.rate / workers
     return Watching(Places(Path(said.folder)), rate=rate, one_in=said.one_in, baseline=said.baseline)
 
 

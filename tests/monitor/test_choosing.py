@@ -82,6 +82,12 @@ def test_all_are_scored_where_few_come_and_soon_again_after_many() -> None:
     assert second(choosing, [1] * 10) == list(range(10))
 
 
+def test_a_rate_below_one_is_kept_on_average() -> None:
+    choosing = Choosing(0.25, chance=Random(4))
+    found = [len(second(choosing, [1] * 100)) for _ in range(4000)]
+    assert max(found) == 1 and np.mean(found) == pytest.approx(0.25 * AIM, rel=0.15)
+
+
 def test_at_most_one_in_so_many() -> None:
     choosing = Choosing(500, one_in=10, chance=Random(4))
     found = [len(second(choosing, [1] * 400)) for _ in range(300)]

@@ -40,7 +40,7 @@ def test_a_server_that_watches_nothing_has_no_parts() -> None:
 
 def test_workers_share_the_rate_of_their_server(tmp_path: Path) -> None:
     plan = Plan(packages=("a",), monitoring=Monitoring(str(tmp_path), rate=500, one_in=2, baseline=True))
-    for share, rate in ((None, 500), (Share(0, 3, "x"), 166), (Share(0, 1000, "x"), 1)):
+    for share, rate in ((None, 500), (Share(0, 3, "x"), 166), (Share(0, 1000, "x"), 0.5)):
         parts = parts_of(replace(plan, share=share))
         assert isinstance(parts, Files) and parts.observer is not None
         assert (parts.upstream, parts.router, parts.feedback) == (None, None, None)

@@ -395,7 +395,7 @@ def test_a_process_that_prints_goes_on_however_many_files_are_open(
     try:
         with ExitStack() as opened:
             for _ in range(1100):
-                opened.enter_context(open(os.devnull))
+                opened.enter_context(Path(os.devnull).open())
             with Keeper(MonitorOptions(), module="talkative") as keeper:
                 worker = Worker(keeper.places)
                 assert worker.wire.recv(1) == b"!"
@@ -403,6 +403,19 @@ def test_a_process_that_prints_goes_on_however_many_files_are_open(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert not caplog.records
+
+
+def test_a_process_that_dies_before_it_is_told_anything_is_started_again() -> None:
+    with Keeper(MonitorOptions()) as keeper:
+        process = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process.wait()
+        assert process.stdin is not None
+        process.stdin.write(b"{}")
+        assert keeper._attend(process), "it was not the server that wanted it"
+
+
+def test_pauses_between_starts_grow_to_half_a_minute_and_never_end() -> None:
+    assert [keeping._pause(failures) for failures in (0, 1, 2, 6, 5000)] == [0.5, 1.0, 2.0, 30.0, 30.0]
 
 
 @pytest.mark.full

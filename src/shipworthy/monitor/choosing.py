@@ -23,9 +23,10 @@ class Choosing:
     `ran` may be called from several threads. What they count at the very same moment may be off by a batch."""
 
     def __init__(
-        self, rate: int, one_in: int = 1, *, most_bytes: int = NEVER, chance: random.Random | None = None
+        self, rate: float, one_in: int = 1, *, most_bytes: int = NEVER, chance: random.Random | None = None
     ) -> None:
-        """`rate` in rows a second, `most_bytes` in bytes a second."""
+        """`rate` in rows a second, `most_bytes` in bytes a second. A rate below 1 is kept on average, and no second has
+        more than one row."""
         self._rate, self._ceiling, self._most_bytes = rate, 1.0 / one_in, most_bytes
         self._random = (chance or random.Random()).random
         self._guard = threading.Lock()

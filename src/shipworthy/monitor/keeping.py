@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -126,7 +126,7 @@ class Keeper:
                     return
                 reason = f"it ended with status {process.returncode}"
             failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
-            pause = min(0.5 * 2**failures, LONGEST_PAUSE_S)
+            pause = _pause(failures)
             _LOG.error("the monitor process is started again in %.1f s: %s", pause, reason)
             if self._ends_within(pause):
                 return
@@ -167,7 +167,9 @@ class Keeper:
             number = process.stdout.fileno()
             while (died := self._comes(number)) and os.read(number, 1 << 16):
                 pass
-            process.stdin.close()
+            # What it did not read before it died cannot be sent now either.
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             try:
                 process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
@@ -180,6 +182,11 @@ class Keeper:
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """The process computes with small arrays, beside servers that need the cores."""
+
+
+def _pause(failures: int) -> float:
+    """Seconds until another start, after so many that failed, one after the other."""
+    return min(0.5 * 2.0 ** min(failures, 10), LONGEST_PAUSE_S)
 
 
 def _ready(wires: Iterable[socket.socket | int], seconds: float | None = None) -> set[socket.socket | int]:

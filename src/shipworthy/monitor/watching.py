@@ -45,7 +45,7 @@ class Watching:
         self,
         places: Places,
         *,
-        rate: int,
+        rate: float,
         one_in: int = 1,
         baseline: bool = False,
         chance: Callable[[], Random] = Random,

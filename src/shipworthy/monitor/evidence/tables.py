@@ -59,21 +59,21 @@ def chi_square(reference: Integers, window: Integers, random: np.random.Generato
     limit = int(np.ceil(2 / smallest))
     drawn = exceeded = 0
     for step in (*(step for step in _STEPS if step < limit), limit):
-        further = np.flatnonzero(_resampled(together, int(now.sum()), step - drawn, random) >= observed)
+        further = _as_far(together, int(now.sum()), step - drawn, observed, random)
         if exceeded + len(further) >= _ENOUGH:
             return float(_ENOUGH / (drawn + further[_ENOUGH - exceeded - 1] + 1))
         drawn, exceeded = step, exceeded + len(further)
     return (exceeded + 1) / (drawn + 1)
 
 
-def _resampled(together: Integers, draws: int, number: int, random: np.random.Generator) -> Floats:
-    """The distances of so many resamples, [number]."""
-    distances = np.empty(number)
+def _as_far(together: Integers, draws: int, number: int, observed: float, random: np.random.Generator) -> Integers:
+    """Which of so many resamples are at least as far as what was observed, rising."""
+    found = []
     piece = max(1, _PIECE // len(together))
     for at in range(0, number, piece):
-        part = distances[at : at + piece]
-        part[:] = _distance(random.multivariate_hypergeometric(together, draws, len(part), method="marginals"), together)
-    return distances
+        counts = random.multivariate_hypergeometric(together, draws, min(piece, number - at), method="marginals")
+        found.append(at + np.flatnonzero(_distance(counts, together) >= observed))
+    return np.concatenate(found)
 
 
 def _distance(counts: Integers, together: Integers) -> Floats:
