@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from shipworthy.monitor.evidence import WindowTest, kolmogorov, tables
+from shipworthy.monitor.evidence import WindowTest, WindowTests, kolmogorov, tables
 from shipworthy.monitor.evidence.order import Order
 from shipworthy.monitor.evidence.windows import holm
 from shipworthy.signals.signal import Signal
@@ -141,6 +141,19 @@ def test_a_window_says_which_signals_moved() -> None:
         result = test.test(values)
         assert result.rejected.tolist() == [place == column for place in range(3)]
         assert result.corrected[column] <= 0.001 and result.distance[column] > 0.15
+
+
+def test_every_fourth_window_is_tested_with_the_three_before_it() -> None:
+    """A shift by a seventh of a deviation: 500 rows rarely show it, 2,000 do."""
+    random = np.random.default_rng(4)
+    tests = WindowTests(random.normal(size=(2000, 1)), (NUMBER,), 500, 0.001, seed=1)
+    values = random.normal(0.15, size=(2000, 1))
+    found = [tests.test(values[:end]) for end in range(500, 2001, 500)]
+    assert [[each.rows for each in results] for results in found] == [[500], [500], [500], [500, 2000]]
+    assert not any(results[0].rejected.any() for results in found) and found[3][1].rejected.all()
+    for each in found[3]:
+        np.testing.assert_allclose(each.corrected, np.minimum(2 * each.p, 1))
+        assert (each.rejected == (each.corrected <= 0.001)).all()
 
 
 def test_missing_values_are_seen_in_every_kind() -> None:

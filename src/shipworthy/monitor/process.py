@@ -85,6 +85,8 @@ class Process:
         self._observed: dict[tuple[str, str], Watcher] = {}
         self._shown: dict[str, bytes] = {}
         self._changed = False
+        self._hidden = False
+        """Whether what there is to see could not be written."""
         self._show_at = self._keep_at = 0.0
         self._ending = self._orphaned = False
 
@@ -164,8 +166,17 @@ class Process:
         self._changed = self._changed or bool(self._observed)
 
     def show(self) -> None:
-        """Write views and metrics, and tell alarms."""
+        """Write views and metrics, and tell alarms. Where a disk is full, they come when it is not."""
         self._changed = False
+        try:
+            self._show()
+            self._hidden = False
+        except OSError as error:
+            if not self._hidden:
+                _LOG.error("views and metrics cannot be written: %s", error)
+            self._hidden = self._changed = True
+
+    def _show(self) -> None:
         views: list[View] = []
         by_model: dict[str, list[View]] = {}
         for (model, _), observed in self._observed.items():

@@ -91,22 +91,29 @@ class Memory:
     _losses: Losses | None = None
     _others: Sequence[View] = ()
     _said: Sequence[Acknowledgement] = field(default=())
+    _unread: bool = False
+    """Whether the place could not be read yet: what may be there is not written over."""
+    _late: tuple[bytes | None, bytes | None] | None = None
+    """What was read when it could be: state and samples."""
 
     def restore(self, monitor: Monitor) -> None:
         """Let a new monitor go on where the one before it was saved, if there was one."""
-        states, names = self.remembering.states, (self.model, self.version, self.node)
         try:
-            if (state := states.state(*names)) is None:
-                return
-            monitor.restore(state)
-            if monitor.options.keep and (samples := states.sample_bytes(*names)):
-                monitor.restore_samples(samples)
+            found = self._read()
         except ShipworthyError as error:
-            # Another reference, say: then what was seen before says nothing any more.
-            _LOG.warning("%s:%s begins anew: %s", self.model, self.version, error)
+            _LOG.warning("%s:%s: what was known before is looked for again: %s", self.model, self.version, error)
+            self._unread = True
+        else:
+            self._go_on(monitor, *found)
 
     def keep(self, monitor: Monitor) -> None:
-        """Save what it knows."""
+        """Save what it knows. Where what was known before could not be read, that comes first."""
+        if self._unread:
+            self._do("state", self._read_late)
+            return
+        if self._late is not None:
+            late, self._late = self._late, None
+            self._go_on(monitor, *late)
         states, names = self.remembering.states, (self.model, self.version, self.node)
         state, view, samples = monitor.state(), monitor.check(), monitor.samples_state()
         self._do("state", lambda: states.write(*names, state=state, view=view, samples=samples))
@@ -135,6 +142,25 @@ class Memory:
         """With what labels have said, and what others have made of it, as far as that is known by now."""
         elsewhere = [alarm for other in self._others for alarm in other.alarms]
         return with_quality(view, self._losses, self.accepted, elsewhere=elsewhere, said=self._said)
+
+    def _read(self) -> tuple[bytes | None, bytes | None]:
+        """State and samples, None where there are none. Raises MonitorError where the place does not say."""
+        states, names = self.remembering.states, (self.model, self.version, self.node)
+        return states.state(*names), states.sample_bytes(*names)
+
+    def _read_late(self) -> None:
+        self._late = self._read()
+        self._unread = False
+
+    def _go_on(self, monitor: Monitor, state: bytes | None, samples: bytes | None) -> None:
+        try:
+            if state is not None:
+                monitor.restore(state)
+            if state is not None and samples and monitor.options.keep:
+                monitor.restore_samples(samples)
+        except ShipworthyError as error:
+            # Another reference, say: then what was seen before says nothing any more.
+            _LOG.warning("%s:%s begins anew: %s", self.model, self.version, error)
 
     def _do(self, what: str, work: Callable[[], None]) -> None:
         self.remembering.do((self.model, self.version, what), work)

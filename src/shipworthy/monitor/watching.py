@@ -128,6 +128,10 @@ class Watching:
                 if not failed:
                     _LOG.warning("rows that were chosen did not reach the monitor process: %s", error)
                 failed = True
+            # One model's fault may not end the watching of the others.
+            except Exception:  # noqa: BLE001
+                wire = None
+                _LOG.exception("rows that were chosen were not sent")
         if wire is not None:
             wire.close()
 

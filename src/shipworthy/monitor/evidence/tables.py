@@ -14,8 +14,10 @@ EXPECTED = 5.0
 """Fewest that a class should have in a window; rarer ones count together."""
 _ENOUGH = 20
 """Exceedances after which resampling stops."""
-_STEPS = (200, 2_000, 20_000, 200_000, 2_000_000)
+_STEPS = (200, 2_000, 20_000, 200_000)
 """Resamples at which it looks."""
+_MOST = 2_000_000
+"""Resamples: some seconds. No p-value between what they can tell and what a bound shows is then the smallest one."""
 _PIECE = 1 << 18
 """Counts that are drawn at once, which bounds the memory."""
 
@@ -43,7 +45,7 @@ def grouped(reference: Integers, window: Integers) -> tuple[Integers, Integers]:
 
 def chi_square(reference: Integers, window: Integers, random: np.random.Generator, smallest: float) -> float:
     """p of the chi-square distance of counts [classes] of a reference and of a window, by resampling; it can be as
-    small as `smallest` / 2.
+    small as `smallest` / 2, or as half a millionth where that is more.
 
     Resamples are drawn until 20 of them are at least as far as the window, or as many as `smallest` needs are used:
     p is then 20/drawn, or (exceedances + 1)/(drawn + 1). (Besag and Clifford, "Sequential Monte Carlo p-values",
@@ -56,7 +58,7 @@ def chi_square(reference: Integers, window: Integers, random: np.random.Generato
     bound = _bound(together, int(now.sum()), observed)
     if bound <= smallest / 100:
         return bound
-    limit = int(np.ceil(2 / smallest))
+    limit = min(int(np.ceil(2 / smallest)), _MOST)
     drawn = exceeded = 0
     for step in (*(step for step in _STEPS if step < limit), limit):
         further = _as_far(together, int(now.sum()), step - drawn, observed, random)
