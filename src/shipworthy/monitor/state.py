@@ -1,8 +1,8 @@
 """A monitor as bytes, and back: a magic word with the number of the format, a sha256, and a safetensors file.
 
 The evidence goes on exactly where it was. What was asked is not in it: with samples it has the signals of the last
-two thousand rows, and without samples (`keep=0`) nothing of a single request. A reference that was taken from requests is
-in it, each column in rising order, so that no row can be read from it."""
+two thousand rows, and without samples (`keep=0`) nothing of a single request. A reference that was taken from requests
+is in it, each column in rising order, so that no row can be read from it."""
 
 from __future__ import annotations
 
