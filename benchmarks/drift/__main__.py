@@ -21,7 +21,7 @@ from .subjects import SUBJECTS  # noqa: E402
 
 HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache" / "drift"
-SEEDS, TUNING, ROUNDS = 200, 1000, 5
+SEEDS, TUNING, ROUNDS = 200, 600, 5
 QUICK_SEEDS, QUICK_TUNING, QUICK_ROUNDS = 10, 20, 1
 
 
