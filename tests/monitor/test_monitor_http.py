@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,11 @@ def metric(server: Served, name: str) -> float:
 
 def monitor_process(server: Served) -> int | None:
     for child in server._children():
-        said = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-        if b"shipworthy.compose" in said and b"monitor" in said:
-            return child
+        # It may have just been killed.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            said = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            if b"shipworthy.compose" in said and b"monitor" in said:
+                return child
     return None
 
 
