@@ -151,12 +151,10 @@ class Keeper:
             process_group=0,
         )
         assert process.stdin is not None
-        try:
+        # It may be dead already; its end is about to be seen.
+        with suppress(BrokenPipeError):
             process.stdin.write(_START.dump_json(self._start) + b"\n")
             process.stdin.flush()
-        except BrokenPipeError:
-            # It is dead already, and its end is about to be seen.
-            pass
         self.pid = process.pid
         return process
 
