@@ -217,6 +217,8 @@ class Load:
         self._drop(one)
 
     def _drop(self, one: _Connection) -> None:
+        # Where something else holds the socket for a moment longer, epoll would go on to tell of a closed one.
+        self._epoll.unregister(one.socket.fileno())
         del self._connections[one.socket.fileno()]
         one.socket.close()
         self._connect()

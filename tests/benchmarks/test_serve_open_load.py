@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,29 @@ def test_a_lost_connection_is_an_error_and_the_load_goes_on() -> None:
     found = summary(load, 1.0, target_s=0.5, now_s=1.0)
     assert (found["errors"], found["unanswered"]) == (1, 0)
     assert found["rps"] == 19
+
+
+def test_a_closed_connection_that_something_still_holds_is_not_heard_of_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[socket.socket] = []
+
+    class Held(socket.socket):
+        def close(self) -> None:
+            held.append(self.dup())
+            super().close()
+
+    def opened(address: tuple[str, int], timeout: float) -> socket.socket:
+        one = Held()
+        one.settimeout(timeout)
+        one.connect(address)
+        return one
+
+    monkeypatch.setattr(socket, "create_connection", opened)
+    load = under(lambda number: BUSY if number % 2 else GOOD, [0.01 * number for number in range(20)])
+    found = summary(load, 1.0, target_s=0.5, now_s=1.0)
+    assert (found["refused"], found["errors"], found["unanswered"]) == (10, 0, 0)
+    assert len(held) >= 10
+    for one in held:
+        socket.socket.close(one)
 
 
 def test_what_is_not_answered_has_waited_until_the_end() -> None:
