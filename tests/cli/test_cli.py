@@ -151,6 +151,7 @@ def test_a_file_that_is_no_graph_is_refused(run, tmp_path: Path) -> None:
         assert "Traceback" not in err
 
 
+@pytest.mark.full  # the demo, which is run whenever anything changes, goes the same way
 def test_init_check_build_serve_words_follow_each_other(run, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("shop.py").write_text(

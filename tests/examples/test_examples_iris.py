@@ -18,6 +18,8 @@ from shipworthy.package import read_package
 from shipworthy.predict import Predictor
 from shipworthy.server import Server
 
+pytestmark = pytest.mark.full
+
 ROW = [5.1, 3.5, 1.4, 0.2]
 FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 

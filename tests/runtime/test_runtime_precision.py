@@ -40,6 +40,7 @@ def test_an_fp32_file_that_calls_itself_bf16_is_seen(engine: str, ready: Make) -
     assert heavy_precisions(ready(engine, "fp32", "conv"), precision="bf16") == {"fp32"}
 
 
+@pytest.mark.full
 def test_what_the_compiled_source_says_is_what_the_profiler_sees(ready: Make) -> None:
     """The convolutions of an AOTInductor package go through the dispatcher, so that both can be compared."""
     made = ready("aoti", "bf16", "conv")

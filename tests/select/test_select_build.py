@@ -39,6 +39,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shared")
 
 
+@pytest.mark.full
 def test_every_candidate_has_a_row_with_a_verdict_and_a_reason(report: BuildReport) -> None:
     rows = {row.candidate.id: row for row in report.record.results}
     assert next(iter(rows)) == "torch-fp32"
@@ -53,6 +54,7 @@ def test_every_candidate_has_a_row_with_a_verdict_and_a_reason(report: BuildRepo
         assert (row.gate is not None) == (row.verdict in ("rejected", "skipped"))
 
 
+@pytest.mark.full
 def test_the_evidence_is_whole(report: BuildReport) -> None:
     row = next(row for row in report.record.results if row.candidate.id == "openvino-fp32")
     evidence = row.evidence
@@ -75,6 +77,7 @@ def test_the_evidence_is_whole(report: BuildReport) -> None:
     assert set(evidence.metrics[0].per_class) == {"setosa", "versicolor", "virginica"}
 
 
+@pytest.mark.full
 def test_a_faster_engine_is_chosen_and_proven(report: BuildReport) -> None:
     chosen = next(row for row in report.record.results if row.candidate.id == report.record.chosen)
     assert chosen.verdict == "chosen"
@@ -88,6 +91,7 @@ def test_a_faster_engine_is_chosen_and_proven(report: BuildReport) -> None:
     assert str(report.record.chosen) in report.record.why
 
 
+@pytest.mark.full
 def test_the_report_reads_and_shows_itself(report: BuildReport) -> None:
     from shipworthy.evidence import BuildRecord
 
@@ -97,6 +101,7 @@ def test_the_report_reads_and_shows_itself(report: BuildReport) -> None:
     assert report.table().row_count == 7, "what was not tried stands below"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["iris", "iris.ship"])
 def test_the_best_is_packed_with_its_golden_cases(name: str, report: BuildReport, tmp_path: Path) -> None:
     assert report.best is not None
@@ -114,6 +119,7 @@ def test_the_best_is_packed_with_its_golden_cases(name: str, report: BuildReport
     assert answer["label"] == "setosa"
 
 
+@pytest.mark.full
 def test_variants_are_packed_with_their_references(report: BuildReport, tmp_path: Path) -> None:
     assert report.best is not None
     rows = {row.candidate.id: row for row in report.record.results}
@@ -235,6 +241,7 @@ def build_model():
 """
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the model finds out by /proc who is building it")
 def test_a_candidate_that_goes_wild_is_a_row_and_the_rest_go_on(
     iris: Path, iris_contract: MakeContract, quick: Effort, tmp_path: Path
@@ -254,6 +261,7 @@ def test_a_candidate_that_goes_wild_is_a_row_and_the_rest_go_on(
     assert rows["openvino-fp32"].evidence.best is not None, "the others are measured as ever"
 
 
+@pytest.mark.full
 def test_limits_that_none_meets_leave_reasons_and_a_pareto_set(
     iris_contract: MakeContract, quick: Effort, work: Path
 ) -> None:
@@ -272,6 +280,7 @@ def test_limits_that_none_meets_leave_reasons_and_a_pareto_set(
     assert loose.record.results[1].evidence.speed == row.evidence.speed, "judged anew, not measured anew"
 
 
+@pytest.mark.full
 def test_a_budget_ends_the_sweep_between_candidates(iris_contract: MakeContract, quick: Effort, tmp_path: Path) -> None:
     plain = iris_contract(search={"precisions": ["fp32"]})
     build(plain, engines=["openvino"], work=tmp_path, progress=False, effort=quick)
@@ -288,6 +297,7 @@ def _prepared(contract: Contract, quick: Effort, work: Path, model: Any = None) 
     return prepare(*given, {}, work=work, mend=False, effort=quick)[0]
 
 
+@pytest.mark.full
 def test_a_factory_without_weights_is_called_once(
     iris: Path, iris_contract: MakeContract, quick: Effort, tmp_path: Path
 ) -> None:
@@ -346,6 +356,7 @@ def test_a_changed_metric_makes_old_results_void(
     assert {name for name in found[0] if found[0][name] != found[1][name]} == {"metric"}
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_rules_that_were_not_asked_are_in_the_record(
     iris_contract: MakeContract, quick: Effort, tmp_path: Path
@@ -358,6 +369,7 @@ def test_rules_that_were_not_asked_are_in_the_record(
     assert any(each.startswith("check ") and "own code" in each for each in report.record.skipped)
 
 
+@pytest.mark.full
 def test_progress_goes_to_standard_error_as_lines(
     iris_contract: MakeContract, quick: Effort, work: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,8 @@ from shipworthy.contract import Contract, parse_contract
 from shipworthy.evidence import CandidateResult
 from shipworthy.select import BuildReport, Effort, build, read_journal
 
+pytestmark = pytest.mark.full
+
 _NETS = """
 import torch
 from torch import nn
@@ -175,7 +177,6 @@ def test_a_second_build_measures_nothing_and_chooses_the_same(
     assert [row.verdict for row in again.record.results] == [row.verdict for row in report.record.results]
 
 
-@pytest.mark.full
 def test_int8_that_is_no_faster_is_rejected_and_says_so(digits: Path, quick: Effort, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(64, 1, 8, 8)).astype(np.float32)
     mapping = {
@@ -196,7 +197,6 @@ def test_int8_that_is_no_faster_is_rejected_and_says_so(digits: Path, quick: Eff
     assert report.record.chosen in ("openvino-fp32", None)
 
 
-@pytest.mark.full  # a budget that ends between candidates is quicker to show, in test_select_build.py
 def test_a_budget_is_kept_and_the_rest_is_listed(
     digits_contract: Callable[..., Contract], quick: Effort, tmp_path: Path
 ) -> None:
