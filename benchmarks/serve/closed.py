@@ -31,6 +31,8 @@ class Slice:
     """Answers with another status than 2xx and 3xx, and connections that failed."""
     elsewhere_cpu: float | None = None
     """Cores that were used neither by the server nor for the load; None where nobody looked."""
+    server_cpu: float | None = None
+    """Cores that the server used, its children with it."""
 
 
 def closed(port: int, request: Request, *, connections: int, seconds: float) -> Slice:

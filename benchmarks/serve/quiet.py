@@ -25,6 +25,8 @@ class Elsewhere:
     def __init__(self, server: Process | None = None) -> None:
         self._server = server
         self.cores = 0.0
+        self.served = 0.0
+        """Cores used by the server."""
 
     def __enter__(self) -> Elsewhere:
         self._members = self._served()
@@ -37,7 +39,7 @@ class Elsewhere:
         took = time.perf_counter() - self._began
         busy, known, members = _busy() - self._busy, _accounted() - self._known, self._served()
         served = sum(seconds - self._members.get(pid, 0.0) for pid, seconds in members.items())
-        self.cores = max(0.0, (busy - known - served) / took)
+        self.cores, self.served = max(0.0, (busy - known - served) / took), served / took
 
     def _served(self) -> dict[int, float]:
         """Seconds of each process of the server. One that ends within the window counts as elsewhere."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from .closed import Slice, closed
@@ -133,17 +134,7 @@ def run(model: Model, one: Contender, connections: Sequence[int], effort: Effort
     """One visit: start, check, warm, a slice for each number of connections, and check again. It counts as a whole or
     not at all: a server that gives wrong answers after the load has not earned its slices."""
     try:
-        expected = model.expected(one.engine)
-        with visited(
-            *(one.server, model, one.engine, one.workers, expected),
-            without=one.without,
-            routed=one.routed,
-            watched=one.watched,
-            limit=one.limit,
-        ) as visit:
-            one.started = True
-            visit.check()
-            closed(visit.port, visit.requests[0], connections=max(connections), seconds=effort.warm_s)
+        with warmed(model, one, max(connections), effort) as visit:
             found = {count: quietly(visit, count, effort, told) for count in connections}
             rss_mb = visit.process.rss_mb()
             visit.check()
@@ -157,21 +148,38 @@ def run(model: Model, one: Contender, connections: Sequence[int], effort: Effort
     one.rss_mb.append(rss_mb)
 
 
+@contextmanager
+def warmed(model: Model, one: Contender, connections: int, effort: Effort) -> Iterator[Visit]:
+    """A contender's server that has answered as it should and has been under load. Raises Failed."""
+    with visited(
+        *(one.server, model, one.engine, one.workers, model.expected(one.engine)),
+        without=one.without,
+        routed=one.routed,
+        watched=one.watched,
+        limit=one.limit,
+    ) as visit:
+        one.started = True
+        visit.check()
+        closed(visit.port, visit.requests[0], connections=connections, seconds=effort.warm_s)
+        yield visit
+
+
 def quietly(visit: Visit, connections: int, effort: Effort, told: Told) -> Slice:
     """A slice; where the machine was far from quiet the quieter of two."""
-    found = _watched(visit, connections, effort)
-    if found[0] > TOO_LOUD:
-        told(f"{visit.server.name}: {found[0]:.2f} cores were used elsewhere, measured once more")
-        found = min(found, _watched(visit, connections, effort), key=lambda one: one[0])
-    if found[0] > LOUD:
-        told(f"{visit.server.name}: {found[0]:.2f} cores were used elsewhere")
-    return replace(found[1], elsewhere_cpu=found[0])
+    loud, found = observed(visit, connections, effort.slice_s)
+    if loud > TOO_LOUD:
+        told(f"{visit.server.name}: {loud:.2f} cores were used elsewhere, measured once more")
+        loud, found = min((loud, found), observed(visit, connections, effort.slice_s), key=lambda one: one[0])
+    if loud > LOUD:
+        told(f"{visit.server.name}: {loud:.2f} cores were used elsewhere")
+    return found
 
 
-def _watched(visit: Visit, connections: int, effort: Effort) -> tuple[float, Slice]:
+def observed(visit: Visit, connections: int, seconds: float) -> tuple[float, Slice]:
+    """How many cores were used elsewhere, and the slice."""
     with Elsewhere(visit.process) as elsewhere:
-        found = closed(visit.port, visit.requests[0], connections=connections, seconds=effort.slice_s)
-    return elsewhere.cores, found
+        found = closed(visit.port, visit.requests[0], connections=connections, seconds=seconds)
+    return elsewhere.cores, replace(found, elsewhere_cpu=elsewhere.cores, server_cpu=elsewhere.served)
 
 
 def chosen(contenders: Iterable[Contender], connections: int) -> list[Contender]:

@@ -15,14 +15,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.serve import monitoring as watching  # noqa: E402
 from benchmarks.serve import race as races  # noqa: E402
 from benchmarks.serve.apps.routed import STATES  # noqa: E402
 from benchmarks.serve.apps.without import PARTS  # noqa: E402
 from benchmarks.serve.closed import Slice  # noqa: E402
 from benchmarks.serve.features import features  # noqa: E402
 from benchmarks.serve.in_process import InProcess  # noqa: E402
-from benchmarks.serve.models import INT8, ONNX, UINT8, Model  # noqa: E402
-from benchmarks.serve.monitoring import monitoring  # noqa: E402
+from benchmarks.serve.models import INT8, IRIS, ONNX, UINT8, Model  # noqa: E402
 from benchmarks.serve.process import Failed  # noqa: E402
 from benchmarks.serve.race import Contender, Effort, Plan, everywhere, narrowed, race  # noqa: E402
 from benchmarks.serve.routing import routing  # noqa: E402
@@ -76,7 +76,7 @@ class Stage:
 
     @contextmanager
     def _elsewhere(self, process: Any) -> Iterator[Any]:
-        yield SimpleNamespace(cores=next(self.elsewhere, 0.02))
+        yield SimpleNamespace(cores=next(self.elsewhere, 0.02), served=0.5)
 
 
 class _Visit:
@@ -258,12 +258,23 @@ def test_each_way_of_routing_is_a_row_against_the_file(stage: Stage) -> None:
     assert all((row.ratio, row.rounds, row.workload) == (1.0, EFFORT.feature_rounds, "iris-routing") for row in rows)
 
 
-def test_a_server_that_is_watched_is_a_row_against_one_that_is_not(stage: Stage) -> None:
-    ours = BY_NAME["Shipworthy"]
-    rows = monitoring(ours, EFFORT, lambda _: None, lambda rows: None)
+def test_a_server_that_is_watched_is_a_row_against_one_that_is_not(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "PAIRS", 4)
+    monkeypatch.setattr(watching, "REST_S", 0.0)
+    monkeypatch.setattr(watching, "SLICE_S", 5.0)
+    ours, kept, told = BY_NAME["Shipworthy"], [], []
+    stage.fails = lambda name, workers, start: "it is gone" if start == 3 else None
+    rows = watching.monitoring(ours, EFFORT, told.append, lambda rows: kept.append([row.rounds for row in rows]))
     assert [row.server for row in rows] == [ours.name, f"{ours.name}, watched"]
-    rounds = 2 * EFFORT.feature_rounds
-    assert all((row.ratio, row.rounds, row.workload) == (1.0, rounds, "iris-monitoring") for row in rows)
+    starts = EFFORT.feature_rounds
+    assert kept == [[4, 4], *([4 * number] * 2 for number in range(1, starts))], "a start counts as a whole"
+    assert all((row.ratio, row.workload) == (1.0, "iris-monitoring") for row in rows)
+    assert rows[1].error == "it is gone" and f"{IRIS.name}: it is gone" in told
+    same = "× 1.000 (1.000–1.000; half of 16 pairs 1.00–1.00)"
+    assert rows[1].detail == f"answers per second {same}; processor time of an answer 5000.0 and 5000.0 µs, {same}"
+    assert [row.first_answer_s for row in rows] == [0.5, 0.5]
 
 
 def test_pictures_are_against_our_graph_in_process(

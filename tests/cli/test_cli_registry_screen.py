@@ -59,6 +59,7 @@ def test_a_terminal_gets_a_table_that_fits(registry: Path, words: tuple[str, ...
     assert re.search(r"0\.9815", narrow), "figures are not folded"
 
 
+@pytest.mark.full
 def test_what_a_terminal_would_obey_is_shown_as_a_sign(registry: Path) -> None:
     """Another program wrote it into the database, where no client of ours would have let it through."""
     bad = "fine\x1b[2J\x1b]0;title\nchampion: 9 → 1\u202e\x7f\x9b"

@@ -39,6 +39,7 @@ class _Student(nn.Sequential):
         super().__init__(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("single_threaded")
 def test_the_lines_of_the_docs_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net, fitted, held = trained_digits(epochs=3)

@@ -51,6 +51,7 @@ def _ranges(model: Any) -> dict[str, list[np.ndarray[Any, Any]]]:
     }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("net", "inputs", "lengths"),
     [(Conv, IMAGES, (6,)), (_Mixed, IMAGES, (6,)), (_Joined, IMAGES, (6,)), (Attention, WORDS, (4, 9))],

@@ -41,6 +41,7 @@ def pruned(widths: tuple[int, ...], seed: int, epochs: int, tuned: int) -> tuple
 SMALL = ((16, 24, 32), 0, 5, 4)
 
 
+@pytest.mark.full
 @pytest.mark.long
 def test_twice_fewer_operations_cost_at_most_one_point(effort: float) -> None:
     """On 597 digits that neither training nor pruning has seen; in full over five seeds of a wider net."""

@@ -80,6 +80,7 @@ def test_what_was_not_measured_comes_last() -> None:
     assert ranked(["a", "b", "c", "d"], {"b": 30.0, "d": 12.0}) == ("d", "b", "a", "c")
 
 
+@pytest.mark.full
 def test_a_net_with_outlier_channels_keeps_few_operations_in_float(
     digits: Callable[[], tuple[Any, Any, Any]], tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def sizes() -> list[dict[str, np.ndarray]]:
     return [{"ids": random.integers(0, 100, (batch, tokens))} for batch, tokens in ((1, 1), (2, 9), (7, 64))]
 
 
+@pytest.mark.full
 def test_an_lstm_multiplies_integers(recurrent: Case, tmp_path: Path) -> None:
     made = recurrent.within(tmp_path).dynamic()
     assert heavy(made.artifact) == {"DynamicQuantizeLSTM": "int8", "DynamicQuantizeMatMul": "int8"}

@@ -96,6 +96,7 @@ def test_a_graph_is_int8_and_float_again_where_that_is_asked_for(name: str, tmp_
     assert subject.sqnr(graph.save(graph.operations, "fp32")) > 100
 
 
+@pytest.mark.full
 def test_attention_over_texts_of_any_length(tmp_path: Path) -> None:
     subject = case(Attention(), WORDS, tmp_path, lengths=(5, 11))
     made = quantize_graph(subject.job, Static(), "openvino")
@@ -180,6 +181,7 @@ class _OnlyBranches(nn.Module):
         return torch.cond(x.sum() > 0, lambda x: self.yes(x), lambda x: self.no(x), (x,))
 
 
+@pytest.mark.full
 def test_weights_that_are_all_in_branches_become_int8(tmp_path: Path) -> None:
     made = quantize_graph(case(_OnlyBranches(), FLOATS, tmp_path).job, Static(), "openvino")
     assert [operation.precision for operation in made.report.operations] == ["int8", "int8"]

@@ -61,6 +61,7 @@ def test_a_batch_of_one_as_the_only_probe_fixes_nothing(engine: str, subject: Ma
     tried.assert_like_eager(exported, {"x": np.ones((7, 4), "float32")})
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 def test_recurrent_layers_export_with_a_free_length(kind: type[nn.Module], subject: Make, tmp_path: Path) -> None:
     tried = subject(Recurrent(kind), {"x": STEPS}, steps=(1, 6, 20))
@@ -73,6 +74,7 @@ def test_recurrent_layers_export_with_a_free_length(kind: type[nn.Module], subje
             torch.testing.assert_close(program(x), tried.model.module(x), rtol=1e-4, atol=1e-4)  # type: ignore[misc]
 
 
+@pytest.mark.full
 def test_a_size_that_becomes_a_number_is_wrong_in_a_trace_only(subject: Make) -> None:
     tried = subject(CountedRows(), {"x": ["batch", 4]})
     exported = tried.export("torchscript")

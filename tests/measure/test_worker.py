@@ -90,7 +90,7 @@ def test_a_deadline_ends_all_workers_that_share_it(
         assert not psutil.pid_exists(worker.pid)
 
 
-@pytest.mark.parametrize("name", ["Sleeper", "Spinner"])
+@pytest.mark.parametrize("name", ["Sleeper", pytest.param("Spinner", marks=pytest.mark.full)])
 def test_no_answer_is_a_hang_and_ends_the_whole_group(
     name: str, pickled: Pickled, worker_for: WorkerFor, feeds: Path
 ) -> None:

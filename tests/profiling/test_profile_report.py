@@ -33,6 +33,7 @@ def printed(report: ProfileReport, width: int) -> list[str]:
     return console.export_text().splitlines()
 
 
+@pytest.mark.full
 def test_the_engines_tell_types_precisions_and_shares(report: ProfileReport) -> None:
     assert [engine.name for engine in report.engines] == ["openvino", "onnxruntime"]
     heavy = {"openvino": {"Convolution", "FullyConnected"}, "onnxruntime": {"Conv", "Gemm"}}

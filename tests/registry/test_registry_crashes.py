@@ -87,7 +87,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     return tuple(small_packages.make(work / f"{name}-{card}", name=name, card=str(card)) for name, card in names)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.full)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The url of a new registry."""
     url = (

@@ -25,7 +25,11 @@ COMPILED = [("aoti", "fp32", "tokens"), ("aoti", "bf16", "conv")]
 Make = Callable[[str, str, str], Ready]
 
 
-@pytest.fixture(params=FULL + COMPILED, ids=["-".join(case) for case in FULL + COMPILED], scope="module")
+@pytest.fixture(
+    params=[*FULL, *(pytest.param(case, marks=pytest.mark.full) for case in COMPILED)],
+    ids=["-".join(case) for case in FULL + COMPILED],
+    scope="module",
+)
 def artifact(request: pytest.FixtureRequest, ready: Make) -> Ready:
     return ready(*request.param)
 

@@ -56,6 +56,7 @@ def test_what_the_compiled_source_says_is_what_the_profiler_sees(ready: Make) ->
     runner.close()
 
 
+@pytest.mark.full
 def test_a_package_without_its_source_proves_nothing(ready: Make, tmp_path: Path) -> None:
     whole = ready("aoti", "bf16", "conv").exported.artifact.directory / "model.pt2"
     bare = tmp_path / "model.pt2"

@@ -392,6 +392,7 @@ def test_what_cannot_be_built_is_refused_in_words(
         build(*arguments, work=tmp_path, progress=False)
 
 
+@pytest.mark.full
 def test_a_model_that_itself_crashes_has_no_baseline(iris: Path, iris_contract: MakeContract, tmp_path: Path) -> None:
     (iris / "crash.py").write_text(
         "import ctypes, os\nfrom flower import build_model as inner\n\n\ndef build_model():\n"

@@ -64,6 +64,7 @@ def _digests(folders: list[Path]) -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
+@pytest.mark.full
 def test_a_model_is_the_same_in_every_process_until_something_changes(tmp_path: Path) -> None:
     folders = [
         _write(tmp_path / "base"),

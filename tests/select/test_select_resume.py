@@ -34,6 +34,7 @@ Path(sys.argv[3]).write_text(json.dumps({"chosen": report.record.chosen, "rows":
 """
 
 
+@pytest.mark.full
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_killed_build_resumes(
