@@ -261,6 +261,7 @@ def test_each_way_of_routing_is_a_row_against_the_file(stage: Stage) -> None:
 def test_a_server_that_is_watched_is_a_row_against_one_that_is_not(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(watching, "STARTS", 1)
     monkeypatch.setattr(watching, "PAIRS", 4)
     monkeypatch.setattr(watching, "REST_S", 0.0)
     monkeypatch.setattr(watching, "SLICE_S", 5.0)
