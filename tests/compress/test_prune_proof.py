@@ -66,7 +66,8 @@ def test_twice_fewer_operations_cost_at_most_one_point(effort: float) -> None:
     assert np.mean(drops) <= 0.01
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_the_pruned_net_exports_with_a_dynamic_batch(engine: str, tmp_path: Path) -> None:
     _, found = pruned(*SMALL)
     contract, data = digits_contract(), digits_data(*VALIDATION)

@@ -54,6 +54,7 @@ def test_an_lstm_multiplies_integers(recurrent: Case, tmp_path: Path) -> None:
     assert 0.25 <= size_of(recurrent.within(tmp_path), tmp_path) < 0.26
 
 
+@pytest.mark.full
 def test_an_lstm_in_a_static_graph_quantizes_its_inputs_as_it_runs(recurrent: Case, tmp_path: Path) -> None:
     graph = recurrent.within(tmp_path).static()
     artifact = graph.save((), "fp32")

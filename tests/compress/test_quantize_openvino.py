@@ -82,6 +82,7 @@ def _graph(name: str, subject: Case) -> OpenVinoGraph:
     return replace(_CALIBRATED[name], job=subject.job)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", [_RECURRENT if name == "recurrent" else name for name in NETS])
 def test_a_graph_is_int8_and_float_again_where_that_is_asked_for(name: str, tmp_path: Path, folder: Path) -> None:
     subject = _case(name, tmp_path, folder)

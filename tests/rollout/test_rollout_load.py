@@ -104,7 +104,8 @@ def test_a_busy_process_is_left_nine_tenths_of_the_budget(full: str | None, monk
 
     def slow(feeds: Arrays) -> dict[str, Array]:
         started = time.perf_counter()
-        time.sleep(0.005)
+        # Long beside what a busy machine adds between this clock and the other one.
+        time.sleep(0.02)
         spent.append(time.perf_counter() - started)
         return same(feeds)
 
