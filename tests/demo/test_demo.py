@@ -93,7 +93,9 @@ def test_a_second_run_repeats_no_measurement(said: dict[str, Any], home: Path, p
     before = started()
     again = last_line(shipworthy("demo", "--once", cwd=home))
     assert started() == before
-    assert {**again, "first_answer_s": 0} == {**said, "first_answer_s": 0}
+    # What the monitor has seen by then is a matter of chance, and of when.
+    assert {**again, "first_answer_s": 0, "drift": ""} == {**said, "first_answer_s": 0, "drift": ""}
+    assert all(" drifts: " in each["drift"] for each in (again, said))
 
 
 @pytest.fixture(scope="module")

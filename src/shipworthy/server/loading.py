@@ -24,6 +24,9 @@ class Loading:
 
     def __init__(self, plan: Plan, upstream: Upstream | None = None) -> None:
         """Raises ServeError where the repository is no folder."""
+        # Both threads need it. Where one imports a package and the other a module of it, each waits for the other's
+        # lock, and Python (3.11) ends one of them with a deadlock.
+        from .. import predict  # noqa: F401
         from .sources import Sources
 
         self._plan = plan
