@@ -41,8 +41,8 @@ def monitoring(ours: Server, effort: Effort, told: Told, after: Callable[[Sequen
     contenders = [Contender(ours, ONNX, 1), Contender(ours, ONNX, 1, watched=True)]
 
     def rows() -> list[Result]:
-        plain, watched = by_connections(WORKLOAD, contenders, (CONNECTIONS,), base=ours.name)
-        return [plain, replace(watched, detail="; ".join(filter(None, (watched.detail, _detail(contenders)))))]
+        *plain, watched = by_connections(WORKLOAD, contenders, (CONNECTIONS,), base=ours.name)
+        return [*plain, replace(watched, detail="; ".join(filter(None, (watched.detail, _detail(contenders)))))]
 
     starts = STARTS * effort.feature_rounds
     for number in range(starts):
@@ -51,7 +51,8 @@ def monitoring(ours: Server, effort: Effort, told: Told, after: Callable[[Sequen
             _start(contenders, effort, number)
         except (Failed, OSError) as error:
             told(f"{IRIS.name}: {error}")
-            contenders[1].error = str(error)
+            for one in contenders:
+                one.error = str(error)
         after(rows())
     return rows()
 

@@ -140,8 +140,9 @@ _TABLES: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
     (
         MONITORING,
         "Watched by a monitor",
-        "The same at 32 connections: with `--no-monitor`, then compared with its first 1000 answers, at most 500 rows "
-        "a second. The other tables are of servers that nobody watches, as the peers are.",
+        "The same at 32 connections: with `--no-monitor`, and compared with its first 1000 answers, at most 500 rows a "
+        "second. Both are up, and have load in turn, two seconds each. The other "
+        "tables are of servers that nobody watches, as the peers are.",
         _FEATURES,
     ),
     (
