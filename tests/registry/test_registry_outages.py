@@ -7,7 +7,6 @@ import signal
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +21,7 @@ from shipworthy.registry.database import Database
 from shipworthy.registry.faults import mark_unconfirmed, mark_unconnected
 from shipworthy.registry.location import locate_registry
 
-PATIENCE_S = 0.6
+PATIENCE_S, LONGEST_PAUSE_S = database.PATIENCE_S, database._LONGEST_PAUSE_S
 
 
 class Starting:
@@ -50,42 +49,76 @@ class Starting:
 
 
 @pytest.fixture
-def starting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Starting]:
-    monkeypatch.setattr(database, "PATIENCE_S", PATIENCE_S)
+def starting() -> Iterator[Starting]:
     server = Starting()
     with server.socket:
         yield server
 
 
-def refused(ask: Callable[[], object], match: str = "the database system is starting up") -> float:
-    began = time.monotonic()
+def refused(ask: Callable[[], object], match: str = "the database system is starting up") -> None:
     with pytest.raises(RegistryError, match=match) as told:
         ask()
     assert "may be done" not in str(told.value), "nothing was sent"
-    return time.monotonic() - began
 
 
-def test_one_that_starts_is_waited_for_once(starting: Starting) -> None:
+class Clock:
+    """In the place of `time`: a pause takes no time, and tells who made it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        self.on_pause: Callable[[], object] = lambda: None
+        monkeypatch.setattr(database, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.on_pause()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_one_that_starts_is_waited_for_once(starting: Starting, clock: Clock) -> None:
     with closing(Database(locate_registry(starting.url))) as asked:
-        took = refused(lambda: asked.ask(lambda connection: 1))
-        assert PATIENCE_S <= took < 3 * PATIENCE_S
-        before = starting.asked
+        refused(lambda: asked.ask(lambda connection: 1))
+        assert PATIENCE_S <= clock.now_s < PATIENCE_S + LONGEST_PAUSE_S
+        waited_s, before = clock.now_s, starting.asked
         for ask in (
             lambda: asked.ask(lambda connection: 1),
             lambda: asked.transact(lambda connection: 1, repeatable=True),
             lambda: asked.read().__enter__(),
         ):
-            assert refused(ask) < PATIENCE_S
+            refused(ask)
         assert starting.asked == before + 3, "each asks once"
+        assert clock.now_s == waited_s
 
 
-def test_threads_wait_for_one_outage_together(starting: Starting) -> None:
+def test_threads_wait_for_one_outage_together(starting: Starting, clock: Clock) -> None:
+    """One that asks when half of the time is over waits for the other half."""
+    half_over, go_on = threading.Event(), threading.Event()
+
+    def hold_the_first() -> None:
+        if threading.current_thread() is first and clock.now_s >= PATIENCE_S / 2:
+            half_over.set()
+            assert go_on.wait(20)
+
     with closing(Database(locate_registry(starting.url))) as asked:
         first = threading.Thread(target=lambda: refused(lambda: asked.ask(lambda connection: 1)))
+        clock.on_pause = hold_the_first
         first.start()
-        time.sleep(PATIENCE_S / 2)
-        assert refused(lambda: asked.ask(lambda connection: 1)) < PATIENCE_S
-        first.join()
+        assert half_over.wait(20)
+        began_s = clock.now_s
+        assert began_s >= PATIENCE_S / 2
+        refused(lambda: asked.ask(lambda connection: 1))
+        assert clock.now_s < PATIENCE_S + LONGEST_PAUSE_S < began_s + PATIENCE_S
+        before = starting.asked
+        go_on.set()
+        first.join(20)
+        assert starting.asked == before + 1, "its time is over too"
 
 
 def test_a_host_that_cannot_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
