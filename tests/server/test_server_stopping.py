@@ -206,13 +206,16 @@ def test_hangup_before_anything_is_there_to_reload() -> None:
         assert process.wait(10) == -signal.SIGHUP
 
 
-def test_second_interrupt_does_not_wait_for_loading(stored: Path) -> None:
+@pytest.mark.parametrize("up_s", [0, 0.5, 3], ids=["importing", "starting", "up"])
+@pytest.mark.parametrize("pause_s", [0, 1], ids=["at once", "later"])
+def test_second_interrupt_does_not_wait_for_loading(stored: Path, up_s: float, pause_s: float) -> None:
+    """Whatever the first one finds: modules being imported, a loop that has not heard it yet, or one that drains."""
     with started(LOADING, "60", str(stored), str(stored)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "loading\n"
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        time.sleep(1)
+        time.sleep(up_s)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(pause_s)
         process.send_signal(signal.SIGINT)
         assert process.wait(15) != 0
 

@@ -92,7 +92,7 @@ class Server:
         refuses a package.
 
         A signal while packages are loaded ends the server with the package that is being read, whose engine cannot be
-        interrupted safely; a second signal does not wait for that."""
+        interrupted safely; a second signal does not wait for that, and is raised as KeyboardInterrupt."""
         from .loading import Loading
 
         allow_many_files()
@@ -107,7 +107,9 @@ class Server:
                     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                         runner.run(self._main(loading, parts))
                 finally:
-                    loading.close()
+                    whole = loading.close()
+                if not whole:
+                    raise KeyboardInterrupt
         finally:
             self._bound.close()
 

@@ -103,8 +103,9 @@ class Process:
         self._leaving.set()
 
     def hurry(self) -> None:
-        """Drain, and do not wait for requests in flight."""
+        """Drain, and wait neither for requests in flight nor for a package that is being opened."""
         self._web.force_exit = True
+        self._loading.abandon()
         self.leave()
 
     @property
