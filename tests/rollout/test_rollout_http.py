@@ -178,7 +178,7 @@ def test_a_promotion_is_live_soon_on_every_worker(world: World) -> None:
     with Callers(world.served.port, 0, labels=False, keys=False) as callers:
         until(lambda: callers.versions)
         world.registry.promote(f"digits:{EQUAL}")
-        until(lambda: world.version() == {str(EQUAL)})
+        until(lambda: world.version() == {str(EQUAL)}, 2.0)
     assert (callers.statuses, callers.versions) == ({200}, {str(GOOD), str(EQUAL)})
 
 
