@@ -58,15 +58,19 @@ def monitoring(ours: Server, effort: Effort, told: Told, after: Callable[[Sequen
 
 
 def _start(contenders: Sequence[Contender], effort: Effort, number: int) -> None:
-    """Both servers once, and all pairs of slices; these count as a whole or not at all. Raises Failed, OSError."""
+    """Both servers once, and all pairs of slices; these count as a whole or not at all. Slices beside other work of the
+    machine count too: their pairs are beside the same. Raises Failed, OSError."""
     found: list[dict[int, Slice]] = [{} for _ in contenders]
     with ExitStack() as stack:
         visits = [stack.enter_context(warmed(IRIS, one, CONNECTIONS, effort)) for one in contenders]
         for pair in range(PAIRS):
-            order = [0, 1] if pair % 2 else [1, 0]
+            order = [0, 1] if (number + pair) % 2 else [1, 0]
             for which in order:
                 time.sleep(REST_S)
-                found[which][number * PAIRS + pair] = observed(visits[which], CONNECTIONS, SLICE_S)[1]
+                seen = observed(visits[which], CONNECTIONS, SLICE_S)[1]
+                if not seen.rps:
+                    raise Failed(f"{contenders[which].name}: no answer in a slice")
+                found[which][number * PAIRS + pair] = seen
         rss_mb = [visit.process.rss_mb() for visit in visits]
         for visit in visits:
             visit.check()

@@ -297,3 +297,11 @@ def test_pictures_are_against_our_graph_in_process(
         ("Shipworthy", INT8, 1, 16, 0.75),
     ]
     assert [(row.server, row.rps) for row in store.rows if row.ours] == [("Shipworthy", 400.0), ("Shipworthy", 300.0)]
+
+
+def test_a_slice_without_an_answer_ends_a_start(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "STARTS", 1)
+    monkeypatch.setattr(watching, "REST_S", 0.0)
+    monkeypatch.setattr(watching, "observed", lambda *given: (0.0, Slice(0.0, 0.0, 0.0, 0, server_cpu=0.0)))
+    rows = watching.monitoring(BY_NAME["Shipworthy"], EFFORT, lambda _: None, lambda rows: None)
+    assert {row.error for row in rows} == {"with 1 worker: Shipworthy, watched: no answer in a slice"}

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def starting() -> Iterator[Starting]:
     server = Starting()
     with server.socket:
         yield server
+        # Closing alone would not wake the thread that accepts.
+        server.socket.shutdown(socket.SHUT_RDWR)
 
 
 def refused(ask: Callable[[], object], match: str = "the database system is starting up") -> None:
@@ -102,22 +105,22 @@ def test_threads_wait_for_one_outage_together(starting: Starting, clock: Clock) 
     half_over, go_on = threading.Event(), threading.Event()
 
     def hold_the_first() -> None:
-        if threading.current_thread() is first and clock.now_s >= PATIENCE_S / 2:
+        if threading.current_thread() is not threading.main_thread() and clock.now_s >= PATIENCE_S / 2:
             half_over.set()
             assert go_on.wait(20)
 
-    with closing(Database(locate_registry(starting.url))) as asked:
-        first = threading.Thread(target=lambda: refused(lambda: asked.ask(lambda connection: 1)))
-        clock.on_pause = hold_the_first
-        first.start()
-        assert half_over.wait(20)
-        began_s = clock.now_s
-        assert began_s >= PATIENCE_S / 2
-        refused(lambda: asked.ask(lambda connection: 1))
-        assert clock.now_s < PATIENCE_S + LONGEST_PAUSE_S < began_s + PATIENCE_S
-        before = starting.asked
-        go_on.set()
-        first.join(20)
+    clock.on_pause = hold_the_first
+    with closing(Database(locate_registry(starting.url))) as asked, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lambda: refused(lambda: asked.ask(lambda connection: 1)))
+        try:
+            assert half_over.wait(20)
+            began_s = clock.now_s
+            refused(lambda: asked.ask(lambda connection: 1))
+            assert clock.now_s < PATIENCE_S + LONGEST_PAUSE_S < began_s + PATIENCE_S
+            before = starting.asked
+        finally:
+            go_on.set()
+        first.result(20)
         assert starting.asked == before + 1, "its time is over too"
 
 

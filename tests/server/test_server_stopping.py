@@ -206,18 +206,109 @@ def test_hangup_before_anything_is_there_to_reload() -> None:
         assert process.wait(10) == -signal.SIGHUP
 
 
-@pytest.mark.parametrize("up_s", [0, 0.5, 3], ids=["importing", "starting", "up"])
-@pytest.mark.parametrize("pause_s", [0, 1], ids=["at once", "later"])
-def test_second_interrupt_does_not_wait_for_loading(stored: Path, up_s: float, pause_s: float) -> None:
-    """Whatever the first one finds: modules being imported, a loop that has not heard it yet, or one that drains."""
-    with started(LOADING, "60", str(stored), str(stored)) as process:
+TWICE = """
+import asyncio, os, signal, sys, threading, uvloop
+import numpy as np
+import shipworthy.server.loading as loading
+from shipworthy.server import serve
+from shipworthy.server.process import Process
+
+loads = threading.Event()
+
+def load(plan, path):
+    loads.set()
+    matrix = np.ones((600, 600))
+    while True:
+        matrix @ matrix  # in native code, where Python can neither end a thread nor wait for it
+
+def sending(number, work):
+    def work_and_send(*given, **named):
+        assert loads.wait(20)
+        os.kill(os.getpid(), number)
+        return work(*given, **named)
+
+    return work_and_send
+
+async def heard_late(process):
+    asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
+    await end(process)
+
+loading.open_package, end = load, Process._end_loading
+first, second = sys.argv[1:3]
+for name, number in ((first, signal.SIGTERM), (second, signal.SIGINT)):
+    if name == "no loop":
+        uvloop.new_event_loop = sending(number, uvloop.new_event_loop)
+    elif name == "unheard":
+        Process.__init__ = sending(number, Process.__init__)
+    elif name == "draining":
+        Process._dismiss = sending(number, Process._dismiss)
+    else:
+        Process._end_loading = heard_late
+serve(sys.argv[3:], port=0, on_ready=lambda server: print("ready", flush=True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        ("no loop", "no loop", -signal.SIGTERM),
+        ("no loop", "unheard", 1),
+        ("no loop", "draining", 1),
+        ("unheard", "unheard", 1),
+        ("unheard", "draining", 1),
+        ("unheard", "waiting", 1),
+    ],
+)
+def test_second_interrupt_does_not_wait_for_loading(stored: Path, first: str, second: str, code: int) -> None:
+    """Whatever the two find: no event loop yet, one that has heard neither, one that drains, one that waits."""
+    with started(TWICE, first, second, str(stored)) as process:
+        assert process.stdout is not None
+        assert process.wait(30) == code
+        said = process.stdout.read()
+    assert "ready" not in said and "terminate called" not in said and "Traceback" not in said
+    assert ("ended without the engines of packages that are being opened" in said) == (code == 1), said
+
+
+def test_one_interrupt_waits_for_what_is_being_opened(stored: Path) -> None:
+    with started(LOADING, "2", str(stored), str(stored)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "loading\n"
-        time.sleep(up_s)
+        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        time.sleep(pause_s)
+        assert process.wait(20) == 0
+    assert time.monotonic() - began > 1
+
+
+SLOW_WORKER = """
+import time
+import shipworthy.server.loading as loading
+from shipworthy.server.worker import main
+
+def load(plan, path):
+    print("loading", flush=True)
+    time.sleep(60)
+
+loading.open_package = load
+main()
+"""
+
+
+def test_second_interrupt_of_workers_does_not_wait_for_loading(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_worker.py").write_text(SLOW_WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code = (
+        "import sys; from shipworthy.server import serve; serve(sys.argv[1], workers=2, port=0, worker='slow_worker')"
+    )
+    with started(code, str(stored)) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["loading\n"] * 2
+        process.send_signal(signal.SIGTERM)
+        # Long enough that the workers have drained, and wait for what they open.
+        time.sleep(1.5)
         process.send_signal(signal.SIGINT)
-        assert process.wait(15) != 0
+        assert process.wait(20) == 0
 
 
 BUSY = """

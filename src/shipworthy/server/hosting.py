@@ -92,7 +92,7 @@ class Server:
         refuses a package.
 
         A signal while packages are loaded ends the server with the package that is being read, whose engine cannot be
-        interrupted safely; a second signal does not wait for that, and is raised as KeyboardInterrupt."""
+        interrupted safely; a second signal waits two seconds for it at most, and ends the process with exit code 1."""
         from .loading import Loading
 
         allow_many_files()
@@ -107,9 +107,7 @@ class Server:
                     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                         runner.run(self._main(loading, parts))
                 finally:
-                    whole = loading.close()
-                if not whole:
-                    raise KeyboardInterrupt
+                    loading.close()
         finally:
             self._bound.close()
 
@@ -185,7 +183,8 @@ class Server:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGTERM or SIGINT drains; a second one does not wait for requests in flight. SIGHUP reloads."""
+        """The first SIGTERM or SIGINT drains; a second one waits neither for requests in flight nor for a package
+        that is being opened. SIGHUP reloads."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -241,7 +240,8 @@ def serve(
     worker: str = WORKER,
     **options: Unpack[Options],
 ) -> None:
-    """Serve packages (folders or `.ship` files) until SIGTERM or SIGINT; then finish what is in flight, and return.
+    """Serve packages (folders or `.ship` files) until SIGTERM or SIGINT; then finish what is in flight, and return. A
+    second signal does not wait, and may end the process.
 
     With several `workers`, each is a process with an engine of its own, and one that dies is replaced. `on_ready` is
     called once, when every model is loaded and proven. `compose` gives what other rooms put into a process, and

@@ -31,7 +31,6 @@ class Loading:
 
         self._plan = plan
         self._unwanted = threading.Event()
-        self._abandoned = threading.Event()
         self.sources: Sources = Sources(
             plan.packages, repository=plan.repository, upstream=upstream, open_package=partial(open_package, plan)
         )
@@ -41,22 +40,12 @@ class Loading:
         """Open no further package."""
         self._unwanted.set()
 
-    def abandon(self) -> None:
-        """Open no further package, and do not wait for the one that is being opened."""
+    def close(self) -> None:
+        """Wait for the package that is being opened, and close what was. An engine cannot be interrupted safely."""
         self.give_up()
-        self._abandoned.set()
-
-    def close(self) -> bool:
-        """Wait for the package that is being opened, and close what was. An engine cannot be interrupted safely.
-
-        False where what is being opened was abandoned: the process has to end with it."""
-        self.give_up()
-        if self._abandoned.is_set() and not self.outcome.done():
-            return False
         if self.outcome.exception() is None:
             for predictor in self.outcome.result():
                 predictor.close()
-        return True
 
     def _open(self) -> list[Predictor]:
         if self._plan.share is None or self._plan.share.models is None:

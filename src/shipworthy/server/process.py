@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .v2.grpc_server import GrpcServer
 
 HURRY_S = 2.0
-"""So long an engine may run on in a server that is told to stop twice."""
+"""So long an engine may run on, or be opened, in a server that is told to stop twice."""
 PARTING_S = 0.2
 """So long a server that is told to stop still takes connections, and so long again requests on those that it has. One
 that closed them at once would lose what was already on its way to it."""
@@ -81,6 +81,7 @@ class Process:
         self._grpc: GrpcServer | None = None
         self._grpc_left: asyncio.Task[None] | None = None
         self._leaving = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._last = False
         self._reloading = asyncio.Lock()
         self._thresholds: tuple[int, int, int] | None = None
@@ -105,7 +106,7 @@ class Process:
     def hurry(self) -> None:
         """Drain, and wait neither for requests in flight nor for a package that is being opened."""
         self._web.force_exit = True
-        self._loading.abandon()
+        self._hurried.set()
         self.leave()
 
     @property
@@ -303,6 +304,7 @@ class Process:
             await self._grpc_left
         if self._parts is not None:
             await self._parts.end()
+        await self._end_loading()
         if hung := await self.catalog.close(self._patience_s()):
             self._break_off(hung)
         lanes = [lane for model in self.catalog.models.values() for lane in model.versions.values()]
@@ -310,6 +312,18 @@ class Process:
             await asyncio.to_thread(lane.predictor.close)
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.close)
+
+    async def _end_loading(self) -> None:
+        """Wait for the package that is being opened: here, where a second signal is still heard, and does not."""
+        outcome, hurried = asyncio.wrap_future(self._loading.outcome), asyncio.create_task(self._hurried.wait())
+        await _first(outcome, hurried)
+        hurried.cancel()
+        if not outcome.done():
+            await asyncio.wait([outcome], timeout=HURRY_S)
+        if not outcome.done():
+            self._break_off(["packages that are being opened"])
+        # Whoever opens them tells what went wrong.
+        outcome.exception()
 
 
 @contextmanager

@@ -10,17 +10,24 @@ from contextlib import contextmanager
 
 @contextmanager
 def early_signals(told: threading.Event) -> Iterator[None]:
-    """Before there is an event loop, the first SIGTERM or SIGINT is noted as `told`; the second one ends the process. A
-    SIGHUP changes nothing, for all packages are read anyway."""
+    """Before there is an event loop, the first SIGTERM or SIGINT is noted as `told`; the second one ends the process as
+    if nobody had caught it, for packages may be opened in a thread that cannot be ended otherwise. A SIGHUP changes
+    nothing, for all packages are read anyway.
+
+    Two of one kind that come before the first could be noted are one: the system does not count them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    noted = False
 
-    def note(*given: object) -> None:
+    def note(number: int, frame: object) -> None:
+        nonlocal noted
+        if noted:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        noted = True
         told.set()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, note)

@@ -77,8 +77,9 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; then have all workers drain, and return. A second one does not wait for
-        requests in flight. SIGHUP has all workers read their packages anew. Raises what refuses a package."""
+        """Serve until SIGTERM or SIGINT; then have all workers drain, and return. A second one waits neither for
+        requests in flight nor for packages that are being opened. SIGHUP has all workers read their packages anew.
+        Raises what refuses a package."""
         from .observe.readers import counters_folder
 
         allow_many_files()
