@@ -202,7 +202,8 @@ def serve(
     **options: Unpack[Options],
 ) -> None:
     """Serve packages (folders or `.ship` files), and models of a registry (`names`, such as digits@champion), until
-    SIGTERM or SIGINT; then finish what is in flight, and return. A second signal does not wait, and may end the process.
+    SIGTERM or SIGINT; then finish what is in flight, and return. A second signal does not wait, and may end the
+    process.
 
     A model that was named by an alias follows it: what the alias names next is loaded beside it and takes over between
     two batches. With several `workers`, each is a process with an engine of its own, and one that dies is replaced.
