@@ -280,12 +280,12 @@ def test_one_interrupt_waits_for_what_is_being_opened(stored: Path) -> None:
 
 
 SLOW_WORKER = """
-import time
+import os, time
 import shipworthy.server.loading as loading
 from shipworthy.server.worker import main
 
 def load(plan, path):
-    print("loading", flush=True)
+    os.write(1, b"loading\\n")  # both do at once
     time.sleep(60)
 
 loading.open_package = load
