@@ -179,7 +179,7 @@ def test_an_engine_that_does_not_come_back_ends_with_the_process(stored: Path, s
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_while_loading(stored: Path, number: signal.Signals) -> None:
-    with started(LOADING, "1.5", str(stored), str(stored)) as process:
+    with started(LOADING, "6", str(stored), str(stored)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "loading\n"
         time.sleep(0.5)
